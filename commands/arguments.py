@@ -1,0 +1,247 @@
+"""Argument types: bounded and canonical, one spelling for one value.
+
+The stock integer of AMP takes ``" +1_0 "`` for ten and four thousand digits for a number; these
+take nothing but what they themselves would write. A value out of bounds raises `ValueError`,
+which the connection answers with ``BAD_ARGUMENT``.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Sequence
+from typing import ClassVar
+
+from twisted.protocols import amp
+
+#: The largest value that an AMP box can hold, bytes.
+MAX_VALUE_BYTES = 65_535
+
+
+class Count(amp.Argument):
+    """An integer from 0 to 2**63 - 1 in canonical decimal digits.
+
+    Args:
+        most: the largest value taken.
+        optional: whether it may be left out.
+    """
+
+    def __init__(self, most: int = 2**63 - 1, *, optional: bool = False) -> None:
+        super().__init__(optional)
+        self.most = most
+
+    def fromString(self, inString: bytes) -> int:  # noqa: N802, N803
+        """Read digits without sign, space, underscore or leading zero."""
+        if not inString.isdigit() or len(inString) > 19 or inString[:1] == b"0" != inString:
+            raise ValueError("not a canonical integer")
+        value = int(inString)
+        if value > self.most:
+            raise ValueError("integer out of bounds")
+        return value
+
+    def toString(self, inObject: int) -> bytes:  # noqa: N802, N803
+        """Write the digits."""
+        if not 0 <= inObject <= self.most:
+            raise ValueError("integer out of bounds")
+        return b"%d" % inObject
+
+
+class Octets(amp.Argument):
+    """A string of bytes of a bounded length.
+
+    Args:
+        most: the largest length taken, bytes.
+        least: the smallest length taken, bytes.
+        optional: whether it may be left out.
+    """
+
+    def __init__(
+        self, most: int = MAX_VALUE_BYTES, least: int = 0, *, optional: bool = False
+    ) -> None:
+        super().__init__(optional)
+        self.most = most
+        self.least = least
+
+    def fromString(self, inString: bytes) -> bytes:  # noqa: N802, N803
+        """Check the length."""
+        if not self.least <= len(inString) <= self.most:
+            raise ValueError("length out of bounds")
+        return inString
+
+    def toString(self, inObject: bytes) -> bytes:  # noqa: N802, N803
+        """Check the length."""
+        if not self.least <= len(inObject) <= self.most:
+            raise ValueError("length out of bounds")
+        return bytes(inObject)
+
+
+class Exact(Octets):
+    """Exactly so many bytes.
+
+    Args:
+        length: the one length taken, bytes.
+        optional: whether it may be left out.
+    """
+
+    def __init__(self, length: int, *, optional: bool = False) -> None:
+        super().__init__(length, length, optional=optional)
+
+
+class Text(amp.Argument):
+    """Text in UTF-8, its length bounded in bytes, without control characters.
+
+    Args:
+        most: the largest length taken, bytes of UTF-8.
+        lines: whether line feeds are taken.
+        optional: whether it may be left out.
+    """
+
+    def __init__(
+        self, most: int = MAX_VALUE_BYTES, *, lines: bool = False, optional: bool = False
+    ) -> None:
+        super().__init__(optional)
+        self.most = most
+        self.lines = lines
+
+    def _check(self, text: str) -> str:
+        allowed = "\n" if self.lines else ""
+        if any((c < " " or c == "\x7f") and c not in allowed for c in text):
+            raise ValueError("control character in text")
+        return text
+
+    def fromString(self, inString: bytes) -> str:  # noqa: N802, N803
+        """Decode, strictly."""
+        if len(inString) > self.most:
+            raise ValueError("text too long")
+        return self._check(inString.decode("utf-8"))
+
+    def toString(self, inObject: str) -> bytes:  # noqa: N802, N803
+        """Encode."""
+        data = self._check(inObject).encode("utf-8")
+        if len(data) > self.most:
+            raise ValueError("text too long")
+        return data
+
+
+class Flag(amp.Argument):
+    """A truth value: ``1`` or ``0``."""
+
+    _meaning: ClassVar[dict[bytes, bool]] = {b"1": True, b"0": False}
+
+    def fromString(self, inString: bytes) -> bool:  # noqa: N802, N803
+        """Read ``1`` or ``0``."""
+        try:
+            return self._meaning[inString]
+        except KeyError:
+            raise ValueError("not a flag") from None
+
+    def toString(self, inObject: bool) -> bytes:  # noqa: N802, N803, FBT001
+        """Write ``1`` or ``0``."""
+        return b"1" if inObject else b"0"
+
+
+#: At most so many shares are named in one request (seed 001's MAX_BUCKETS).
+MAX_SHARES_PER_REQUEST = 200
+
+
+class ShareNumbers(amp.Argument):
+    """A set of share numbers, 0 to 255, one byte each in rising order."""
+
+    def fromString(self, inString: bytes) -> frozenset[int]:  # noqa: N802, N803
+        """Read the set; the order is checked, so that one set has one spelling."""
+        if len(inString) > MAX_SHARES_PER_REQUEST:
+            raise ValueError("too many share numbers")
+        numbers = list(inString)
+        if any(a >= b for a, b in zip(numbers, numbers[1:], strict=False)):
+            raise ValueError("share numbers out of order")
+        return frozenset(numbers)
+
+    def toString(self, inObject: Iterable[int]) -> bytes:  # noqa: N802, N803
+        """Write the set."""
+        numbers = sorted(set(inObject))
+        if len(numbers) > MAX_SHARES_PER_REQUEST:
+            raise ValueError("too many share numbers")
+        return bytes(numbers)
+
+
+class ShareSizes(amp.Argument):
+    """Pairs (share number, size in bytes): per share ``>BQ``, 9 bytes, numbers rising."""
+
+    _pair = struct.Struct(">BQ")
+
+    def fromString(self, inString: bytes) -> dict[int, int]:  # noqa: N802, N803
+        """Read {share number: size}."""
+        if len(inString) % self._pair.size or len(inString) > 256 * self._pair.size:
+            raise ValueError("malformed share sizes")
+        pairs = list(self._pair.iter_unpack(inString))
+        if any(a[0] >= b[0] for a, b in zip(pairs, pairs[1:], strict=False)):
+            raise ValueError("share numbers out of order")
+        return dict(pairs)
+
+    def toString(self, inObject: dict[int, int]) -> bytes:  # noqa: N802, N803
+        """Write {share number: size}."""
+        return b"".join(self._pair.pack(*item) for item in sorted(inObject.items()))
+
+
+class ShareHeads(amp.Argument):
+    """The first bytes of some shares: per share ``>BH`` (number, length), then the bytes."""
+
+    _head = struct.Struct(">BH")
+
+    def fromString(self, inString: bytes) -> dict[int, bytes]:  # noqa: N802, N803
+        """Read {share number: first bytes}."""
+        heads: dict[int, bytes] = {}
+        position = 0
+        while position < len(inString):
+            if position + self._head.size > len(inString):
+                raise ValueError("malformed share heads")
+            number, length = self._head.unpack_from(inString, position)
+            position += self._head.size
+            if number in heads or position + length > len(inString):
+                raise ValueError("malformed share heads")
+            heads[number] = inString[position : position + length]
+            position += length
+        return heads
+
+    def toString(self, inObject: dict[int, bytes]) -> bytes:  # noqa: N802, N803
+        """Write {share number: first bytes}."""
+        return b"".join(
+            self._head.pack(number, len(head)) + head for number, head in sorted(inObject.items())
+        )
+
+
+class Blobs(amp.Argument):
+    """A short list of byte strings: per item ``>H`` length, then the bytes.
+
+    Args:
+        most: the largest number of items.
+        item: the largest length of one item, bytes.
+        optional: whether it may be left out.
+    """
+
+    _length = struct.Struct(">H")
+
+    def __init__(self, most: int, item: int, *, optional: bool = False) -> None:
+        super().__init__(optional)
+        self.most = most
+        self.item = item
+
+    def fromString(self, inString: bytes) -> list[bytes]:  # noqa: N802, N803
+        """Read the list."""
+        items: list[bytes] = []
+        position = 0
+        while position < len(inString):
+            if position + 2 > len(inString) or len(items) == self.most:
+                raise ValueError("malformed list")
+            (length,) = self._length.unpack_from(inString, position)
+            position += 2
+            if length > self.item or position + length > len(inString):
+                raise ValueError("malformed list")
+            items.append(inString[position : position + length])
+            position += length
+        return items
+
+    def toString(self, inObject: Sequence[bytes]) -> bytes:  # noqa: N802, N803
+        """Write the list."""
+        if len(inObject) > self.most or any(len(item) > self.item for item in inObject):
+            raise ValueError("list out of bounds")
+        return b"".join(self._length.pack(len(item)) + item for item in inObject)

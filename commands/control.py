@@ -1,0 +1,176 @@
+"""Commands that a node answers on its Unix socket, to its own user alone.
+
+Paths are absolute paths of the node's machine; standard input and output travel as descriptors.
+``operation`` is an integer that the caller chooses for a long Command, by which `Progress` and
+`Cancel` on the same or another connection to the socket name it; 0 asks for none.
+"""
+
+from __future__ import annotations
+
+from twisted.protocols import amp
+
+from ampgrid.commands import errors as e
+from ampgrid.commands.arguments import Count, Text
+from ampgrid.commands.base import GridCommand, error_map
+
+_OPERATION = (b"operation", Count(2**63 - 1, optional=True))
+
+
+class WaitForPeers(GridCommand):
+    """Answer as soon as the node is connected to ``count`` storage peers (itself included).
+
+    Seed 001's wait_for_client_connections.
+
+    :answered-by: nodes, on their socket
+    :needs: the socket
+    :bound: 128 bytes each way
+    :repeat: yes
+    :since: 1
+    """
+
+    arguments = [(b"count", Count(100_000)), (b"timeout_seconds", Count(86_400, optional=True))]
+    response = [(b"connected", Count(100_000))]
+    errors = error_map(e.NotEnoughPeersConnectedError)
+
+
+class Upload(GridCommand):
+    """Upload a file and answer its cap (seed 001's upload_from_file_to_uri).
+
+    Exactly one of ``path`` and ``descriptor`` is given. ``needed``, ``happy`` and ``total`` go
+    together and outrank the node's own setting.
+
+    :answered-by: nodes, on their socket
+    :needs: the socket
+    :bound: 5 KiB, answer 1 KiB
+    :repeat: yes, the same content gives the same cap
+    :since: 1
+    """
+
+    arguments = [
+        (b"path", Text(4_096, optional=True)),
+        (b"descriptor", amp.Descriptor(optional=True)),
+        (b"needed", Count(256, optional=True)),
+        (b"happy", Count(256, optional=True)),
+        (b"total", Count(256, optional=True)),
+        _OPERATION,
+    ]
+    response = [
+        (b"cap", Text(300)),
+        (b"size", Count()),
+        (b"shares_placed", Count(256)),
+        (b"servers_happy", Count(256)),
+        (b"shares_already_there", Count(256)),
+    ]
+    errors = error_map(
+        e.FileFailedError, e.NotHappyEnoughError, e.NotEnoughPeersConnectedError, e.CancelledError
+    )
+
+
+class Download(GridCommand):
+    """Download a file, or a range of it (seed 001's download_from_uri_to_file).
+
+    Exactly one of ``path`` and ``descriptor`` is given. A file at ``path`` is replaced only when
+    all of the download is there. ``problems`` names what was bad or slow, one line each.
+
+    :answered-by: nodes, on their socket
+    :needs: the socket
+    :bound: 5 KiB, answer 62 KiB
+    :repeat: yes
+    :since: 1
+    """
+
+    arguments = [
+        (b"cap", Text(300)),
+        (b"path", Text(4_096, optional=True)),
+        (b"descriptor", amp.Descriptor(optional=True)),
+        (b"offset", Count(optional=True)),
+        (b"length", Count(optional=True)),
+        _OPERATION,
+    ]
+    response = [(b"size", Count()), (b"problems", Text(60_000, lines=True))]
+    errors = error_map(
+        e.BadCapTextError,
+        e.FileFailedError,
+        e.NotEnoughSharesFoundError,
+        e.DamagedError,
+        e.CancelledError,
+    )
+
+
+class Progress(GridCommand):
+    """Tell how far a long Command is: a phase, and how much of how much is done.
+
+    The unit is bytes of the file. ``total`` is 0 while it is not known.
+
+    :answered-by: nodes, on their socket
+    :needs: the socket
+    :bound: 256 bytes each way
+    :repeat: yes
+    :since: 1
+    """
+
+    arguments = [(b"operation", Count())]
+    response = [(b"phase", Text(100)), (b"done", Count()), (b"total", Count())]
+    errors = error_map(e.NoSuchOperationError)
+
+
+class Cancel(GridCommand):
+    """Cancel a long Command; that Command then answers CANCELLED.
+
+    :answered-by: nodes, on their socket
+    :needs: the socket
+    :bound: 128 bytes each way
+    :repeat: yes
+    :since: 1
+    """
+
+    arguments = [(b"operation", Count())]
+    errors = error_map(e.NoSuchOperationError)
+
+
+class Status(GridCommand):
+    """Tell what the node is and how it fares, as a JSON object (`docs/reference/status.md`).
+
+    :answered-by: nodes, on their socket
+    :needs: the socket
+    :bound: 32 bytes, answer 60 KiB
+    :repeat: yes
+    :since: 1
+    """
+
+    response = [(b"status", Text(60_000))]
+
+
+class ListPeers(GridCommand):
+    """Tell the known peers, a page at a time, as a JSON list.
+
+    ``start`` is 0 at first and then ``next`` of the page before; a ``next`` of 0 ends the list.
+
+    :answered-by: nodes, on their socket
+    :needs: the socket
+    :bound: 64 bytes, answer 60 KiB
+    :repeat: yes
+    :since: 1
+    """
+
+    arguments = [(b"start", Count())]
+    response = [(b"peers", Text(60_000)), (b"next", Count())]
+
+
+class GetMemoryUsage(GridCommand):
+    """Tell the memory of the node's process, in bytes (seed 001's get_memory_usage).
+
+    :answered-by: nodes, on their socket
+    :needs: the socket
+    :bound: 32 bytes, answer 128 bytes
+    :repeat: yes
+    :since: 1
+    """
+
+    response = [
+        (b"vm_peak", Count()),
+        (b"vm_size", Count()),
+        (b"vm_data", Count()),
+        (b"vm_hwm", Count()),
+        (b"vm_rss", Count()),
+    ]
