@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import ClassVar
 
 from twisted.protocols import amp
@@ -134,7 +135,7 @@ class Flag(amp.Argument):
         except KeyError:
             raise ValueError("not a flag") from None
 
-    def toString(self, inObject: bool) -> bytes:  # noqa: N802, N803, FBT001
+    def toString(self, inObject: bool) -> bytes:  # noqa: N802, N803
         """Write ``1`` or ``0``."""
         return b"1" if inObject else b"0"
 
@@ -151,7 +152,7 @@ class ShareNumbers(amp.Argument):
         if len(inString) > MAX_SHARES_PER_REQUEST:
             raise ValueError("too many share numbers")
         numbers = list(inString)
-        if any(a >= b for a, b in zip(numbers, numbers[1:], strict=False)):
+        if any(a >= b for a, b in pairwise(numbers)):
             raise ValueError("share numbers out of order")
         return frozenset(numbers)
 
@@ -173,7 +174,7 @@ class ShareSizes(amp.Argument):
         if len(inString) % self._pair.size or len(inString) > 256 * self._pair.size:
             raise ValueError("malformed share sizes")
         pairs = list(self._pair.iter_unpack(inString))
-        if any(a[0] >= b[0] for a, b in zip(pairs, pairs[1:], strict=False)):
+        if any(a[0] >= b[0] for a, b in pairwise(pairs)):
             raise ValueError("share numbers out of order")
         return dict(pairs)
 

@@ -8,6 +8,8 @@ Calls that name one bucket are served in the order of their arrival, so a caller
 
 from __future__ import annotations
 
+from twisted.protocols import amp
+
 from ampgrid.commands import errors as e
 from ampgrid.commands.arguments import (
     Count,
@@ -28,7 +30,7 @@ MAX_CHUNK_BYTES = 65_000
 MAX_HEADS_BYTES = 60_000
 
 _INDEX = (b"storage_index", Exact(16))
-_BUCKET = [(b"bucket", Count(2**32 - 1)), (b"share", Count(255))]
+_BUCKET: list[tuple[bytes, amp.Argument]] = [(b"bucket", Count(2**32 - 1)), (b"share", Count(255))]
 
 
 class AllocateBuckets(GridCommand):

@@ -1,0 +1,179 @@
+"""AMP boxes as bytes: a bounded incremental parser and a serialiser.
+
+A box is pairs of key and value, each behind a 16-bit length, and ends with an empty key
+(amp-protocol.net). Stock AMP stores whatever comes: any number of keys, of values, of answers
+that nobody asked for. This parser refuses before it stores: at most `MAX_KEYS` keys and
+`MAX_BOX_BYTES` bytes a box, no key twice, the routing keys first. It therefore knows a Command
+before its values arrive, and drains an unknown one without keeping them.
+
+Spec: ``docs/specs/wire.md``, "Boxes".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from ampgrid.errors import RemoteProtocolError
+
+ASK = b"_ask"
+ANSWER = b"_answer"
+COMMAND = b"_command"
+ERROR = b"_error"
+ERROR_CODE = b"_error_code"
+ERROR_DESCRIPTION = b"_error_description"
+
+#: The most keys in one box.
+MAX_KEYS = 16
+#: The most bytes in one box, lengths included.
+MAX_BOX_BYTES = 72 * 1024
+#: The most bytes in one tag.
+MAX_TAG_BYTES = 20
+#: AMP's own bound on a key, bytes.
+MAX_KEY_BYTES = 255
+#: AMP's own bound on a value, bytes.
+MAX_VALUE_BYTES = 65_535
+
+Box = dict[bytes, bytes]
+
+
+def serialize(box: Mapping[bytes, bytes]) -> bytes:
+    """Return the bytes of a box, its keys sorted (so the routing keys, with ``_``, come first).
+
+    Raises:
+        ValueError: a key or a value is longer than AMP can carry.
+    """
+    parts: list[bytes] = []
+    for key, value in sorted(box.items()):
+        if not 0 < len(key) <= MAX_KEY_BYTES or len(value) > MAX_VALUE_BYTES:
+            raise ValueError("a key or value is longer than a box can carry")
+        parts += (len(key).to_bytes(2, "big"), key, len(value).to_bytes(2, "big"), value)
+    parts.append(b"\0\0")
+    return b"".join(parts)
+
+
+class BoxParser:
+    """Turns bytes into boxes, refusing what is out of bounds before storing it.
+
+    Args:
+        knows: tells whether a Command of this name would be answered; the values of an unknown
+            one are drained.
+        expects: tells whether an answer with this tag was asked for.
+        most_bytes: the largest box taken; may be changed between boxes.
+    """
+
+    def __init__(
+        self,
+        knows: Callable[[bytes], bool],
+        expects: Callable[[bytes], bool],
+        most_bytes: int = MAX_BOX_BYTES,
+    ) -> None:
+        self.most_bytes = most_bytes
+        self._knows = knows
+        self._expects = expects
+        self._buffer = bytearray()
+        self._skip = 0
+        self._key: bytes | None = None
+        self._start_box()
+
+    def _start_box(self) -> None:
+        self._box: Box = {}
+        self._size = 2
+        self._draining = False
+
+    @property
+    def buffered_bytes(self) -> int:
+        """Number of bytes held for a box that is not complete."""
+        return len(self._buffer) + self._size
+
+    def feed(self, data: bytes) -> Iterator[tuple[Box, int]]:
+        """Take bytes and yield every box that they complete, with its size in bytes.
+
+        Raises:
+            RemoteProtocolError: the bytes break a bound; nothing more may be fed.
+        """
+        if self._skip:
+            dropped = min(self._skip, len(data))
+            self._skip -= dropped
+            data = data[dropped:]
+        buffer = self._buffer
+        buffer += data
+        position = 0
+        try:
+            while len(buffer) - position >= 2:
+                length = (buffer[position] << 8) | buffer[position + 1]
+                if self._key is None and not length:
+                    position += 2
+                    box, size = self._box, self._size
+                    self._check_complete(box)
+                    self._start_box()
+                    yield box, size
+                    continue
+                take = self._take_key if self._key is None else self._take_value
+                taken = take(position + 2, length)
+                if not taken:
+                    break
+                position += taken
+        finally:
+            if position:
+                del buffer[:position]
+
+    def _grow(self, size: int) -> None:
+        if self._size + size > self.most_bytes:
+            raise RemoteProtocolError("a box is larger than allowed")
+
+    def _take_key(self, start: int, length: int) -> int:
+        if length > MAX_KEY_BYTES:
+            raise RemoteProtocolError("a key is longer than allowed")
+        self._grow(length + 4)
+        if len(self._buffer) < start + length:
+            return 0
+        key = bytes(self._buffer[start : start + length])
+        if key in self._box or len(self._box) == MAX_KEYS:
+            raise RemoteProtocolError("a box has a key twice, or too many keys")
+        if not self._box:
+            if key not in (ASK, ANSWER, ERROR):
+                raise RemoteProtocolError("a box does not begin with its tag")
+        elif len(self._box) == 1 and ASK in self._box and key != COMMAND:
+            raise RemoteProtocolError("a call does not name its Command")
+        self._size += length + 4
+        self._key = key
+        return 2 + length
+
+    def _take_value(self, start: int, length: int) -> int:
+        key = self._key
+        assert key is not None
+        self._grow(length)
+        if key in (ASK, ANSWER, ERROR, COMMAND) and length > MAX_KEY_BYTES:
+            raise RemoteProtocolError("a tag or a Command's name is longer than allowed")
+        if self._draining:
+            self._note_value(key, b"", length)
+            here = min(length, len(self._buffer) - start)
+            self._skip = length - here
+            return 2 + here
+        if len(self._buffer) < start + length:
+            return 0
+        with memoryview(self._buffer) as view:
+            value = bytes(view[start : start + length])
+        self._check_routing(key, value)
+        self._note_value(key, value, length)
+        return 2 + length
+
+    def _note_value(self, key: bytes, value: bytes, length: int) -> None:
+        self._box[key] = value
+        self._size += length
+        self._key = None
+
+    def _check_routing(self, key: bytes, value: bytes) -> None:
+        if key == COMMAND:
+            self._draining = not self._knows(value)
+        elif key in (ASK, ANSWER, ERROR):
+            if len(self._box):
+                raise RemoteProtocolError("a box has two tags")
+            if not 0 < len(value) <= MAX_TAG_BYTES:
+                raise RemoteProtocolError("a tag is out of bounds")
+            if key != ASK and not self._expects(value):
+                raise RemoteProtocolError("an answer that was never asked for")
+
+    def _check_complete(self, box: Box) -> None:
+        if not box or (ASK in box and COMMAND not in box):
+            raise RemoteProtocolError("a box without a tag or a Command")

@@ -1,0 +1,304 @@
+"""Making and taking connections: the gate, TLS, the pin and Hello, for one node.
+
+`Network.dial` returns a `Connection` once Hello has been answered and checked;
+`Network.listening_factory` hands every accepted one to the same callback after its Hello. The
+composition root supplies what they serve and whom they admit.
+
+Spec: ``docs/specs/wire.md``, "Hello".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from OpenSSL import SSL
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress
+from twisted.internet.protocol import Factory
+from twisted.logger import Logger
+from twisted.protocols import amp
+from twisted.python.failure import Failure
+
+from ampgrid.commands.errors import NotAllowedError, WireError
+from ampgrid.commands.session import Hello, Ping
+from ampgrid.crypto.identity import Identity, node_id_of
+from ampgrid.errors import AmpgridError, HandshakeError
+from ampgrid.ports import Clock
+from ampgrid.wire.connection import Connection
+from ampgrid.wire.gate import Gate, SecureConnection
+from ampgrid.wire.hello import DIALLER, LISTENER, Facts, Heard, Session, hear, say
+from ampgrid.wire.tls import Credentials, exporter, peer_spki
+
+_log = Logger()
+
+#: The largest box before Hello is done, bytes.
+MOST_HELLO_BYTES = 2_048
+#: Accepted connections that have not proved themselves, at once.
+MOST_STRANGERS = 256
+#: Accepted connections in all.
+MOST_ACCEPTED = 8_000
+
+#: Opens a transport to (host, port) for a factory's protocol, and gives that protocol.
+Connector = Callable[[str, int, Factory], Awaitable[Any]]
+
+
+class SessionResponder(amp.CommandLocator):
+    """Answers what each end answers, whatever its role: Ping."""
+
+    @Ping.responder
+    async def ping(self) -> dict[str, Any]:
+        """Show that this end is alive."""
+        return {}
+
+
+class Roles(amp.CommandLocator):
+    """Several locators as one: the first that knows a Command answers it."""
+
+    def __init__(self, *locators: amp.CommandLocator) -> None:
+        super().__init__()
+        self._locators = locators
+
+    def locateResponder(self, name: bytes) -> Any:  # noqa: N802
+        """Find the responder in the first locator that has it."""
+        for locator in self._locators:
+            responder = locator.locateResponder(name)
+            if responder is not None:
+                return responder
+        return None
+
+
+class _HelloResponder(amp.CommandLocator):
+    """What a listener answers before Hello is done: Hello, once."""
+
+    def __init__(self, answer: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        super().__init__()
+        self._answer = answer
+
+    @Hello.responder
+    async def hello(self, **said: Any) -> dict[str, Any]:
+        """Check the dialler's proof and give our own."""
+        return self._answer(said)
+
+
+class Network:
+    """One node's way of making connections.
+
+    Args:
+        identity: the node's key.
+        secret: the grid's secret, empty for an open grid.
+        facts: what Hello tells of this node.
+        clock: time and timers.
+        roles: makes the locators that a connection serves once Hello is done.
+        admit: told the node id of a dialler that has proved itself; raises a `WireError` to
+            turn it away.
+        connected: told of each connection whose Hello is done, from either end.
+        connector: opens transports.
+    """
+
+    def __init__(
+        self,
+        *,
+        identity: Identity,
+        secret: bytes,
+        facts: Callable[[], Facts],
+        clock: Clock,
+        roles: Callable[[Connection], Sequence[amp.CommandLocator]],
+        admit: Callable[[bytes], None],
+        connected: Callable[[Connection], None],
+        connector: Connector,
+    ) -> None:
+        self._identity = identity
+        self._credentials = Credentials(identity)
+        self._secret = secret
+        self._facts = facts
+        self._clock = clock
+        self._roles = roles
+        self._admit = admit
+        self._connected = connected
+        self._connector = connector
+        self._strangers = 0
+        self._accepted = 0
+        self._logged_at = -1.0
+        self._open: set[Connection] = set()
+
+    # Dialling.
+
+    async def dial(self, node_id: bytes, hints: Sequence[tuple[str, int]]) -> Connection:
+        """Connect to a node at the first of its addresses that works.
+
+        Args:
+            node_id: who must answer there, 20 bytes.
+            hints: (host, port) pairs, tried in order.
+
+        Raises:
+            HandshakeError: no address led to that node, or it turned us away.
+        """
+        why: Exception = HandshakeError("the peer has no address")
+        for host, port in hints:
+            try:
+                return await self._dial_one(node_id, host, port)
+            except AmpgridError as error:
+                why = error
+            except Exception as error:  # noqa: BLE001 - every kind of network failure
+                why = HandshakeError(f"{host}:{port} cannot be reached ({_brief(error)})")
+        raise why
+
+    async def _dial_one(self, node_id: bytes, host: str, port: int) -> Connection:
+        result: Deferred[Connection] = Deferred()
+        factory: Any = Factory.forProtocol(lambda: self._dialling_gate(node_id, result))
+        factory.noisy = False
+        gate: Gate = await self._connector(host, port, factory)
+        try:
+            return await result
+        except WireError as error:
+            gate.connection.close()
+            raise HandshakeError(f"{host}:{port} turned this node away: {error}") from error
+        except HandshakeError as error:
+            raise HandshakeError(f"{host}:{port}: {error}") from error
+
+    def _dialling_gate(self, node_id: bytes, result: Deferred[Connection]) -> Gate:
+        connection = SecureConnection(self._clock)
+        connection.take_at_most(MOST_HELLO_BYTES)
+        connection.dialled = True
+
+        def lost(reason: str) -> None:
+            if not result.called:
+                result.errback(Failure(HandshakeError(reason)))
+
+        gate = Gate(self._credentials, connection, self._clock, dialled=True, on_lost=lost)
+
+        def handshaken(tls: SSL.Connection) -> None:
+            greeting = Deferred.fromCoroutine(self._greet(gate, tls, node_id))
+            greeting.addCallbacks(_fire_unless(result), _fail_unless(result, gate))
+
+        connection.on_handshake = handshaken
+        return gate
+
+    async def _greet(self, gate: Gate, tls: SSL.Connection, node_id: bytes) -> Connection:
+        connection = gate.connection
+        spki = peer_spki(tls)
+        if node_id_of(spki) != node_id:
+            raise HandshakeError("another node answers at this address")
+        session = Session(self._identity.spki, spki, exporter(tls))
+        said = say(self._facts(), session.proof(self._secret, DIALLER))
+        answer = await connection.call(Hello, **said)
+        heard = hear(answer, session.proof(self._secret, LISTENER))
+        self._open_up(gate, node_id, heard)
+        return connection
+
+    # Listening.
+
+    def listening_factory(self) -> Factory:
+        """Return the factory for accepted connections."""
+        network = self
+
+        class Listening(Factory):
+            noisy = False
+
+            def buildProtocol(self, addr: IAddress | None) -> Gate | None:  # noqa: ARG002, N802
+                return network._listening_gate()
+
+        return Listening()
+
+    def _listening_gate(self) -> Gate | None:
+        if self._strangers >= MOST_STRANGERS or self._accepted >= MOST_ACCEPTED:
+            self._note("too many connections; one was turned away")
+            return None
+        self._strangers += 1
+        self._accepted += 1
+        connection = SecureConnection(self._clock)
+        connection.take_at_most(MOST_HELLO_BYTES)
+
+        def lost(reason: str) -> None:
+            self._strangers -= 1
+            self._accepted -= 1
+            self._note(reason)
+
+        gate = Gate(self._credentials, connection, self._clock, dialled=False, on_lost=lost)
+
+        def handshaken(tls: SSL.Connection) -> None:
+            try:
+                spki = peer_spki(tls)
+                session = Session(spki, self._identity.spki, exporter(tls))
+            except (AmpgridError, SSL.Error) as error:
+                gate.refuse(str(error))
+                return
+            connection.serve(_HelloResponder(lambda said: self._answer(gate, session, said)))
+
+        connection.on_handshake = handshaken
+        return gate
+
+    def _answer(self, gate: Gate, session: Session, said: dict[str, Any]) -> dict[str, Any]:
+        connection = gate.connection
+        connection.serve(amp.CommandLocator())  # Hello is answered once
+        node_id = node_id_of(session.dialler_spki)
+        try:
+            heard = hear(said, session.proof(self._secret, DIALLER))
+            if node_id == self._identity.node_id:
+                raise NotAllowedError("a node does not talk to itself")
+            self._admit(node_id)
+        except WireError as error:
+            self._note(str(error))
+            self._clock.callLater(0, connection.close)
+            raise
+        # The connection is up once this answer is queued: nothing of ours may go before it.
+        self._clock.callLater(0, self._accepted_one, gate, node_id, heard)
+        return say(self._facts(), session.proof(self._secret, LISTENER))
+
+    def _accepted_one(self, gate: Gate, node_id: bytes, heard: Heard) -> None:
+        if gate.connection.transport is None or not gate.connection.alive:
+            return
+        self._strangers -= 1
+
+        def lost() -> None:
+            self._accepted -= 1
+
+        gate.connection.when_lost(lost)
+        self._open_up(gate, node_id, heard)
+
+    # Both.
+
+    def _open_up(self, gate: Gate, node_id: bytes, heard: Heard) -> None:
+        connection = gate.connection
+        gate.authenticated()
+        connection.peer_id = node_id
+        connection.peer_services = heard.facts.services
+        connection.peer_nickname = heard.facts.nickname
+        connection.peer_software = heard.facts.software
+        connection.serve(Roles(SessionResponder(), *self._roles(connection)))
+        connection.opened(heard.max_calls, heard.max_bytes)
+        self._open.add(connection)
+        connection.when_lost(lambda: self._open.discard(connection))
+        self._connected(connection)
+
+    def connections(self) -> list[Connection]:
+        """Return every connection whose Hello is done."""
+        return list(self._open)
+
+    def _note(self, reason: str) -> None:
+        now = self._clock.seconds()
+        if now - self._logged_at >= 1:
+            self._logged_at = now
+            _log.info("an incoming connection failed: {reason}", reason=reason)
+
+
+def _brief(error: Exception) -> str:
+    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+
+
+def _fire_unless(result: Deferred[Connection]) -> Callable[[Connection], None]:
+    def fire(connection: Connection) -> None:
+        if not result.called:
+            result.callback(connection)
+
+    return fire
+
+
+def _fail_unless(result: Deferred[Connection], gate: Gate) -> Callable[[Failure], None]:
+    def fail(failure: Failure) -> None:
+        if not result.called:
+            result.errback(failure)
+        gate.refuse(failure.getErrorMessage())
+
+    return fail
