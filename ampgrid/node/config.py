@@ -1,0 +1,331 @@
+"""``node.toml``: what it may say, read once into a frozen `NodeConfig`.
+
+Every key is known by name, typed and bounded; anything else is refused with the name of the
+table and the key, so that a misspelt setting is never silently without effect. The file is
+described for its readers in ``docs/reference/node-toml.md``.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from attrs import frozen
+
+from ampgrid.crypto.identity import parse_node_id
+from ampgrid.errors import (
+    AmpgridError,
+    BadAddressError,
+    BadArgumentValueError,
+    ConfigError,
+    UsageError,
+)
+from ampgrid.formats.address import Address, Hint, parse_address, parse_hint
+from ampgrid.node.sizes import MAX_SIZE, parse_size
+
+#: The version of node.toml that is written and read.
+CONFIG_VERSION: Final = 1
+
+#: The largest node.toml taken, bytes.
+MAX_CONFIG_BYTES: Final = 256 * 1024
+
+#: Bounds of ``[upload] max_segment_size``, bytes, and what it is when nothing is said.
+LEAST_SEGMENT_SIZE: Final = 1024
+MOST_SEGMENT_SIZE: Final = 16 * 1024 * 1024
+DEFAULT_SEGMENT_SIZE: Final = 1024 * 1024
+
+DEFAULT_RESERVE: Final = 1_000_000_000
+MAX_NICKNAME_BYTES: Final = 200
+_MAX_ENTRIES = 1000
+
+Kind = Literal["introducer", "node"]
+
+
+@frozen
+class EncodingParameters:
+    """How files are spread: ``needed`` of ``total`` shares, on ``happy`` servers at least.
+
+    Attributes:
+        needed: shares that give the file back (k), 1 to ``total``.
+        happy: distinct servers that must hold them, 1 to ``total``.
+        total: shares that are made (n), 1 to 256.
+    """
+
+    needed: int
+    happy: int
+    total: int
+
+    @classmethod
+    def parse(cls, text: str) -> EncodingParameters:
+        """Read ``K/HAPPY/N``.
+
+        Raises:
+            BadArgumentValueError: malformed, or out of bounds.
+        """
+        match = re.fullmatch(r"([0-9]{1,3})/([0-9]{1,3})/([0-9]{1,3})", text.strip(), re.ASCII)
+        if match is None:
+            raise BadArgumentValueError(f"{text[:40]!r} is not K/HAPPY/N, such as 3/7/10.")
+        needed, happy, total = (int(number) for number in match.groups())
+        if not 1 <= total <= 256:
+            raise BadArgumentValueError(f"N is {total}; it must be 1 to 256.")
+        if not 1 <= needed <= total:
+            raise BadArgumentValueError(f"K is {needed}; it must be 1 to N, which is {total}.")
+        if not 1 <= happy <= total:
+            raise BadArgumentValueError(f"HAPPY is {happy}; it must be 1 to N, which is {total}.")
+        return cls(needed, happy, total)
+
+    def __str__(self) -> str:
+        return f"{self.needed}/{self.happy}/{self.total}"
+
+
+@frozen
+class NodeConfig:
+    """All settings of one node, checked.
+
+    Attributes:
+        kind: ``introducer`` or ``node``.
+        nickname: what people call it; empty for none.
+        listen: interface and port to listen on, port 0 to pick one at the first run and keep
+            it; None for a node that only dials.
+        addresses: (host, port) pairs under which others reach it; empty to derive them.
+        introducers: where to announce oneself. A secret in an address is the grid's.
+        peers: peers known by hand.
+        is_open: whether Hello goes without a proof of the grid's secret.
+        allow: node ids (20 bytes) that may connect; empty for every member.
+        shares: outranks the introducer's advice; of an introducer, its advice; None if unset.
+        storage_enabled: whether it keeps shares for others.
+        reserve: bytes of the disk that stay free.
+        quota: bytes that all shares together may take; None for no such bound.
+        max_segment_size: segments of a file are at most so large, bytes.
+    """
+
+    kind: Kind
+    nickname: str = ""
+    listen: Hint | None = ("0.0.0.0", 0)  # noqa: S104 - a node serves its peers
+    addresses: tuple[Hint, ...] = ()
+    introducers: tuple[Address, ...] = ()
+    peers: tuple[Address, ...] = ()
+    is_open: bool = False
+    allow: frozenset[bytes] = frozenset()
+    shares: EncodingParameters | None = None
+    storage_enabled: bool = True
+    reserve: int = DEFAULT_RESERVE
+    quota: int | None = None
+    max_segment_size: int = DEFAULT_SEGMENT_SIZE
+
+
+def parse_listen(text: str) -> Hint | None:
+    """Read where to listen: ``HOST:PORT``, ``[IPv6]:PORT``, or ``none``.
+
+    Raises:
+        BadArgumentValueError: malformed.
+    """
+    if text == "none":
+        return None
+    try:
+        return parse_hint(text, port_zero=True)
+    except BadAddressError:
+        raise BadArgumentValueError(
+            f"{text[:60]!r} is not HOST:PORT, such as 0.0.0.0:7420 or [::]:0 (or none)."
+        ) from None
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise BadArgumentValueError("it must be text in quotes.")
+    if any(c < " " or c == "\x7f" for c in value):
+        raise BadArgumentValueError("it holds a control character.")
+    return value
+
+
+def _kind(value: object) -> str:
+    if value not in {"introducer", "node"}:
+        raise BadArgumentValueError('it must be "introducer" or "node".')
+    return str(value)
+
+
+def _nickname(value: object) -> str:
+    return check_nickname(_text(value))
+
+
+def check_nickname(text: str) -> str:
+    """Return ``text`` if it can be a nickname.
+
+    Raises:
+        BadArgumentValueError: over 200 bytes of UTF-8, not text, or a control character in it.
+    """
+    try:
+        size = len(_text(text).encode("utf-8"))
+    except UnicodeEncodeError:
+        raise BadArgumentValueError("a nickname must be text that UTF-8 can hold.") from None
+    if size > MAX_NICKNAME_BYTES:
+        raise BadArgumentValueError(f"a nickname has at most {MAX_NICKNAME_BYTES} bytes.")
+    return text
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise BadArgumentValueError("it must be true or false.")
+    return value
+
+
+def _size(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise BadArgumentValueError('it must be a size, such as "10G" or a number of bytes.')
+    if isinstance(value, str):
+        return parse_size(value)
+    if not 0 <= value <= MAX_SIZE:
+        raise BadArgumentValueError("it is out of bounds.")
+    return value
+
+
+def _segment_size(value: object) -> int:
+    size = _size(value)
+    if not LEAST_SEGMENT_SIZE <= size <= MOST_SEGMENT_SIZE:
+        raise BadArgumentValueError("it must be 1KiB to 16MiB.")
+    return size
+
+
+def _list_of(read: Callable[[str], Any]) -> Callable[[object], tuple[Any, ...]]:
+    def read_list(value: object) -> tuple[Any, ...]:
+        if not isinstance(value, list):
+            raise BadArgumentValueError("it must be a list, such as [].")
+        if len(value) > _MAX_ENTRIES:
+            raise BadArgumentValueError(f"it has more than {_MAX_ENTRIES} entries.")
+        return tuple(read(_text(item)) for item in value)
+
+    return read_list
+
+
+#: table -> key -> (attribute of NodeConfig, how its value is read)
+_KNOWN: dict[str, dict[str, tuple[str, Callable[[object], object]]]] = {
+    "node": {
+        "kind": ("kind", _kind),
+        "nickname": ("nickname", _nickname),
+        "listen": ("listen", lambda value: parse_listen(_text(value))),
+        "addresses": ("addresses", _list_of(parse_hint)),
+    },
+    "grid": {
+        "introducers": ("introducers", _list_of(parse_address)),
+        "peers": ("peers", _list_of(parse_address)),
+        "open": ("is_open", _flag),
+        "allow": ("allow", lambda value: frozenset(_list_of(parse_node_id)(value))),
+        "shares": ("shares", lambda value: EncodingParameters.parse(_text(value))),
+    },
+    "storage": {
+        "enabled": ("storage_enabled", _flag),
+        "reserve": ("reserve", _size),
+        "quota": ("quota", _size),
+    },
+    "upload": {"max_segment_size": ("max_segment_size", _segment_size)},
+}
+
+#: Keys that mean nothing to an introducer, which keeps no shares and uploads nothing.
+_NODE_ONLY_TABLES = ("storage", "upload")
+
+
+def parse_config(text: str, name: str = "node.toml") -> NodeConfig:
+    """Read and check the text of a ``node.toml``.
+
+    Args:
+        text: the file's content.
+        name: how messages call the file.
+
+    Raises:
+        ConfigError: not TOML, another version, an unknown key or a value out of bounds.
+    """
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{name} is not valid TOML: {error}.") from None
+    version = document.pop("version", None)
+    if isinstance(version, bool) or version != CONFIG_VERSION:
+        raise ConfigError(
+            f"{name} must say version = {CONFIG_VERSION} in its first line; "
+            "this ampgrid knows no other."
+        )
+    values: dict[str, Any] = {}
+    for table, content in document.items():
+        if table not in _KNOWN:
+            raise ConfigError(f"{name}: nothing is called {table!r}; the tables are {_names()}.")
+        if not isinstance(content, dict):
+            raise ConfigError(f"{name}: {table} is a table; write [{table}] above its keys.")
+        values.update(_read_table(name, table, content))
+    if "kind" not in values:
+        raise ConfigError(f'{name}: [node] kind is missing; it is "introducer" or "node".')
+    return _checked_together(name, document, values)
+
+
+def _names() -> str:
+    return ", ".join(f"[{table}]" for table in _KNOWN)
+
+
+def _read_table(name: str, table: str, content: dict[str, object]) -> dict[str, object]:
+    values = {}
+    for key, value in content.items():
+        if key not in _KNOWN[table]:
+            known = ", ".join(_KNOWN[table])
+            raise ConfigError(f"{name}: [{table}] has no key {key!r}; its keys are {known}.")
+        attribute, read = _KNOWN[table][key]
+        try:
+            values[attribute] = read(value)
+        except AmpgridError as error:
+            raise ConfigError(f"{name}: [{table}] {key}: {error}") from None
+    return values
+
+
+def _checked_together(name: str, document: dict[str, Any], values: dict[str, Any]) -> NodeConfig:
+    if values["kind"] == "introducer":
+        for table in _NODE_ONLY_TABLES:
+            if table in document:
+                raise ConfigError(f"{name}: [{table}] means nothing to an introducer; remove it.")
+        if values.get("listen", "") is None:
+            raise ConfigError(f"{name}: [node] listen: an introducer has to listen somewhere.")
+        values["storage_enabled"] = False
+    config = NodeConfig(**values)
+    for label, addresses in (("introducers", config.introducers), ("peers", config.peers)):
+        node_ids = [address.node_id for address in addresses]
+        if len(set(node_ids)) != len(node_ids):
+            raise ConfigError(f"{name}: [grid] {label}: one node id stands there twice.")
+    try:
+        common_secret(config.introducers)
+    except UsageError as error:
+        raise ConfigError(f"{name}: [grid] introducers: {error}") from None
+    return config
+
+
+def common_secret(addresses: tuple[Address, ...]) -> bytes | None:
+    """Return the grid's secret that the addresses of introducers carry, if any does.
+
+    Raises:
+        BadArgumentValueError: they carry different ones, so they are of different grids.
+    """
+    secrets = {address.secret for address in addresses if address.secret is not None}
+    if len(secrets) > 1:
+        raise BadArgumentValueError(
+            "the introducers' addresses hold different secrets, so they are of different grids."
+        )
+    return secrets.pop() if secrets else None
+
+
+def load_config(path: Path) -> NodeConfig:
+    """Read and check a ``node.toml``.
+
+    Raises:
+        ConfigError: it cannot be read, or says what it must not.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_CONFIG_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"{path} could not be read: {error.strerror}.") from error
+    if len(data) > MAX_CONFIG_BYTES:
+        raise ConfigError(f"{path} is larger than {MAX_CONFIG_BYTES} bytes.")
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is not UTF-8 text.") from None
+    return parse_config(text, str(path))

@@ -1,0 +1,326 @@
+"""Making a new node directory, so that a crash at any moment leaves none that looks complete.
+
+Keys come first and ``node.toml`` last. A directory in which an earlier attempt was cut short is
+recognised (nothing in it but what this module writes first, so no node can have run there) and
+made again from the start.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from attrs import evolve
+
+from ampgrid.crypto.base32 import b2a
+from ampgrid.crypto.identity import Identity, node_id_text
+from ampgrid.crypto.keyfile import write_secret_file
+from ampgrid.errors import BadArgumentValueError, ConfigError
+from ampgrid.formats.address import Address, format_hint, parse_address
+from ampgrid.node.config import (
+    CONFIG_VERSION,
+    DEFAULT_RESERVE,
+    EncodingParameters,
+    NodeConfig,
+    check_nickname,
+    common_secret,
+    parse_config,
+    parse_listen,
+)
+from ampgrid.node.directory import (
+    GRID_SECRET_BYTES,
+    OWN_SECRET_BYTES,
+    NodeDirectory,
+    sync_directory,
+    write_whole,
+)
+from ampgrid.node.sizes import format_size, parse_size
+from ampgrid.ports import Entropy
+
+#: Every interface, and a port that the first run picks and keeps.
+DEFAULT_LISTEN = "0.0.0.0:0"
+
+_SECRET_NAMES = frozenset({"node.pem", "grid-secret", "convergence", "lease-secret"})
+_TEMPORARY = ".new-"
+
+
+def create_introducer(
+    path: str | os.PathLike[str],
+    *,
+    listen: str = DEFAULT_LISTEN,
+    shares: EncodingParameters | None = None,
+    open_: bool = False,
+    introducers: Sequence[str | Address] = (),
+    entropy: Entropy = os.urandom,
+) -> NodeDirectory:
+    """Make the directory of an introducer, and with it the secret of a new grid.
+
+    Args:
+        path: where; missing or empty.
+        listen: ``HOST:PORT``.
+        shares: what it advises to its peers.
+        open_: whether anybody may join without the secret.
+        introducers: addresses of the grid's other introducers, whose secret it then shares.
+        entropy: where keys and secrets come from.
+
+    Raises:
+        ConfigError: something is there already, or the disk refused.
+        UsageError: an argument is malformed, or the introducers are of different grids.
+    """
+    config = NodeConfig(
+        kind="introducer",
+        listen=parse_listen(listen),
+        shares=shares,
+        is_open=open_,
+        storage_enabled=False,
+    )
+    if config.listen is None:
+        raise BadArgumentValueError("An introducer has to listen somewhere.")
+    secret = common_secret(_addresses(introducers))
+    if introducers and secret is None:
+        raise BadArgumentValueError("The other introducer's address must hold its secret.")
+    return _create(path, config, secret or entropy(GRID_SECRET_BYTES), entropy)
+
+
+def create_node(
+    path: str | os.PathLike[str],
+    *,
+    introducers: Sequence[str | Address] = (),
+    listen: str = DEFAULT_LISTEN,
+    nickname: str = "",
+    storage: bool = True,
+    reserve: int = DEFAULT_RESERVE,
+    quota: int | None = None,
+    shares: EncodingParameters | None = None,
+    open_: bool = False,
+    entropy: Entropy = os.urandom,
+) -> NodeDirectory:
+    """Make the directory of a node.
+
+    Args:
+        path: where; missing or empty.
+        introducers: their addresses, with the grid's secret. Without any, the node makes the
+            secret of a grid of its own, for peers that are listed by hand.
+        listen: ``HOST:PORT``, or ``none`` for a node that only dials.
+        nickname: what people call it.
+        storage: whether it keeps shares for others.
+        reserve: bytes of its disk that stay free.
+        quota: bytes that all shares may take together.
+        shares: K/HAPPY/N of its uploads, outranking the introducer's advice.
+        open_: whether it speaks with anybody, without a proof of the secret.
+        entropy: where keys and secrets come from.
+
+    Raises:
+        ConfigError: something is there already, or the disk refused.
+        UsageError: an argument is malformed, or the introducers are of different grids.
+    """
+    addresses = _addresses(introducers)
+    secret = common_secret(addresses)
+    if addresses and secret is None and not open_:
+        raise BadArgumentValueError(
+            "The introducer's address holds no secret; give all of what 'ampgrid address' prints "
+            "there, or --open for a grid without one."
+        )
+    if not addresses:
+        secret = entropy(GRID_SECRET_BYTES)
+    config = NodeConfig(
+        kind="node",
+        nickname=check_nickname(nickname),
+        listen=parse_listen(listen),
+        # The secret has its own file, so that node.toml can be shown to others.
+        introducers=tuple(evolve(address, secret=None) for address in addresses),
+        is_open=open_,
+        shares=shares,
+        storage_enabled=storage,
+        reserve=reserve,
+        quota=quota,
+    )
+    return _create(path, config, secret, entropy)
+
+
+def _addresses(introducers: Sequence[str | Address]) -> tuple[Address, ...]:
+    addresses = tuple(
+        parse_address(each) if isinstance(each, str) else each for each in introducers
+    )
+    if len({address.node_id for address in addresses}) != len(addresses):
+        raise BadArgumentValueError("The same introducer was given twice.")
+    return addresses
+
+
+def _create(
+    path: str | os.PathLike[str], config: NodeConfig, secret: bytes | None, entropy: Entropy
+) -> NodeDirectory:
+    text = render_config(config)
+    # What was asked for is what will be read.
+    if parse_config(text) != config:
+        raise ConfigError("These settings cannot be written to a node.toml.")
+    directory = NodeDirectory.at(path)
+    try:
+        _make_empty(directory)
+        directory.private.mkdir(mode=0o700)
+        write_secret_file(directory.key_path, Identity.create(entropy).to_pem())
+        secrets = [(directory.grid_secret_path, secret)]
+        if config.kind == "node":
+            secrets.append((directory.convergence_path, entropy(OWN_SECRET_BYTES)))
+            secrets.append((directory.lease_secret_path, entropy(OWN_SECRET_BYTES)))
+        for secret_path, value in secrets:
+            if value is not None:
+                write_secret_file(secret_path, b2a(value).encode("ascii") + b"\n")
+        if config.kind == "node":
+            directory.make_rooms()
+        write_whole(directory.config_path, text.encode("utf-8"))
+        sync_directory(directory.path.parent)
+    except OSError as error:
+        where = error.filename or directory.path
+        raise ConfigError(f"{where} could not be written: {error.strerror}.") from error
+    return directory
+
+
+def _make_empty(directory: NodeDirectory) -> None:
+    """Make the directory, or take over one that is empty or was left unfinished."""
+    path = directory.path
+    if path.exists() and not path.is_dir():
+        raise ConfigError(f"{path} is there already and is no directory.")
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if directory.config_path.exists():
+        raise ConfigError(f"{path} is a node directory already; it was left as it is.")
+    if not _is_unfinished(directory):
+        raise ConfigError(f"{path} is not empty; name a new or an empty directory.")
+    _clear(directory)
+    path.chmod(0o700)
+
+
+def _is_unfinished(directory: NodeDirectory) -> bool:
+    """Tell whether nothing is there but what `_create` writes before ``node.toml``."""
+    for entry in directory.path.iterdir():
+        if entry == directory.private:
+            if not _is_directory(entry) or not all(
+                inner.name in _SECRET_NAMES or inner.name.startswith(_TEMPORARY)
+                for inner in entry.iterdir()
+            ):
+                return False
+        elif entry in {directory.storage, directory.spool}:
+            if not _is_directory(entry) or any(entry.iterdir()):
+                return False
+        elif not entry.name.startswith(_TEMPORARY) or not entry.is_file():
+            return False
+    return True
+
+
+def _is_directory(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
+
+
+def _clear(directory: NodeDirectory) -> None:
+    for entry in directory.path.iterdir():
+        if entry.is_dir():
+            for inner in entry.iterdir():
+                inner.unlink()
+            entry.rmdir()
+        else:
+            entry.unlink()
+
+
+def _quoted(text: str) -> str:
+    # JSON's strings are TOML's basic strings, as long as there is no DEL in them.
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _list(items: Sequence[str]) -> str:
+    if not items:
+        return "[]"
+    return "[\n" + "".join(f"    {_quoted(item)},\n" for item in items) + "]"
+
+
+def _listen(config: NodeConfig) -> str:
+    return "none" if config.listen is None else format_hint(config.listen)
+
+
+_COMMON = """\
+version = {version}
+
+# The settings of this {kind}; they are read when it starts.
+# Every key: docs/reference/node-toml.md of ampgrid.
+
+[node]
+kind = {quoted_kind}
+# What people call it, for example in 'ampgrid status'.
+nickname = {nickname}
+# Where it listens. Port 0: the first run picks one and keeps it in the file listen-port.
+# "none": it dials others and is never dialled.
+listen = {listen}
+# Where others reach it, as ["HOST:PORT"]; empty: derived from the above.
+addresses = {addresses}
+
+[grid]
+{grid}# true: anybody may connect, without a proof of the secret in private/grid-secret.
+open = {open}
+# Node ids that alone may connect; empty: every member of the grid.
+allow = {allow}
+# {shares_meaning}: shares that give a file back / servers that must hold
+# them / shares that are made.
+{shares}
+"""
+
+_GRID = """\
+# Introducers, where the node meets its peers (their secret is in private/grid-secret).
+introducers = {introducers}
+# Peers known by hand, found without any introducer.
+peers = {peers}
+"""
+
+_NODE = """\
+
+[storage]
+# Whether it keeps shares for others.
+enabled = {enabled}
+# So much of the disk stays free, and all shares together take at most the quota.
+reserve = {reserve}
+{quota}
+
+[upload]
+# A file is cut into segments of at most this size.
+max_segment_size = {max_segment_size}
+"""
+
+
+def _size(size: int) -> str:
+    """Write a size so that it reads back exactly."""
+    text = format_size(size).replace(" ", "").removesuffix("B")
+    return _quoted(text) if size >= 1000 and parse_size(text) == size else str(size)
+
+
+def render_config(config: NodeConfig) -> str:
+    """Return a ``node.toml``, commented, that reads back as ``config``."""
+    introducer = config.kind == "introducer"
+    shares = config.shares or EncodingParameters(3, 7, 10)
+    text = _COMMON.format(
+        version=CONFIG_VERSION,
+        kind=config.kind,
+        quoted_kind=_quoted(config.kind),
+        nickname=_quoted(config.nickname),
+        listen=_quoted(_listen(config)),
+        addresses=_list([format_hint(hint) for hint in config.addresses]),
+        grid=""
+        if introducer
+        else _GRID.format(
+            introducers=_list([each.to_string() for each in config.introducers]),
+            peers=_list([each.to_string() for each in config.peers]),
+        ),
+        open=str(config.is_open).lower(),
+        allow=_list(sorted(node_id_text(node_id) for node_id in config.allow)),
+        shares_meaning="What it advises to its peers"
+        if introducer
+        else "How files are spread, outranking the introducer's advice",
+        shares=("" if config.shares else "# ") + f"shares = {_quoted(str(shares))}",
+    )
+    if introducer:
+        return text
+    return text + _NODE.format(
+        enabled=str(config.storage_enabled).lower(),
+        reserve=_size(config.reserve),
+        quota='# quota = "500G"' if config.quota is None else f"quota = {_size(config.quota)}",
+        max_segment_size=config.max_segment_size,
+    )

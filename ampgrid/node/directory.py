@@ -1,0 +1,305 @@
+"""A node directory: what lies where, and how it is read.
+
+::
+
+    DIR/                0700
+      node.toml         the settings (`ampgrid.node.config`); written last, so that a directory
+                        without it is unfinished
+      private/          0700, each file 0600
+        node.pem        the node's Ed25519 key: its identity
+        grid-secret     the grid's secret, 16 bytes in base32
+        convergence     convergence secret, 32 bytes in base32 (as Tahoe-LAFS keeps it)
+        lease-secret    root of the lease secrets, 32 bytes in base32
+      storage/          the shares kept for others, and their database
+      spool/            uploads from a stream, enciphered, while they are under way
+      peers.sqlite      the announcements of the peers it has met
+      listen-port       the port picked at the first run, when node.toml says port 0
+      node.pid          locked while a node runs here
+      ampgrid.sock      the control socket
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+from attrs import frozen
+
+from ampgrid.crypto.base32 import a2b
+from ampgrid.crypto.identity import Identity
+from ampgrid.crypto.keyfile import read_secret_file
+from ampgrid.errors import BadArgumentValueError, ConfigError, FormatError
+from ampgrid.node.config import NodeConfig, common_secret, load_config
+from ampgrid.node.lock import DirectoryLock
+
+#: Lengths of the secrets, bytes.
+GRID_SECRET_BYTES = 16
+OWN_SECRET_BYTES = 32
+
+_MAX_SECRET_FILE = 4096
+
+
+@frozen
+class NodeDirectory:
+    """The paths of one node directory and the small files in it.
+
+    Attributes:
+        path: the directory, absolute.
+    """
+
+    path: Path
+
+    @classmethod
+    def at(cls, path: str | os.PathLike[str]) -> NodeDirectory:
+        """Return the node directory at ``path``, which need not exist."""
+        return cls(Path(os.path.abspath(Path(path).expanduser())))  # noqa: PTH100 - no symlinks
+
+    @property
+    def config_path(self) -> Path:
+        """``node.toml``."""
+        return self.path / "node.toml"
+
+    @property
+    def private(self) -> Path:
+        """The directory of the secrets."""
+        return self.path / "private"
+
+    @property
+    def key_path(self) -> Path:
+        """The node's key, PEM."""
+        return self.private / "node.pem"
+
+    @property
+    def grid_secret_path(self) -> Path:
+        """The grid's secret."""
+        return self.private / "grid-secret"
+
+    @property
+    def convergence_path(self) -> Path:
+        """The convergence secret."""
+        return self.private / "convergence"
+
+    @property
+    def lease_secret_path(self) -> Path:
+        """The root of the lease secrets."""
+        return self.private / "lease-secret"
+
+    @property
+    def storage(self) -> Path:
+        """Where the store of shares is."""
+        return self.path / "storage"
+
+    @property
+    def spool(self) -> Path:
+        """Where uploads from a stream wait, enciphered."""
+        return self.path / "spool"
+
+    @property
+    def peers_path(self) -> Path:
+        """The database of known peers."""
+        return self.path / "peers.sqlite"
+
+    @property
+    def listen_port_path(self) -> Path:
+        """The port that was picked at the first run."""
+        return self.path / "listen-port"
+
+    @property
+    def pid_path(self) -> Path:
+        """The locked pid file."""
+        return self.path / "node.pid"
+
+    @property
+    def socket_path(self) -> Path:
+        """The control socket."""
+        return self.path / "ampgrid.sock"
+
+    @property
+    def log_path(self) -> Path:
+        """Where a local grid sends the output of the node."""
+        return self.path / "node.log"
+
+    def require(self) -> None:
+        """Check that a complete node directory is there.
+
+        Raises:
+            ConfigError: there is none; the message says how to make one.
+        """
+        if self.config_path.exists():
+            return
+        if not self.path.is_dir():
+            raise ConfigError(
+                f"There is no node directory {self.path}; make one with ampgrid create-node, "
+                "or name another with -d."
+            )
+        if self.private.exists():
+            raise ConfigError(
+                f"{self.path} is unfinished or has lost its node.toml; "
+                "if it never ran, make it again with ampgrid create-node."
+            )
+        raise ConfigError(f"{self.path} is no node directory: there is no node.toml in it.")
+
+    def load_config(self) -> NodeConfig:
+        """Read ``node.toml``.
+
+        Raises:
+            ConfigError: no node directory, or the file cannot be used as it is.
+        """
+        self.require()
+        return load_config(self.config_path)
+
+    def make_rooms(self) -> None:
+        """Make ``storage/`` and ``spool/`` where they are missing.
+
+        Raises:
+            ConfigError: the disk refused.
+        """
+        for room in (self.storage, self.spool):
+            try:
+                room.mkdir(mode=0o700, exist_ok=True)
+            except OSError as error:
+                raise ConfigError(f"{room} could not be made: {error.strerror}.") from error
+
+    def lock(self) -> DirectoryLock:
+        """Take the right to run a node here.
+
+        Raises:
+            ConfigError: no node directory, or a node runs here already.
+        """
+        self.require()
+        return DirectoryLock(self.pid_path)
+
+    def identity(self) -> Identity:
+        """Read the node's key.
+
+        Raises:
+            ConfigError: it is missing, open to others, or no key.
+        """
+        self._check_private()
+        return Identity.from_pem(read_secret_file(self.key_path, _MAX_SECRET_FILE))
+
+    def grid_secret(self, config: NodeConfig) -> bytes | None:
+        """Return the grid's secret: the file's, or that in an introducer's address.
+
+        Returns:
+            16 bytes, or None for an open grid without one.
+
+        Raises:
+            ConfigError: there is none though the grid is closed, or the two contradict.
+        """
+        try:
+            spoken = common_secret(config.introducers)
+        except BadArgumentValueError as error:
+            raise ConfigError(f"{self.config_path}: {error}") from None
+        if not self.grid_secret_path.exists():
+            if spoken is None and not config.is_open:
+                raise ConfigError(
+                    f"{self.grid_secret_path} is missing; copy it from another member of the "
+                    "grid, or give the introducer's whole address, with its secret, in node.toml."
+                )
+            return spoken
+        kept = self._read_secret(self.grid_secret_path, GRID_SECRET_BYTES)
+        if spoken is not None and spoken != kept:
+            raise ConfigError(
+                f"{self.grid_secret_path} and the introducer's address in node.toml hold "
+                "different secrets; take one of them away."
+            )
+        return kept
+
+    def convergence_secret(self) -> bytes:
+        """Return the convergence secret, 32 bytes.
+
+        Raises:
+            ConfigError: it is missing, open to others, or malformed.
+        """
+        return self._read_secret(self.convergence_path, OWN_SECRET_BYTES)
+
+    def lease_secret(self) -> bytes:
+        """Return the root of the lease secrets, 32 bytes.
+
+        Raises:
+            ConfigError: it is missing, open to others, or malformed.
+        """
+        return self._read_secret(self.lease_secret_path, OWN_SECRET_BYTES)
+
+    def listen_port(self) -> int | None:
+        """Return the port that was picked at the first run, None before it.
+
+        Raises:
+            ConfigError: the file holds no port.
+        """
+        try:
+            text = self.listen_port_path.read_text("ascii", "replace").strip()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise ConfigError(
+                f"{self.listen_port_path} could not be read: {error.strerror}."
+            ) from error
+        if not (text.isascii() and text.isdigit() and 1 <= int(text[:6]) <= 65_535):
+            raise ConfigError(f"{self.listen_port_path} holds no port; remove it to pick one.")
+        return int(text)
+
+    def keep_listen_port(self, port: int) -> None:
+        """Remember the port that was picked, durably.
+
+        Raises:
+            ConfigError: the disk refused.
+        """
+        write_whole(self.listen_port_path, b"%d\n" % port)
+
+    def _check_private(self) -> None:
+        try:
+            status = self.private.lstat()
+        except OSError as error:
+            raise ConfigError(f"{self.private} could not be read: {error.strerror}.") from error
+        if not stat.S_ISDIR(status.st_mode):
+            raise ConfigError(f"{self.private} is no directory.")
+        if status.st_mode & 0o077:
+            raise ConfigError(
+                f"{self.private} is open to other users; run: chmod 700 {self.private}"
+            )
+
+    def _read_secret(self, path: Path, length: int) -> bytes:
+        self._check_private()
+        data = read_secret_file(path, _MAX_SECRET_FILE)
+        try:
+            return a2b(data.decode("ascii", "replace").strip(), length)
+        except FormatError:
+            raise ConfigError(
+                f"{path} does not hold {length} bytes in lower-case base32."
+            ) from None
+
+
+def write_whole(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """Put ``data`` at ``path``, whole or not at all, and on the disk when this returns.
+
+    Raises:
+        ConfigError: the disk refused.
+    """
+    try:
+        descriptor, temporary = tempfile.mkstemp(prefix=".new-", dir=path.parent)
+        try:
+            with open(descriptor, "wb") as file:  # noqa: PTH123 - it is a descriptor
+                os.fchmod(descriptor, mode)
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+        sync_directory(path.parent)
+    except OSError as error:
+        raise ConfigError(f"{path} could not be written: {error.strerror}.") from error
+
+
+def sync_directory(path: Path) -> None:
+    """Have the names in a directory on the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
