@@ -315,50 +315,54 @@ class PlacementPlan(Generic[Server]):
         Returns:
             {share: server that accepted it}.
         """
-        chosen = self._choose_for_happiness()
-        everywhere_held = set().union(*(c.held for c in self._candidates.values()))
+        held_anywhere = set().union(*(c.held for c in self._candidates.values()))
+        chosen = self._choose_for_happiness(held_anywhere)
         loads = {s: len(c.held) for s, c in self._candidates.items()}
         for server in chosen.values():
             loads[server] += 1
         for share in range(self.total):
-            if share in chosen or share in everywhere_held:
+            if share in chosen or share in held_anywhere:
                 continue
             takers = [s for s, c in self._candidates.items() if share in c.accepted]
             if takers:
                 chosen[share] = min(takers, key=loads.__getitem__)
                 loads[chosen[share]] += 1
+        self._drop_needless_copies(chosen, held_anywhere)
         return chosen
 
-    def _choose_for_happiness(self) -> dict[int, Server]:
-        """Return the settled choices, and accepted shares without which happiness would fall."""
-        choices: dict[Server, set[int]] = {s: set(c.held) for s, c in self._candidates.items()}
+    def _choose_for_happiness(self, held_anywhere: Collection[int]) -> dict[int, Server]:
+        """Return the settled choices, and accepted shares that raise happiness beyond them."""
+        fixed: dict[Server, set[int]] = {s: set(c.held) for s, c in self._candidates.items()}
         for share, server in self._settled.items():
-            choices[server].add(share)
-        matching = maximum_matching(choices)
+            fixed[server].add(share)
 
         def shares_of(server: Server) -> Iterable[int]:
-            yield from sorted(choices[server])
-            for share in sorted(self._candidates[server].accepted - choices[server]):
-                if share not in self._settled:
-                    yield share
+            yield from sorted(fixed[server])
+            accepted = self._candidates[server].accepted - fixed[server] - self._settled.keys()
+            yield from sorted(accepted, key=lambda share: (share in held_anywhere, share))
 
-        # What is held already was matched first, so that little has to be uploaded.
-        _extend(matching, self._candidates, shares_of)
-        needed = {
-            share: server
-            for share, server in matching.items()
-            if share not in choices[server] and share not in self._settled
-        }
-        everywhere_held = set().union(*(c.held for c in self._candidates.values()))
-        for share, server in needed.items():
-            choices[server].add(share)
-        for share in sorted(set(needed) & everywhere_held):
-            choices[needed[share]].discard(share)
-            if happiness(choices) < len(matching):
-                choices[needed[share]].add(share)
+        # What is held already is matched first, so that little has to be uploaded.
+        matching = _extend(maximum_matching(fixed), self._candidates, shares_of)
+        needed = {s: server for s, server in matching.items() if s not in fixed[server]}
+        return {**needed, **self._settled}
+
+    def _drop_needless_copies(
+        self, chosen: dict[int, Server], held_anywhere: Collection[int]
+    ) -> None:
+        """Drop what is held elsewhere and raises nothing beside all the other choices."""
+        copies = sorted(chosen.keys() & held_anywhere - self._settled.keys())
+        if not copies:
+            return
+        holdings: dict[Server, set[int]] = {s: set(c.held) for s, c in self._candidates.items()}
+        for share, server in chosen.items():
+            holdings[server].add(share)
+        greatest = happiness(holdings)
+        for share in copies:
+            holdings[chosen[share]].discard(share)
+            if happiness(holdings) < greatest:
+                holdings[chosen[share]].add(share)
             else:
-                del needed[share]
-        return {**self._settled, **needed}
+                del chosen[share]
 
     def superfluous(self) -> list[tuple[Server, int]]:
         """Return the accepted buckets that `assignment` does not use: (server, share)."""
