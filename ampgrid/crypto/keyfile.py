@@ -82,7 +82,7 @@ def read_secret_file(path: str | os.PathLike[str], most: int = _MAX_SECRET_BYTES
         if status.st_mode & 0o077:
             raise ConfigError(f"{target} is open to other users; run: chmod 600 {target}")
         # Opened for reading as a file only now: a directory or a pipe cannot be.
-        with open(descriptor, "rb", closefd=False) as file:  # noqa: PTH123
+        with open(descriptor, "rb", closefd=False) as file:
             data = file.read(most + 1)
     finally:
         os.close(descriptor)
