@@ -1,0 +1,161 @@
+"""What is printed: results on the standard output, all else on standard error.
+
+An error is one line, or one JSON object under ``--json``. Progress bars appear only where
+somebody watches: on a terminal.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import sys
+import tempfile
+import traceback
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ampgrid.cli.exits import Exit, exit_of
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+
+def print_json(value: object, *, to_stderr: bool = False) -> None:
+    """Print one JSON object."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False), err=to_stderr)
+
+
+def one_line(text: str) -> str:
+    """Return ``text`` without line breaks and other control characters, for a terminal."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def note(text: str) -> None:
+    """Print one line about the course of things on standard error."""
+    click.echo(one_line(text), err=True)
+
+
+def describe(error: BaseException) -> str:
+    """Return what to tell the user about an expected error."""
+    if isinstance(error, OSError) and not str(error).strip():
+        return type(error).__name__
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}."
+    text = one_line(str(error))
+    # An error of the wire can come without a message: then its class says what it is.
+    return text or (type(error).__doc__ or type(error).__name__).partition("\n")[0]
+
+
+def report(ending: Exit, message: str, *, as_json: bool, **more: Any) -> None:
+    """Print an error on standard error."""
+    message = one_line(message)
+    if as_json:
+        error = {"status": ending.status, "name": ending.name, "message": message, **more}
+        click.echo(json.dumps({"error": error}, ensure_ascii=False), err=True)
+    else:
+        click.echo(f"ampgrid: {message}", err=True)
+
+
+def report_error(error: BaseException, *, as_json: bool) -> Exit:
+    """Print an expected error and return how the command ends for it."""
+    ending = exit_of(error)
+    more = {name: getattr(error, name) for name in ("found", "needed") if hasattr(error, name)}
+    report(ending, describe(error), as_json=as_json, **more)
+    return ending
+
+
+def report_unexpected(error: BaseException, *, as_json: bool, debug: bool) -> Exit:
+    """Print one line about an error that nobody foresaw; its traceback goes to a file."""
+    ending = exit_of(error)
+    if debug:
+        traceback.print_exception(error)
+        report(ending, f"Unexpected {type(error).__name__}, see above.", as_json=as_json)
+        return ending
+    try:
+        # mkstemp: for the user alone, since a message can repeat what was typed.
+        descriptor, path = tempfile.mkstemp(prefix="ampgrid-error-", suffix=".log")
+        with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123 - a descriptor
+            traceback.print_exception(error, file=file)
+        where = f"the details are in {path}"
+    except OSError:
+        where = "try it again with ampgrid --debug for the details"
+    report(ending, f"Unexpected {type(error).__name__}; {where}.", as_json=as_json)
+    return ending
+
+
+def stdout_is_gone() -> bool:
+    """Tell whether nobody reads the standard output any more."""
+    poll = select.poll()
+    try:
+        poll.register(1, 0)
+        return any(event & select.POLLERR for _, event in poll.poll(0))
+    except (OSError, ValueError):
+        return False
+
+
+class ProgressBar:
+    """A progress bar on standard error, or nothing where nobody watches.
+
+    Args:
+        shown: False for nothing in any case.
+    """
+
+    def __init__(self, *, shown: bool = True) -> None:
+        self.shown = shown and sys.stderr.isatty()
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> ProgressBar:
+        if self.shown:
+            from rich.console import Console
+            from rich.progress import (
+                BarColumn,
+                DownloadColumn,
+                Progress,
+                TextColumn,
+                TimeRemainingColumn,
+                TransferSpeedColumn,
+            )
+
+            self._progress = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                DownloadColumn(),
+                TransferSpeedColumn(),
+                TimeRemainingColumn(),
+                console=Console(file=sys.stderr),
+                auto_refresh=False,
+                transient=True,
+            )
+            self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+    def show(self, phase: str, done: int, total: int) -> None:
+        """Show how far it is.
+
+        Args:
+            phase: what is being done, a word or two.
+            done: bytes done.
+            total: bytes in all, 0 while unknown.
+        """
+        if self._progress is None:
+            return
+        if self._task is None:
+            self._task = self._progress.add_task(phase, total=None)
+        self._progress.update(
+            self._task, description=one_line(phase), completed=done, total=total or None
+        )
+        self._progress.refresh()

@@ -1,0 +1,125 @@
+"""Speaking with the node of the directory: one Command over its socket, watched and stoppable."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Coroutine
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+
+from ampgrid.cli.console import ProgressBar
+from ampgrid.cli.reactor import Stop, first_of, run_with_reactor
+from ampgrid.cli.session import Session
+from ampgrid.commands import control
+from ampgrid.errors import NotConnectedError, PeerError
+from ampgrid.ports import Clock, Connection
+
+#: How the Commands call the number of an operation.
+_OPERATION: str = control.Progress.arguments[0][0].decode("ascii")
+#: A long Command may take so long, seconds: 30 days.
+LONG = 30 * 86_400.0
+#: Seconds between two looks at how far it is.
+_LOOK = 0.2
+#: Seconds that a cancelled Command has to end.
+_PATIENCE = 5.0
+
+
+async def connect(reactor: Any, session: Session) -> Connection:
+    """Connect to the node of the session's directory.
+
+    Raises:
+        ConfigError: there is no such node directory.
+        NotConnectedError: the node does not run.
+    """
+    from ampgrid.wire.unixsocket import connect_control
+
+    directory = session.directory
+    directory.require()
+    try:
+        connection: Connection = await connect_control(reactor, directory.socket_path)
+    except NotConnectedError:
+        raise NotConnectedError(
+            f"The node in {directory.path} does not run; start it with: "
+            f"ampgrid -d {directory.path} run"
+        ) from None
+    return connection
+
+
+async def call_watched(
+    clock: Clock,
+    connection: Connection,
+    stop: Stop,
+    bar: ProgressBar,
+    command: Any,
+    **arguments: Any,
+) -> dict[str, Any]:
+    """Call a long Command, show how far it is, and cancel it on Ctrl-C.
+
+    Raises:
+        KeyboardInterrupt: it was interrupted; the Command was cancelled.
+        PeerError: what the node answers.
+    """
+    operation = random.SystemRandom().randrange(1, 2**63)
+    work = _started(
+        connection.call(command, deadline=LONG, **{_OPERATION: operation}, **arguments)
+    )
+    stopped = stop.wait()
+    looking = _started(_watch(clock, connection, bar, operation, work)) if bar.shown else None
+    try:
+        if not await first_of(work, stopped):
+            await _cancel(clock, connection, operation, work)
+            raise KeyboardInterrupt
+        answer: dict[str, Any] = await work
+        return answer
+    finally:
+        for each in (stopped, looking):
+            if each is not None and not each.called:
+                each.addErrback(lambda _: None)
+                each.cancel()
+
+
+def _started(coroutine: Coroutine[Any, Any, Any]) -> Deferred[Any]:
+    return Deferred.fromCoroutine(coroutine)
+
+
+async def _watch(
+    clock: Clock, connection: Connection, bar: ProgressBar, operation: int, work: Deferred[Any]
+) -> None:
+    while not work.called:
+        await deferLater(clock, _LOOK)  # type: ignore[arg-type]  # needs no more than a Clock
+        try:
+            answer = await connection.call(control.Progress, **{_OPERATION: operation})
+        except PeerError:
+            continue
+        if not work.called:
+            bar.show(answer["phase"], answer["done"], answer["total"])
+
+
+async def _cancel(
+    clock: Clock, connection: Connection, operation: int, work: Deferred[Any]
+) -> None:
+    try:
+        await connection.call(control.Cancel, deadline=_PATIENCE, **{_OPERATION: operation})
+    except PeerError:
+        return
+    patience: Deferred[None] = Deferred()
+    timer = clock.callLater(_PATIENCE, patience.callback, None)
+    if await first_of(work, patience):
+        timer.cancel()
+        work.addErrback(lambda _: None)
+
+
+def ask(session: Session, command: Any, **arguments: Any) -> dict[str, Any]:
+    """Connect to the node, call one short Command and return its answer.
+
+    Raises:
+        AmpgridError: whatever went wrong.
+    """
+
+    async def work(reactor: Any, _stop: Stop) -> dict[str, Any]:
+        connection = await connect(reactor, session)
+        return await connection.call(command, **arguments)
+
+    return run_with_reactor(work)

@@ -1,0 +1,142 @@
+"""The command ``ampgrid``."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import click
+
+from ampgrid._version import __version__
+from ampgrid.cli import console, exits
+from ampgrid.cli.session import Session
+from ampgrid.errors import AmpgridError
+
+#: subcommand -> (module, function, one line of help). The line stands here too so that the list
+#: of subcommands is printed without importing any; a test compares it with the function's.
+SUBCOMMANDS = {
+    "create-introducer": ("create", "create_introducer", "Make the directory of an introducer."),
+    "create-node": ("create", "create_node", "Make the directory of a node."),
+    "run": ("run", "run", "Run the node in the foreground."),
+    "status": ("status", "status", "Tell how the running node fares."),
+    "address": ("status", "address", "Print the node's address."),
+    "put": ("files", "put", "Upload FILE and print its cap."),
+    "get": ("files", "get", "Download a file by its CAP."),
+    "cap": ("cap", "cap", "Print the cap that an upload of FILE would give."),
+    "grid": ("grid", "grid", "Run a whole grid on this machine, in DIR."),
+    "demo": ("demo", "demo", "Show it all, with two nodes killed between up and down."),
+}
+
+
+class _LazyGroup(click.Group):
+    """A group that imports a subcommand only when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Return the names, in the order of the table."""
+        return list(SUBCOMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import and return a subcommand."""
+        if cmd_name not in SUBCOMMANDS:
+            return None
+        module, function, _ = SUBCOMMANDS[cmd_name]
+        command = getattr(importlib.import_module(f"ampgrid.cli.{module}"), function)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Write the list of subcommands from the table."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, _, line) in SUBCOMMANDS.items()])
+
+
+@click.group(
+    cls=_LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "AMPGRID"},
+)
+@click.option(
+    "-d",
+    "--directory",
+    metavar="DIR",
+    envvar="AMPGRID_DIR",
+    default="~/.ampgrid",
+    show_default=True,
+    help="The node directory (also from AMPGRID_DIR).",
+)
+@click.option("--debug", is_flag=True, help="Show the traceback of an unexpected error.")
+@click.version_option(__version__, prog_name="ampgrid", message="%(prog)s %(version)s")
+@click.pass_context
+def cli(context: click.Context, directory: str, debug: bool) -> None:
+    """A peer-to-peer storage grid.
+
+    Peers keep encrypted, erasure-coded shares for each other; any k of n shares give a file
+    back, and no peer can read or forge what it keeps.
+
+    Start with 'ampgrid demo'.
+    """
+    session = context.ensure_object(Session)
+    session.directory_path = directory
+    session.debug = debug
+
+
+def invoke(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit status; never raises.
+
+    Args:
+        arguments: what follows ``ampgrid``; None for those of the process.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    session = Session()
+    try:
+        status = cli.main(words, prog_name="ampgrid", standalone_mode=False, obj=session)
+        sys.stdout.flush()
+    except BaseException as error:  # noqa: BLE001 - the last place that can tell the user
+        return _ended(error, session, as_json=session.as_json or "--json" in words).status
+    # Click returns the status of its own early ends (--help); a subcommand returns None.
+    return status if isinstance(status, int) else 0
+
+
+def _ended(error: BaseException, session: Session, *, as_json: bool) -> exits.Exit:
+    if isinstance(error, click.exceptions.Abort):
+        error = KeyboardInterrupt()
+    if isinstance(error, KeyboardInterrupt):
+        console.report(exits.INTERRUPTED, "Interrupted.", as_json=as_json)
+        return exits.INTERRUPTED
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        error.show()
+        return exits.USAGE
+    if isinstance(error, click.ClickException):
+        console.report(exits.USAGE, _usage_message(error), as_json=as_json)
+        return exits.USAGE
+    if _is_broken_pipe(error) or (isinstance(error, AmpgridError) and console.stdout_is_gone()):
+        # Python would complain about what it cannot flush at its end.
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return exits.BROKEN_PIPE
+    if isinstance(error, AmpgridError | OSError):
+        if session.debug:
+            import traceback
+
+            traceback.print_exception(error)
+        return console.report_error(error, as_json=as_json)
+    return console.report_unexpected(error, as_json=as_json, debug=session.debug)
+
+
+def _is_broken_pipe(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.errno == errno.EPIPE
+
+
+def _usage_message(error: click.ClickException) -> str:
+    context: Any = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "ampgrid"
+    return f"{error.format_message()} (See '{path} --help'.)"
+
+
+def main() -> NoReturn:
+    """Run the command line of this process."""
+    sys.exit(invoke())

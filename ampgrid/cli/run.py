@@ -1,0 +1,138 @@
+"""``ampgrid run``: the node in the foreground."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from typing import TYPE_CHECKING, Any, TextIO
+
+import click
+
+from ampgrid.cli.params import json_option
+from ampgrid.cli.session import Session
+from ampgrid.errors import ConfigError, FileError
+
+if TYPE_CHECKING:
+    from ampgrid.cli.reactor import Stop
+
+#: Seconds that a node has to stop once the program that keeps it has gone.
+_LAST_SECONDS = 10.0
+
+
+@contextlib.contextmanager
+def _log_stream(path: str | None) -> Any:
+    if path is None:
+        yield sys.stderr
+        return
+    try:
+        # Append, and readable by the user alone.
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise FileError(f"{path} could not be written: {error.strerror}.") from error
+    with open(descriptor, "a", encoding="utf-8", buffering=1) as stream:  # noqa: PTH123
+        yield stream
+
+
+def _begin_logging(stream: TextIO, *, debug: bool) -> None:
+    from twisted.logger import (
+        FilteringLogObserver,
+        LogLevel,
+        LogLevelFilterPredicate,
+        globalLogBeginner,
+        textFileLogObserver,
+    )
+
+    least = LogLevel.debug if debug else LogLevel.info
+    observer = FilteringLogObserver(
+        textFileLogObserver(stream), [LogLevelFilterPredicate(defaultLogLevel=least)]
+    )
+    globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False, discardBuffer=True)
+
+
+def _stop_with_stdin(reactor: Any, stop: Stop) -> None:
+    """Stop once the standard input ends: whoever holds its other end has gone."""
+
+    def wait() -> None:
+        with contextlib.suppress(OSError):
+            while os.read(0, 1024):
+                pass
+        reactor.callFromThread(stop.came, int(signal.SIGTERM))
+        # A node that cannot stop in peace must not outlive its grid.
+        timer = threading.Timer(_LAST_SECONDS, os._exit, [1])
+        timer.daemon = True
+        timer.start()
+
+    threading.Thread(target=wait, name="standard input", daemon=True).start()
+
+
+@click.command()
+@click.option("--log-file", metavar="FILE", help="Log there instead of to standard error.")
+@click.option("--until-stdin-closes", is_flag=True, hidden=True)
+@json_option
+@click.pass_obj
+def run(
+    session: Session, *, log_file: str | None, until_stdin_closes: bool, as_json: bool
+) -> None:
+    """Run the node in the foreground.
+
+    It prints one line when it is ready, and stops in peace on SIGTERM and Ctrl-C.
+    """
+    from ampgrid.cli.reactor import run_with_reactor
+
+    directory = session.directory
+    config = directory.load_config()
+    os.umask(0o077)
+    if until_stdin_closes:
+        # Ctrl-C reaches all processes of a terminal; the one that keeps this node decides.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    async def work(reactor: Any, stop: Stop) -> None:
+        from twisted.internet.error import CannotListenError
+
+        from ampgrid.node.node import Node
+
+        if until_stdin_closes:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            _stop_with_stdin(reactor, stop)
+        node = Node(directory, config, reactor)
+        try:
+            await node.start()
+        except CannotListenError as error:
+            await node.stop()
+            raise ConfigError(f"The node cannot listen: {error.socketError}.") from None
+        try:
+            _tell_ready(session, as_json=as_json)
+            await stop.wait()
+        finally:
+            await node.stop()
+        stop.raise_if_interrupted()
+
+    lock = directory.lock()
+    try:
+        with _log_stream(log_file) as stream:
+            _begin_logging(stream, debug=session.debug)
+            run_with_reactor(work)
+    finally:
+        lock.release()
+
+
+def _tell_ready(session: Session, *, as_json: bool) -> None:
+    from ampgrid.cli.console import print_json
+    from ampgrid.crypto.identity import node_id_text
+    from ampgrid.formats.address import format_hint
+    from ampgrid.node.addresses import advertised_hints
+
+    directory = session.directory
+    config = directory.load_config()
+    port = (config.listen[1] or directory.listen_port()) if config.listen else None
+    hints = [format_hint(hint) for hint in advertised_hints(config, port)]
+    node_id = node_id_text(directory.identity().node_id)
+    if as_json:
+        print_json({"node_id": node_id, "kind": config.kind, "addresses": hints})
+    else:
+        where = f"reached at {', '.join(hints)}" if hints else "dialling only"
+        click.echo(f"Ready: {config.kind} {node_id}, {where}")
+    sys.stdout.flush()

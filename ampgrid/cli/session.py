@@ -1,0 +1,32 @@
+"""What all subcommands of one call of ``ampgrid`` share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from attrs import define
+
+if TYPE_CHECKING:
+    from ampgrid.node.directory import NodeDirectory
+
+
+@define
+class Session:
+    """One call of the command.
+
+    Attributes:
+        directory_path: the node directory that was named.
+        as_json: whether results and errors are printed as JSON.
+        debug: whether an unexpected error is shown with its traceback.
+    """
+
+    directory_path: str = "~/.ampgrid"
+    as_json: bool = False
+    debug: bool = False
+
+    @property
+    def directory(self) -> NodeDirectory:
+        """The node directory."""
+        from ampgrid.node.directory import NodeDirectory
+
+        return NodeDirectory.at(self.directory_path)
