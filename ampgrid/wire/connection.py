@@ -229,6 +229,14 @@ class Connection(amp.BinaryBoxProtocol):
         else:
             super().fileDescriptorReceived(descriptor)
 
+    def received_descriptor(self, number: int) -> int:
+        """Take a descriptor that came over the Unix socket.
+
+        Raises:
+            KeyError: none of that number has come.
+        """
+        return self._received.pop(number)
+
     @property
     def _received(self) -> dict[int, int]:
         return cast("dict[int, int]", self._descriptors)

@@ -1,0 +1,176 @@
+"""Downloading a file, or a range of it (seed 001's IDownloader and IDecoder).
+
+Shares are read from the servers that answer first; a few segments are fetched ahead; every
+block is checked before it is decoded and every segment before it is deciphered. A server that
+is bad is named and replaced; one that is slow gets company, and whoever is first wins. Nothing
+is written that was not checked.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from inspect import isawaitable
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred
+
+from ampgrid.caps import ChkCap, LitCap
+from ampgrid.errors import AmpgridError, BadArgumentValueError
+from ampgrid.formats.ueb import UriExtension
+from ampgrid.immutable.operation import Operation
+from ampgrid.immutable.pool import SharePool
+from ampgrid.immutable.segment import SegmentDecoder, SegmentFetch
+from ampgrid.immutable.targets import DownloadTarget
+from ampgrid.ports import Clock, Threads
+from ampgrid.storage.client import StorageServer
+
+#: Bytes of the file that are fetched ahead of what is being written.
+AHEAD_BYTES = 4 * 1024 * 1024
+
+
+@attrs.frozen
+class Downloaded:
+    """What a download came to.
+
+    Attributes:
+        size: bytes that were written.
+        problems: one line for each bad or slow share or server.
+        result: what the target's ``finish`` returned.
+    """
+
+    size: int
+    problems: tuple[str, ...]
+    result: Any = None
+
+
+class Downloader:
+    """Downloads files.
+
+    Args:
+        servers: returns the storage peers that are connected now.
+        threads: where hashing, decoding and deciphering happen.
+        clock: time and timers.
+    """
+
+    def __init__(
+        self, servers: Callable[[], Sequence[StorageServer]], threads: Threads, clock: Clock
+    ) -> None:
+        self._servers = servers
+        self._threads = threads
+        self._clock = clock
+
+    async def download(
+        self,
+        cap: ChkCap | LitCap,
+        target: DownloadTarget,
+        operation: Operation | None = None,
+        offset: int = 0,
+        length: int | None = None,
+    ) -> Downloaded:
+        """Write a file, or ``length`` bytes of it from ``offset`` on, to a target.
+
+        Raises:
+            NotEnoughSharesError: too few good shares were found; the message says how many.
+            BadArgumentValueError: the range begins behind the end of the file.
+            FileError: the target does not take the bytes.
+            OperationCancelledError: somebody has cancelled.
+        """
+        operation = operation or Operation()
+        target.register_canceller(operation.cancel)
+        try:
+            size = cap.get_size()
+            if offset > size:
+                raise BadArgumentValueError(f"the file has {size} bytes; the range begins later")
+            end = size if length is None else min(size, offset + length)
+            operation.enter("finding shares", end - offset)
+            target.open(end - offset)
+            problems: tuple[str, ...] = ()
+            if isinstance(cap, LitCap):
+                await _wait_for(target.write(cap.data[offset:end]))
+                operation.done = end - offset
+            else:
+                download = _Download(cap, self._servers(), self._threads, self._clock, operation)
+                problems = await download.run(target, offset, end)
+            operation.check()
+            await _wait_for(target.close())
+        except Exception as error:
+            target.fail(error)
+            raise
+        return Downloaded(end - offset, problems, target.finish())
+
+
+async def _wait_for(result: Any) -> None:
+    if isawaitable(result):
+        await result
+
+
+class _Download:
+    """One download of one CHK file."""
+
+    def __init__(
+        self,
+        cap: ChkCap,
+        servers: Sequence[StorageServer],
+        threads: Threads,
+        clock: Clock,
+        operation: Operation,
+    ) -> None:
+        self._cap = cap
+        self._operation = operation
+        self._pool = SharePool(cap, servers, threads, clock)
+        self._threads = threads
+
+    async def run(self, target: DownloadTarget, offset: int, end: int) -> tuple[str, ...]:
+        """Write bytes ``offset`` to ``end`` of the file; returns the problems met."""
+        pool, operation = self._pool, self._operation
+        operation.on_cancel(pool.ring)
+        await pool.gather(operation.check)
+        extension = pool.extension
+        assert extension is not None
+        operation.enter("downloading")
+        hashes = await self._crypttext_hashes(extension)
+        decoder = SegmentDecoder(self._cap.key, extension, hashes)
+        size = extension.segment_size
+        indices = range(offset // size, -(-end // size)) if end > offset else range(0)
+        ahead: deque[Deferred[bytes]] = deque()
+        upcoming = iter(indices)
+        depth = max(1, AHEAD_BYTES // size)
+        try:
+            for index in indices:
+                while len(ahead) < depth and (later := next(upcoming, None)) is not None:
+                    ahead.append(Deferred.fromCoroutine(self._segment(decoder, later)))
+                plaintext = await ahead.popleft()
+                operation.check()
+                piece = plaintext[max(0, offset - index * size) : end - index * size]
+                await _wait_for(target.write(piece))
+                operation.done += len(piece)
+        finally:
+            for unwanted in ahead:
+                unwanted.addErrback(lambda _failure: None)
+        return pool.problems()
+
+    async def _crypttext_hashes(self, extension: UriExtension) -> list[bytes]:
+        while True:
+            reader = self._pool.ready()[0]
+            try:
+                return await reader.crypttext_hashes(extension)
+            except AmpgridError as error:
+                self._pool.bad(reader, error)
+                await self._pool.gather(self._operation.check)
+
+    async def _segment(self, decoder: SegmentDecoder, index: int) -> bytes:
+        """Return the plaintext of one segment."""
+        fetch = SegmentFetch(self._pool, index, self._cap.needed, self._operation)
+        try:
+            while True:
+                blocks = await fetch.blocks()
+                plaintext, bad = await self._threads.run(decoder.decode, index, blocks)
+                for reader in bad:
+                    self._pool.bad(reader, f"block {index} does not match its hash")
+                    fetch.drop(reader)
+                if plaintext is not None:
+                    return plaintext
+        finally:
+            fetch.end()

@@ -1,0 +1,179 @@
+"""Sending one file's shares: read, encipher, encode, hash and deliver (seed 001's IEncoder).
+
+Worker threads read and encode a few segments ahead while the shares of earlier ones are on
+their way; the slowest writer sets the pace, by its window. A server that fails loses its share
+and the others go on, as long as whoever supervises is content.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import TypeVar, cast
+
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.python.failure import Failure
+
+from ampgrid.crypto import hashing
+from ampgrid.errors import AmpgridError, FileChangedError
+from ampgrid.formats.chkwriter import EncodedSegment, FileEncoder, FileTail
+from ampgrid.formats.segments import segment_length
+from ampgrid.immutable.operation import Operation
+from ampgrid.immutable.uploadables import Uploadable
+from ampgrid.ports import Threads
+from ampgrid.storage.client import BucketWriter
+
+T = TypeVar("T")
+
+#: Segments that are read and encoded ahead of the one being sent.
+AHEAD = 2
+
+#: Told of each share whose server failed; raises to end the upload.
+Loss = Callable[[int, Exception], None]
+
+
+async def each(work: Mapping[int, Callable[[], Deferred[T]]]) -> dict[int, T | Exception]:
+    """Do several things at once; return each one's result or error."""
+
+    def caught(started: Deferred[T]) -> Deferred[T | Exception]:
+        return started.addErrback(_error_of)
+
+    results = await gatherResults([caught(start()) for start in work.values()])
+    return dict(zip(work, results, strict=True))
+
+
+class ShareSender:
+    """Encodes a file and sends its shares to their writers.
+
+    Args:
+        encoder: makes the shares.
+        key: of the file, 16 bytes.
+        source: the plaintext.
+        key_check: a fresh convergent hasher, by which the second pass proves that it read what
+            the first one read.
+        threads: where reading, enciphering, coding and hashing happen.
+        operation: progress and cancelling.
+    """
+
+    def __init__(
+        self,
+        encoder: FileEncoder,
+        key: bytes,
+        source: Uploadable,
+        key_check: hashing.ConvergentKey,
+        threads: Threads,
+        operation: Operation,
+    ) -> None:
+        self._encoder = encoder
+        self._layout = encoder.layout
+        self._key = key
+        self._source = source
+        self._key_check = key_check
+        self._threads = threads
+        self._operation = operation
+
+    def _read_and_encode(self, index: int) -> tuple[bytes, EncodedSegment]:
+        start = index * self._layout.segment_size
+        length = segment_length(index, self._layout.size, self._layout.segment_size)
+        plaintext = self._source.read_at(start, length)
+        return plaintext, self._encoder.encode_segment(index, plaintext)
+
+    def _absorb(self, plaintext: bytes, segment: EncodedSegment) -> None:
+        self._key_check.update(plaintext)
+        self._encoder.absorb(segment)
+
+    async def segments(self, deliver: Callable[[EncodedSegment], Deferred[None]]) -> FileTail:
+        """Encode every segment, in order, and hand each to ``deliver``.
+
+        Returns:
+            What stands behind the data of the shares, and the cap.
+
+        Raises:
+            FileError: the source cannot be read, or changed since its key was computed.
+            OperationCancelledError: somebody has cancelled.
+        """
+        layout, operation = self._layout, self._operation
+        ahead: deque[Deferred[tuple[bytes, EncodedSegment]]] = deque()
+        started = 0
+        try:
+            for index in range(layout.num_segments):
+                operation.check()
+                while started < layout.num_segments and len(ahead) < 1 + AHEAD:
+                    ahead.append(_as_deferred(self._threads.run(self._read_and_encode, started)))
+                    started += 1
+                plaintext, segment = await ahead.popleft()
+                delivered = deliver(segment)
+                try:
+                    await self._threads.run(self._absorb, plaintext, segment)
+                finally:
+                    await delivered
+                operation.done = min(layout.size, (index + 1) * layout.segment_size)
+        finally:
+            for unwanted in ahead:
+                unwanted.addErrback(lambda _failure: None)
+        await self._threads.run(self._source.check_unchanged)
+        if not hmac.compare_digest(self._key_check.digest(), self._key):
+            raise FileChangedError("the file changed while it was being uploaded; try again")
+        return await self._threads.run(self._encoder.finish)
+
+    async def send(self, writers: dict[int, BucketWriter], loss: Loss) -> FileTail:
+        """Send the shares to their writers and store them.
+
+        Args:
+            writers: a writer for each share to be sent; those that fail are taken out.
+            loss: told of each share whose server failed.
+
+        Raises:
+            NotHappyError: ``loss`` found too few servers left.
+            FileError, OperationCancelledError: as `segments`.
+        """
+        header = self._layout.header()
+        await self._to_all(writers, loss, lambda writer: writer.put(header))
+
+        def deliver(segment: EncodedSegment) -> Deferred[None]:
+            return Deferred.fromCoroutine(
+                self._to_all(writers, loss, lambda w: w.put(segment.blocks[w.number]))
+            )
+
+        tail = await self.segments(deliver)
+        self._operation.enter("storing")
+        await self._to_all(
+            writers, loss, lambda w: self._end(w, self._encoder.share_tail(tail, w.number))
+        )
+        return tail
+
+    async def _end(self, writer: BucketWriter, share_tail: bytes) -> None:
+        await writer.put(share_tail)
+        await writer.close()
+
+    async def _to_all(
+        self, writers: dict[int, BucketWriter], loss: Loss, do: Callable[[BucketWriter], object]
+    ) -> None:
+        def start(writer: BucketWriter) -> Callable[[], Deferred[None]]:
+            return lambda: Deferred.fromCoroutine(do(writer))  # type: ignore[arg-type]
+
+        results = await each({number: start(writer) for number, writer in writers.items()})
+        for number, error in results.items():
+            if isinstance(error, AmpgridError):
+                if writers.pop(number, None) is not None:
+                    loss(number, error)
+            elif isinstance(error, Exception):
+                raise error
+
+
+def _error_of(failure: Failure) -> Exception:
+    if not isinstance(failure.value, Exception):
+        failure.raiseException()
+    return cast("Exception", failure.value)
+
+
+def _as_deferred(work: object) -> Deferred[T]:
+    if isinstance(work, Deferred):
+        return work
+
+    async def wait() -> T:
+        result: T = await work  # type: ignore[misc]
+        return result
+
+    return Deferred.fromCoroutine(wait())

@@ -1,0 +1,202 @@
+"""The shares of one file that a download can draw on, from found to ready to bad.
+
+A share is *fresh* when a server has named it, *preparing* while its hashes are read and checked,
+*ready* when its blocks can be read, and gone once it proved bad. Whoever waits for a change
+leaves a bell here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from ampgrid.caps import ChkCap, ChkVerifierCap
+from ampgrid.errors import AmpgridError, NotEnoughSharesError
+from ampgrid.formats.ueb import UriExtension
+from ampgrid.immutable.bell import Bell
+from ampgrid.immutable.finder import ShareFinder
+from ampgrid.immutable.reader import ShareReader
+from ampgrid.ports import Clock, Threads
+from ampgrid.storage.client import StorageServer
+
+#: Seconds without news after which one more share is asked for what is missing.
+SLOW_SECONDS = 2.0
+#: With enough shares found, so long is waited for the other servers' answers, seconds: shares
+#: that hold the data itself save decoding.
+GRACE_SECONDS = 0.05
+#: The most lines of problems that a report keeps.
+_MOST_PROBLEMS = 100
+
+
+class SharePool:
+    """The shares of one file.
+
+    Args:
+        cap: of the file.
+        servers: the storage peers that are connected.
+        threads: where long hashing happens.
+        clock: time and timers.
+
+    Attributes:
+        extension: the file's URI extension, once a share was ready.
+    """
+
+    def __init__(
+        self,
+        cap: ChkCap | ChkVerifierCap,
+        servers: Sequence[StorageServer],
+        threads: Threads,
+        clock: Clock,
+    ) -> None:
+        self.extension: UriExtension | None = None
+        self._cap = cap
+        self._clock = clock
+        self._fresh: list[ShareReader] = []
+        self._preparing: set[ShareReader] = set()
+        self._ready: list[ShareReader] = []
+        self._problems: list[str] = []
+        self._bells: set[Bell] = set()
+        self._news = self.bell()
+        self._server_count = len(servers)
+        self._finder = ShareFinder(cap, servers, threads, self._found, self.ring)
+
+    # News.
+
+    def bell(self) -> Bell:
+        """Return a bell that is rung at every change, until `unhang`."""
+        bell = Bell(self._clock)
+        self._bells.add(bell)
+        return bell
+
+    def unhang(self, bell: Bell) -> None:
+        """Ring that bell no more."""
+        self._bells.discard(bell)
+
+    def ring(self, _result: object = None) -> None:
+        """Tell everybody who waits that something has changed."""
+        for bell in list(self._bells):
+            bell.ring()
+
+    # The shares.
+
+    def _found(self, reader: ShareReader) -> None:
+        self._fresh.append(reader)
+        self.ring()
+
+    def merit(self, reader: ShareReader) -> tuple[bool, bool, int]:
+        """Return a key by which the shares to be read first come first."""
+        return (reader.slow, reader.number >= self._cap.needed, reader.found_order)
+
+    def ready(self) -> list[ShareReader]:
+        """Return the shares whose blocks can be read, best first."""
+        return sorted(self._ready, key=self.merit)
+
+    def _ready_numbers(self) -> set[int]:
+        return {reader.number for reader in self._ready}
+
+    def prepare(self, enough: int) -> None:
+        """Begin to prepare fresh shares until ``enough`` numbers are ready or on the way."""
+        busy = self._ready_numbers() | {reader.number for reader in self._preparing}
+        for reader in sorted(self._fresh, key=self.merit):
+            if len(busy) >= enough:
+                break
+            if reader.number in busy:
+                continue
+            busy.add(reader.number)
+            self._fresh.remove(reader)
+            self._preparing.add(reader)
+            preparing = Deferred.fromCoroutine(reader.prepare())
+            preparing.addCallbacks(
+                self._prepared, self._not_prepared, callbackArgs=(reader,), errbackArgs=(reader,)
+            )
+            preparing.addBoth(self.ring)
+
+    def _prepared(self, extension: UriExtension, reader: ShareReader) -> None:
+        self._preparing.discard(reader)
+        self.extension = extension
+        self._ready.append(reader)
+
+    def _not_prepared(self, failure: Failure, reader: ShareReader) -> None:
+        self._preparing.discard(reader)
+        failure.trap(AmpgridError)
+        self.note(f"{reader}: {failure.getErrorMessage()}")
+
+    def bad(self, reader: ShareReader, why: object) -> None:
+        """Leave a share aside for good."""
+        if reader in self._ready:
+            self._ready.remove(reader)
+            self.note(f"{reader}: {why}")
+
+    def slow(self, reader: ShareReader) -> None:
+        """Note that a share keeps a download waiting; others go before it from now on."""
+        if not reader.slow:
+            reader.slow = True
+            self.note(f"{reader}: slow")
+
+    def note(self, line: str) -> None:
+        """Keep a problem for the report."""
+        if len(self._problems) < _MOST_PROBLEMS:
+            self._problems.append(line)
+
+    def problems(self) -> tuple[str, ...]:
+        """Return one line for each bad or slow share or server."""
+        return (*self._finder.problems, *self._problems)
+
+    # Waiting for enough of them.
+
+    def more_may_come(self) -> bool:
+        """Tell whether there may be more ready shares without anything going bad first."""
+        return bool(self._finder.pending or self._preparing or self._fresh)
+
+    def not_enough(self) -> NotEnoughSharesError:
+        """Return the error for a file of which too few good shares were found."""
+        found, needed = len(self._ready_numbers()), self._cap.needed
+        bad = len(self._problems) + len(self._finder.problems)
+        return NotEnoughSharesError(
+            f"found {found} of the {needed} shares that are needed (of {self._cap.total} made), "
+            f"asking {self._server_count} servers"
+            + (f"; {bad} shares or servers failed" if bad else "")
+            + "; try again when more of the servers that hold the file are connected",
+            found=found,
+            needed=needed,
+        )
+
+    async def gather(self, check: Callable[[], None]) -> None:
+        """Ask the servers and wait until enough shares are ready.
+
+        Args:
+            check: called at every step; raises to end the wait.
+
+        Raises:
+            NotEnoughSharesError: there are not enough.
+        """
+        if not self._finder.started:
+            self._finder.start()
+        needed = self._cap.needed
+        grace_ends: float | None = None
+        extra = 0
+        while len(self._ready_numbers()) < needed:
+            check()
+            known = len(self._known_numbers())
+            if grace_ends is None and known >= needed:
+                grace_ends = self._clock.seconds() + GRACE_SECONDS
+            if self._finder.pending and known < self._cap.total:
+                # More answers are on their way, and may hold better shares than those known.
+                now = self._clock.seconds()
+                wait = SLOW_SECONDS if grace_ends is None else grace_ends - now
+                if wait > 0:
+                    await self._news.wait(wait)
+                    continue
+            self.prepare(needed + extra)
+            if not self._preparing and not self._finder.pending:
+                raise self.not_enough()
+            if not await self._news.wait(SLOW_SECONDS):
+                for reader in list(self._preparing):
+                    self.slow(reader)
+                extra += 1
+
+    def _known_numbers(self) -> set[int]:
+        readers = (*self._ready, *self._preparing, *self._fresh)
+        return {reader.number for reader in readers}

@@ -1,0 +1,184 @@
+"""Reading one share of one file from one server (seed 001's IStorageBucketReader).
+
+Nothing that a share says is used before a hash says that it belongs to the file: the URI
+extension against the cap, the chain of share hashes and the block hashes against the URI
+extension, each block against its hash.
+"""
+
+from __future__ import annotations
+
+from ampgrid.caps import ChkCap, ChkVerifierCap
+from ampgrid.crypto import hashing
+from ampgrid.errors import FormatError, IntegrityError
+from ampgrid.formats import hashtree
+from ampgrid.formats.segments import block_length
+from ampgrid.formats.share import (
+    MAX_HEADER_SIZE,
+    ShareHeader,
+    parse_header,
+    unpack_share_hashes,
+)
+from ampgrid.formats.ueb import UriExtension
+from ampgrid.ports import Threads
+from ampgrid.storage.client import StorageServer
+
+#: The most bytes of share hashes, URI extension and slack behind them that are taken.
+_MOST_TAIL_BYTES = 16_384
+
+
+class ShareReader:
+    """One share.
+
+    Args:
+        server: who holds it.
+        cap: of the file.
+        number: of the share.
+        size: of the share, as the server says, bytes.
+        head: its first bytes, as the server sent them.
+        threads: where long hashing happens.
+
+    Attributes:
+        found_order: how many shares were found before this one; smaller is faster.
+        slow: whether it kept a download waiting.
+    """
+
+    def __init__(
+        self,
+        server: StorageServer,
+        cap: ChkCap | ChkVerifierCap,
+        number: int,
+        size: int,
+        head: bytes,
+        threads: Threads,
+    ) -> None:
+        self.server = server
+        self.number = number
+        self.found_order = 0
+        self.slow = False
+        self._cap = cap
+        self._size = size
+        self._head = head
+        self._threads = threads
+        self._header: ShareHeader | None = None
+        self._block_hashes: list[bytes] = []
+        self._extension: UriExtension | None = None
+
+    def __str__(self) -> str:
+        return f"share {self.number} on server {self.server.name}"
+
+    async def read(self, offset: int, length: int) -> bytes:
+        """Return exactly so many bytes of the share.
+
+        Raises:
+            PeerError: the server does not hand them over.
+            IntegrityError: it handed over fewer.
+        """
+        if offset + length <= len(self._head):
+            return self._head[offset : offset + length]
+        data = await self.server.read(self._cap.storage_index, self.number, offset, length)
+        if len(data) != length:
+            raise IntegrityError("the share is shorter than it should be")
+        return data
+
+    async def header(self) -> ShareHeader:
+        """Return the header.
+
+        Raises:
+            FormatError: it is none.
+            PeerError, IntegrityError: as `read`.
+        """
+        if self._header is None:
+            head = await self.read(0, min(MAX_HEADER_SIZE, self._size))
+            self._header = parse_header(head, self._size)
+        return self._header
+
+    async def prepare(self) -> UriExtension:
+        """Read and check everything but the blocks; after it, blocks can be read.
+
+        Returns:
+            The file's URI extension.
+
+        Raises:
+            FormatError, IntegrityError: the share is not one of this file.
+            PeerError: the server does not hand it over.
+        """
+        header = await self.header()
+        start, end = header.offset_share_hashes, self._size
+        if end - start > _MOST_TAIL_BYTES:
+            raise FormatError("the share has too much behind its hashes")
+        segments = -(-header.data_size // header.block_size)
+        trees = start - header.offset_block_hashes
+        if header.data_size > self._cap.size or trees != hashtree.tree_size(segments):
+            raise FormatError("the share is not laid out as a share of this file")
+        tail = await self.read(header.offset_block_hashes, end - header.offset_block_hashes)
+        extension, leaves = await self._threads.run(self._check_tail, header, tail)
+        self._extension, self._block_hashes = extension, leaves
+        return extension
+
+    def _check_tail(self, header: ShareHeader, tail: bytes) -> tuple[UriExtension, list[bytes]]:
+        start = header.offset_block_hashes
+        packed = packed_extension(header, tail[header.offset_ueb - start :])
+        if hashing.uri_extension_hash(packed) != self._cap.ueb_hash:
+            raise IntegrityError("the share belongs to another file")
+        extension = UriExtension.unpack(packed)
+        extension.check(self._cap.needed, self._cap.total, self._cap.size)
+        total = extension.total_shares
+        chain = unpack_share_hashes(
+            tail[header.offset_share_hashes - start : header.offset_ueb - start]
+        )
+        if hashtree.root_from_chain(chain, self.number, total) != extension.share_root_hash:
+            raise IntegrityError("the share's hashes do not lead to the file's root")
+        leaves = hashtree.check_tree(
+            tail[: header.offset_share_hashes - start],
+            extension.num_segments,
+            hashtree.leaf_from_chain(chain, self.number, total),
+        )
+        if header.block_size * extension.needed_shares != extension.segment_size:
+            raise IntegrityError("the share's block size is not the file's")
+        return extension, leaves
+
+    async def crypttext_hashes(self, extension: UriExtension) -> list[bytes]:
+        """Read and check the hashes of the crypttext segments.
+
+        Raises:
+            FormatError, IntegrityError: they do not lead to the root in the URI extension.
+            PeerError: the server does not hand them over.
+        """
+        header = await self.header()
+        length = hashtree.tree_size(extension.num_segments)
+        flat = await self.read(header.offset_crypttext_tree, length)
+
+        return await self._threads.run(
+            hashtree.check_tree, flat, extension.num_segments, extension.crypttext_root_hash
+        )
+
+    async def block(self, index: int) -> bytes:
+        """Return the block of one segment, not checked yet (see `check_block`)."""
+        extension = self._extension
+        assert extension is not None, "prepare comes first"
+        header = await self.header()
+        length = block_length(
+            index, extension.size, extension.segment_size, extension.needed_shares
+        )
+        return await self.read(header.offset_data + index * header.block_size, length)
+
+    def check_block(self, index: int, block: bytes) -> bool:
+        """Tell whether a block is the one that the file has there."""
+        return hashing.block_hash(block) == self._block_hashes[index]
+
+
+def packed_extension(header: ShareHeader, section: bytes) -> bytes:
+    """Return the URI extension block out of the last section of a share.
+
+    Args:
+        header: of the share.
+        section: the share from ``header.offset_ueb`` on.
+
+    Raises:
+        FormatError: there is none.
+    """
+    length = header.ueb_length(section[: header.length_size])
+    packed = section[header.length_size : header.length_size + length]
+    if len(packed) != length:
+        raise FormatError("the share ends inside its URI extension block")
+    return packed

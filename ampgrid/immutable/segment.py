@@ -1,0 +1,141 @@
+"""One segment of a download: its blocks from enough shares, checked, decoded, deciphered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from ampgrid.crypto import cipher, hashing
+from ampgrid.erasure import Codec
+from ampgrid.errors import AmpgridError, IntegrityError
+from ampgrid.formats.segments import block_length, segment_length
+from ampgrid.formats.ueb import UriExtension
+from ampgrid.immutable.operation import Operation
+from ampgrid.immutable.pool import SLOW_SECONDS, SharePool
+from ampgrid.immutable.reader import ShareReader
+
+
+class SegmentDecoder:
+    """Turns blocks into plaintext; made once a file, used from worker threads.
+
+    Args:
+        key: the file's AES key, 16 bytes.
+        extension: the file's URI extension, checked.
+        crypttext_hashes: the hash of each crypttext segment, checked.
+    """
+
+    def __init__(self, key: bytes, extension: UriExtension, crypttext_hashes: list[bytes]) -> None:
+        self._key = key
+        self._extension = extension
+        self._crypttext_hashes = crypttext_hashes
+        self._codecs: dict[int, Codec] = {}
+
+    def decode(
+        self, index: int, blocks: Mapping[ShareReader, bytes]
+    ) -> tuple[bytes | None, list[ShareReader]]:
+        """Check the blocks of a segment, decode and decipher it.
+
+        Args:
+            index: of the segment.
+            blocks: exactly as many as are needed, by the share that each is of.
+
+        Returns:
+            The plaintext and no shares, or None and the shares whose block is not what it
+            should be.
+
+        Raises:
+            IntegrityError: all blocks are what the uploader hashed, but the segment is not.
+        """
+        bad = [reader for reader, block in blocks.items() if not reader.check_block(index, block)]
+        if bad:
+            return None, bad
+        extension = self._extension
+        size, segment_size = extension.size, extension.segment_size
+        padded_size = extension.needed_shares * block_length(
+            index, size, segment_size, extension.needed_shares
+        )
+        codec = self._codecs.get(padded_size)
+        if codec is None:
+            codec = Codec(padded_size, extension.needed_shares, extension.total_shares)
+            self._codecs[padded_size] = codec
+        padded = codec.decode(list(blocks.values()), [reader.number for reader in blocks])
+        crypttext = memoryview(padded)[: segment_length(index, size, segment_size)]
+        if hashing.crypttext_segment_hash(crypttext) != self._crypttext_hashes[index]:
+            raise IntegrityError("the file was uploaded wrong: its shares do not make its segment")
+        return cipher.decrypt_at(self._key, index * segment_size, crypttext), []
+
+
+class SegmentFetch:
+    """Reads the blocks of one segment from as many shares as are needed.
+
+    Args:
+        pool: the shares.
+        index: of the segment.
+        needed: number of blocks.
+        operation: for cancelling.
+    """
+
+    def __init__(self, pool: SharePool, index: int, needed: int, operation: Operation) -> None:
+        self._pool = pool
+        self._index = index
+        self._needed = needed
+        self._operation = operation
+        self._bell = pool.bell()
+        self._asked: dict[int, ShareReader] = {}
+        self._got: dict[ShareReader, bytes] = {}
+        self._extra = 0
+
+    def end(self) -> None:
+        """Listen to the pool no more."""
+        self._pool.unhang(self._bell)
+
+    def drop(self, reader: ShareReader) -> None:
+        """Throw away a block that proved bad."""
+        self._got.pop(reader, None)
+
+    async def blocks(self) -> dict[ShareReader, bytes]:
+        """Return the blocks of ``needed`` distinct shares, not checked yet.
+
+        Raises:
+            NotEnoughSharesError: there are not so many shares any more.
+            OperationCancelledError: somebody has cancelled.
+        """
+        while len(self._got) < self._needed:
+            self._operation.check()
+            self._ask()
+            if len(self._got) + len(self._asked) < self._needed:
+                self._pool.prepare(self._needed + self._extra)
+                if not self._pool.more_may_come() and not self._asked:
+                    raise self._pool.not_enough()
+            if not await self._bell.wait(SLOW_SECONDS):
+                for reader in self._asked.values():
+                    self._pool.slow(reader)
+                self._extra = min(self._extra + 1, self._needed)
+                self._pool.prepare(self._needed + self._extra)
+        return dict(list(self._got.items())[: self._needed])
+
+    def _ask(self) -> None:
+        """Ask further shares for their block, the best first."""
+        here = {reader.number for reader in self._got}
+        for reader in self._pool.ready():
+            if len(here) + len(self._asked) >= self._needed + self._extra:
+                break
+            if reader.number in here or reader.number in self._asked:
+                continue
+            self._asked[reader.number] = reader
+            reading = Deferred.fromCoroutine(reader.block(self._index))
+            reading.addCallbacks(
+                self._take, self._fail, callbackArgs=(reader,), errbackArgs=(reader,)
+            )
+            reading.addBoth(self._bell.ring)
+
+    def _take(self, block: bytes, reader: ShareReader) -> None:
+        self._asked.pop(reader.number, None)
+        self._got[reader] = block
+
+    def _fail(self, failure: Failure, reader: ShareReader) -> None:
+        failure.trap(AmpgridError)
+        self._asked.pop(reader.number, None)
+        self._pool.bad(reader, failure.getErrorMessage())

@@ -1,0 +1,219 @@
+"""What can be uploaded: bytes, a file, a stream that is spooled first (seed 001's IUploadable).
+
+The convergent key needs the whole plaintext before the first byte can be enciphered, so what is
+uploaded is read twice, at any offset, from worker threads. A file that changes between the two
+passes is refused: one key and counter must never encipher two plaintexts.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import Protocol
+
+from ampgrid.crypto import cipher
+from ampgrid.errors import FileChangedError, FileError
+from ampgrid.ports import Entropy
+
+#: Files up to this size are read once and kept in memory, bytes.
+IN_MEMORY_BYTES = 1024 * 1024
+
+
+class Uploadable(Protocol):
+    """A fixed number of bytes that can be read at any offset. Its methods may block."""
+
+    def get_size(self) -> int:
+        """Return the number of bytes."""
+        ...
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Return exactly ``length`` bytes from ``offset`` on.
+
+        Raises:
+            FileError: they cannot be read.
+            FileChangedError: they are not there any more.
+        """
+        ...
+
+    def check_unchanged(self) -> None:
+        """Look whether it is still what it was when it was opened.
+
+        Raises:
+            FileChangedError: it is not.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of what is held."""
+        ...
+
+
+class Data:
+    """Bytes in memory.
+
+    Args:
+        data: what is uploaded.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def get_size(self) -> int:
+        """Return the number of bytes."""
+        return len(self._data)
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Return bytes."""
+        return self._data[offset : offset + length]
+
+    def check_unchanged(self) -> None:
+        """Do nothing: bytes stay what they are."""
+
+    def close(self) -> None:
+        """Let go of the bytes."""
+        self._data = b""
+
+
+class OpenFile:
+    """A regular file, by its descriptor, which it closes in the end.
+
+    Args:
+        descriptor: open for reading, of a regular file.
+
+    Raises:
+        FileError: it is not a regular file.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._mark = self._look()
+        self._size: int = self._mark[0]
+
+    @classmethod
+    def at(cls, path: Path) -> OpenFile:
+        """Open the regular file at ``path``.
+
+        Raises:
+            FileError: it cannot be opened, or is no regular file.
+        """
+        try:
+            # Without O_NONBLOCK the open of a named pipe would wait for its writer.
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError as error:
+            raise FileError(f"cannot read the file: {error.strerror}") from error
+        try:
+            return cls(descriptor)
+        except BaseException:
+            os.close(descriptor)
+            raise
+
+    def _look(self) -> tuple[int, ...]:
+        found = os.fstat(self._descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise FileError("not a regular file; pipe it in with '-' instead")
+        return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_dev
+
+    def get_size(self) -> int:
+        """Return the number of bytes that it had when it was opened."""
+        return self._size
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Return bytes of the file."""
+        try:
+            data = os.pread(self._descriptor, length, offset)
+            while 0 < len(data) < length:
+                more = os.pread(self._descriptor, length - len(data), offset + len(data))
+                if not more:
+                    break
+                data += more
+        except OSError as error:
+            raise FileError(f"cannot read the file: {error.strerror}") from error
+        if len(data) != length:
+            raise FileChangedError("the file became shorter while it was being uploaded")
+        return data
+
+    def check_unchanged(self) -> None:
+        """Compare size and times with those at the beginning."""
+        if self._look() != self._mark:
+            raise FileChangedError("the file changed while it was being uploaded; try again")
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+class Spool:
+    """A stream, kept in a file under a key that is held in memory only.
+
+    Whoever finds the file after a crash finds noise: it is enciphered, has no name once it is
+    open, and its key died with the process.
+
+    Args:
+        folder: where the file is made; the node's own ``spool`` directory.
+        entropy: where the key comes from.
+        most: the most bytes that are taken.
+    """
+
+    def __init__(self, folder: Path, entropy: Entropy, most: int = 2**63 - 1) -> None:
+        self._key = entropy(16)
+        self._most = most
+        self._size = 0
+        try:
+            self._descriptor = os.open(folder, os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise FileError(f"cannot make a spool file: {error.strerror}") from error
+
+    def add(self, data: bytes) -> None:
+        """Append bytes of the stream (blocking).
+
+        Raises:
+            FileError: the disk does not take them.
+        """
+        if self._size + len(data) > self._most:
+            raise FileError("the stream is longer than the spool takes")
+        secret = memoryview(cipher.encrypt_at(self._key, self._size, data))
+        try:
+            while secret:
+                written = os.pwrite(self._descriptor, secret, self._size)
+                secret = secret[written:]
+                self._size += written
+        except OSError as error:
+            raise FileError(f"cannot write the spool file: {error.strerror}") from error
+
+    def add_from(self, descriptor: int) -> bool:
+        """Append what can be read from a descriptor now (blocking); False at its end."""
+        try:
+            data = os.read(descriptor, 1024 * 1024)
+        except OSError as error:
+            raise FileError(f"cannot read the input: {error.strerror}") from error
+        if data:
+            self.add(data)
+        return bool(data)
+
+    def get_size(self) -> int:
+        """Return the number of bytes that were added."""
+        return self._size
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Return bytes of the stream."""
+        pieces: list[bytes] = []
+        position = offset
+        while position < offset + length:
+            secret = os.pread(self._descriptor, offset + length - position, position)
+            if not secret:
+                raise FileError("the spool file is shorter than what was written to it")
+            pieces.append(cipher.decrypt_at(self._key, position, secret))
+            position += len(secret)
+        return b"".join(pieces)
+
+    def check_unchanged(self) -> None:
+        """Do nothing: nobody else can open the file."""
+
+    def close(self) -> None:
+        """Close the file, which has no name any more."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1

@@ -1,0 +1,386 @@
+"""Uploading a file to the grid (seed 001's IUploader).
+
+The steps: a cap that holds the data itself for the smallest files; otherwise the convergent
+key, the storage index, a placement of the shares on the servers in permuted order, and the
+shares. A file of one segment whose shares are small is encoded first and its shares are stored
+in one round trip each; a larger one streams.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from ampgrid.caps import MAX_LIT_SIZE, ChkCap, LitCap
+from ampgrid.commands.storage import MAX_CHUNK_BYTES
+from ampgrid.crypto import hashing
+from ampgrid.crypto.hashing import Buffer
+from ampgrid.errors import AmpgridError, NotHappyError
+from ampgrid.formats.chkwriter import EncodedSegment, FileEncoder, FileTail
+from ampgrid.formats.segments import DEFAULT_MAX_SEGMENT_SIZE, segment_size_for
+from ampgrid.immutable.encoder import ShareSender, each
+from ampgrid.immutable.existing import claimed_extension
+from ampgrid.immutable.operation import Operation
+from ampgrid.immutable.uploadables import Data, Uploadable
+from ampgrid.placement import PlacementPlan, permute
+from ampgrid.ports import Threads
+from ampgrid.storage.client import Allocation, BucketWriter, StorageServer
+
+_log = Logger()
+
+#: Bytes hashed in one turn of a worker thread while the key is computed.
+_HASH_PIECE = 1024 * 1024
+#: How often an upload is begun again when shares found on servers turn out to be foreign.
+_ATTEMPTS = 3
+
+
+@attrs.frozen
+class Encoding:
+    """k of n, and happiness.
+
+    Attributes:
+        needed: shares that give a file back (k).
+        happy: servers at least that must hold shares of their own.
+        total: shares that are made (n).
+    """
+
+    needed: int
+    happy: int
+    total: int
+
+
+@attrs.frozen
+class Uploaded:
+    """What an upload came to.
+
+    Attributes:
+        cap: what gives the file back.
+        size: of the file, bytes.
+        shares_placed: number of distinct shares that are on servers now.
+        servers_happy: happiness reached, a number of servers.
+        shares_already_there: of them, how many were there before.
+        problems: one line for each server that failed on the way.
+    """
+
+    cap: ChkCap | LitCap
+    size: int
+    shares_placed: int = 0
+    servers_happy: int = 0
+    shares_already_there: int = 0
+    problems: tuple[str, ...] = ()
+
+
+class Uploader:
+    """Uploads files.
+
+    Args:
+        servers: returns the storage peers that are connected now.
+        convergence: the node's convergence secret.
+        threads: where reading, enciphering, coding and hashing happen.
+        max_segment_size: bytes.
+    """
+
+    def __init__(
+        self,
+        servers: Callable[[], Sequence[StorageServer]],
+        convergence: bytes,
+        threads: Threads,
+        max_segment_size: int = DEFAULT_MAX_SEGMENT_SIZE,
+    ) -> None:
+        self._servers = servers
+        self._convergence = convergence
+        self._threads = threads
+        self._max_segment_size = max_segment_size
+
+    async def upload_data(self, data: bytes, encoding: Encoding) -> Uploaded:
+        """Upload bytes (see `upload`)."""
+        return await self.upload(Data(data), encoding, Operation())
+
+    async def upload(
+        self, source: Uploadable, encoding: Encoding, operation: Operation
+    ) -> Uploaded:
+        """Upload what ``source`` holds; the caller closes it.
+
+        Raises:
+            NotHappyError: the shares could not be placed on enough servers.
+            FileError: the source cannot be read, or changed on the way.
+            OperationCancelledError: somebody has cancelled.
+        """
+        size = source.get_size()
+        operation.enter("hashing", size)
+        if size <= MAX_LIT_SIZE:
+            data = await self._threads.run(source.read_at, 0, size)
+            operation.done = size
+            return Uploaded(LitCap(data), size)
+        segment_size = segment_size_for(size, encoding.needed, self._max_segment_size)
+        if size <= segment_size:
+            # Read once: what is in memory cannot change between the two passes.
+            source = Data(await self._threads.run(source.read_at, 0, size))
+        key = await self._convergent_key(source, encoding, segment_size, operation)
+        distrusted: set[tuple[bytes, int]] = set()
+        for _attempt in range(_ATTEMPTS):
+            upload = _Upload(
+                key=key,
+                source=source,
+                key_check=self._hasher(encoding, segment_size),
+                segment_size=segment_size,
+                encoding=encoding,
+                servers=self._servers(),
+                threads=self._threads,
+                operation=operation,
+                distrusted=distrusted,
+            )
+            uploaded = await upload.run()
+            if uploaded is not None:
+                return uploaded
+        raise NotHappyError("servers hold foreign shares in the place of this file's")
+
+    def _hasher(self, encoding: Encoding, segment_size: int) -> hashing.ConvergentKey:
+        return hashing.ConvergentKey(
+            self._convergence, encoding.needed, encoding.total, segment_size
+        )
+
+    async def _convergent_key(
+        self, source: Uploadable, encoding: Encoding, segment_size: int, operation: Operation
+    ) -> bytes:
+        hasher = self._hasher(encoding, segment_size)
+        size = source.get_size()
+
+        def hash_piece(start: int) -> int:
+            piece = source.read_at(start, min(_HASH_PIECE, size - start))
+            hasher.update(piece)
+            return len(piece)
+
+        while operation.done < size:
+            operation.check()
+            operation.done += await self._threads.run(hash_piece, operation.done)
+        return hasher.digest()
+
+
+class _Upload:
+    """One attempt at one upload."""
+
+    def __init__(
+        self,
+        *,
+        key: bytes,
+        source: Uploadable,
+        key_check: hashing.ConvergentKey,
+        segment_size: int,
+        encoding: Encoding,
+        servers: Sequence[StorageServer],
+        threads: Threads,
+        operation: Operation,
+        distrusted: set[tuple[bytes, int]],
+    ) -> None:
+        size = source.get_size()
+        self._encoding = encoding
+        self._operation = operation
+        self._threads = threads
+        self._encoder = FileEncoder(key, size, encoding.needed, encoding.total, segment_size)
+        self._layout = self._encoder.layout
+        self._sender = ShareSender(self._encoder, key, source, key_check, threads, operation)
+        self._storage_index = hashing.storage_index_hash(key)
+        self._servers = {server.server_id: server for server in servers}
+        order = permute(self._storage_index, self._servers)[: 2 * encoding.total]
+        self._plan: PlacementPlan[bytes] = PlacementPlan(order, encoding.total, encoding.happy)
+        self._writers: dict[tuple[bytes, int], BucketWriter] = {}
+        self._stored: set[tuple[bytes, int]] = set()
+        self._claims: dict[tuple[bytes, int], bytes | None] = {}
+        self._distrusted = distrusted
+        #: Hash of the file's URI extension, once it is known.
+        self._own_extension: bytes | None = None
+        self._problems: list[str] = []
+
+    async def run(self) -> Uploaded | None:
+        """Upload; None if shares that were counted on turned out to be foreign."""
+        try:
+            if self._layout.num_segments == 1 and self._layout.share_size <= MAX_CHUNK_BYTES:
+                tail = await self._store_small()
+            else:
+                tail = await self._stream()
+        finally:
+            await self._abort(list(self._writers.values()))
+        self._judge_claims(tail.ueb_hash)
+        self._check_happy()
+        if self._distrusted & self._counted():
+            return None
+        held = set().union(*self._plan.held().values())
+        placed = held | {number for _server, number in self._stored}
+        return Uploaded(
+            cap=tail.cap,
+            size=self._layout.size,
+            shares_placed=len(placed),
+            servers_happy=self._plan.happiness(),
+            shares_already_there=len(held - {number for _server, number in self._stored}),
+            problems=tuple(self._problems),
+        )
+
+    # Placement.
+
+    async def _place(
+        self, ask: Callable[[StorageServer, frozenset[int]], Deferred[Allocation]]
+    ) -> None:
+        while requests := self._plan.requests():
+            self._operation.check()
+
+            def start(
+                server_id: bytes, numbers: frozenset[int]
+            ) -> Callable[[], Deferred[Allocation]]:
+                return lambda: ask(self._servers[server_id], numbers)
+
+            order = list(requests)
+            answers = await each(
+                {i: start(server_id, requests[server_id]) for i, server_id in enumerate(order)}
+            )
+            for i, answer in answers.items():
+                await self._take_answer(order[i], requests[order[i]], answer)
+
+    async def _take_answer(
+        self, server_id: bytes, asked: frozenset[int], answer: Allocation | Exception
+    ) -> None:
+        if isinstance(answer, AmpgridError):
+            self._server_failed(server_id, answer)
+            return
+        if isinstance(answer, Exception):
+            raise answer
+        for number, writer in answer.writers.items():
+            self._writers[server_id, number] = writer
+        self._stored |= {(server_id, number) for number in answer.stored}
+        held, unusable = await self._look_at(server_id, answer.already_got - answer.stored)
+        accepted = set(answer.writers) | answer.stored
+        self._plan.answered(server_id, asked, held, accepted, unusable)
+
+    async def _look_at(
+        self, server_id: bytes, numbers: frozenset[int]
+    ) -> tuple[set[int], set[int]]:
+        """Return which of the shares a server already had seem to be ours, and which not."""
+        server = self._servers[server_id]
+        held: set[int] = set()
+        fresh = {n for n in numbers if n < self._encoding.total}
+        looked = [n for n in fresh if (server_id, n) not in self._claims]
+        if looked:
+            sizes, _heads = await self._sizes(server)
+            for number in looked:
+                self._claims[server_id, number] = await claimed_extension(
+                    server, self._storage_index, number, sizes.get(number, 0), self._encoding.total
+                )
+        for number in fresh:
+            claim = self._claims[server_id, number]
+            known_bad = (server_id, number) in self._distrusted
+            if claim is not None and not known_bad and self._own_extension in (None, claim):
+                held.add(number)
+        return held, set(numbers) - held
+
+    async def _sizes(self, server: StorageServer) -> tuple[dict[int, int], dict[int, bytes]]:
+        try:
+            return await server.shares(self._storage_index)
+        except AmpgridError:
+            return {}, {}
+
+    def _judge_claims(self, ueb_hash: bytes) -> None:
+        """Now that our URI extension is known: distrust every share that carries another."""
+        for place, claim in self._claims.items():
+            if claim is not None and claim != ueb_hash:
+                self._distrusted.add(place)
+
+    def _counted(self) -> set[tuple[bytes, int]]:
+        return {(server, n) for server, held in self._plan.held().items() for n in held}
+
+    def _server_failed(self, server_id: bytes, error: Exception) -> None:
+        self._problems.append(f"server {self._servers[server_id].name}: {error}")
+        self._plan.failed(server_id)
+        self._stored = {place for place in self._stored if place[0] != server_id}
+
+    def _check_happy(self) -> None:
+        if not self._plan.is_happy():
+            raise NotHappyError(self._plan.summary())
+
+    # Small files: encode first, then store each share in one round trip.
+
+    async def _store_small(self) -> FileTail:
+        self._operation.enter("uploading")
+        shares: dict[int, bytes] = {}
+        blocks: list[Buffer] = []
+
+        def keep(segment: EncodedSegment) -> Deferred[None]:
+            blocks.extend(segment.blocks)
+            done: Deferred[None] = Deferred()
+            done.callback(None)
+            return done
+
+        tail = await self._sender.segments(keep)
+        header = self._layout.header()
+        for number, block in enumerate(blocks):
+            shares[number] = b"".join((header, block, self._encoder.share_tail(tail, number)))
+        self._own_extension = tail.ueb_hash
+
+        async def store(server: StorageServer, numbers: frozenset[int]) -> Allocation:
+            got: set[int] = set()
+            stored: set[int] = set()
+            results = await each(
+                {
+                    n: _starter(server.store, self._storage_index, n, shares[n])
+                    for n in sorted(numbers)
+                }
+            )
+            for answer in results.values():
+                if isinstance(answer, Exception):
+                    raise answer
+                got |= answer.already_got
+                stored |= answer.stored
+            return Allocation(frozenset(got - stored), {}, frozenset(stored))
+
+        await self._place(lambda server, numbers: Deferred.fromCoroutine(store(server, numbers)))
+        self._operation.done = self._layout.size
+        return tail
+
+    # Larger files: reserve room, then stream.
+
+    async def _stream(self) -> FileTail:
+        self._operation.enter("finding servers")
+
+        async def allocate(server: StorageServer, numbers: frozenset[int]) -> Allocation:
+            return await server.allocate(self._storage_index, numbers, self._layout.share_size)
+
+        await self._place(
+            lambda server, numbers: Deferred.fromCoroutine(allocate(server, numbers))
+        )
+        self._check_happy()
+        dropped = [self._writers.pop(place) for place in self._plan.settle()]
+        self._operation.enter("uploading")
+        chosen = {
+            number: self._writers.pop((server_id, number))
+            for number, server_id in self._plan.assignment().items()
+        }
+        await self._abort([*dropped, *self._writers.values()])
+        self._writers = {(w.server.server_id, n): w for n, w in chosen.items()}
+        going = dict(chosen)
+
+        def loss(number: int, error: Exception) -> None:
+            server_id = chosen[number].server.server_id
+            self._server_failed(server_id, error)
+            for other in [n for n, w in going.items() if w.server.server_id == server_id]:
+                del going[other]
+            self._check_happy()
+
+        tail = await self._sender.send(going, loss)
+        self._stored = {(w.server.server_id, number) for number, w in going.items()}
+        for place in self._stored:
+            self._writers.pop(place, None)
+        return tail
+
+    async def _abort(self, writers: Sequence[BucketWriter]) -> None:
+        self._writers = {}
+        for writer in writers:
+            # Nobody waits for it: the server frees it at the latest when the connection goes.
+            Deferred.fromCoroutine(writer.abort())
+
+
+def _starter(
+    function: Callable[[bytes, int, bytes], object], index: bytes, number: int, data: bytes
+) -> Callable[[], Deferred[Allocation]]:
+    return lambda: Deferred.fromCoroutine(function(index, number, data))  # type: ignore[arg-type]

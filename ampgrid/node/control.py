@@ -1,0 +1,299 @@
+"""What a node answers on its Unix socket (seed 001's RIControlClient, and more)."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from twisted.protocols import amp
+
+from ampgrid.caps import ChkCap, LitCap, parse_cap
+from ampgrid.commands import control as commands
+from ampgrid.commands import errors as e
+from ampgrid.errors import (
+    AmpgridError,
+    BadArgumentValueError,
+    BadCapError,
+    FileError,
+    FormatError,
+    IntegrityError,
+    NotEnoughPeersError,
+    NotEnoughSharesError,
+    NotHappyError,
+    OperationCancelledError,
+)
+from ampgrid.immutable import (
+    Downloader,
+    DownloadTarget,
+    Encoding,
+    OpenFile,
+    Operation,
+    Spool,
+    ToDescriptor,
+    ToFile,
+    Uploadable,
+    Uploader,
+)
+from ampgrid.node.memory import memory_usage
+from ampgrid.node.operations import Operations
+from ampgrid.ports import Entropy, Threads
+from ampgrid.wire import Connection
+
+#: Seconds that `WaitForPeers` waits when nothing is said.
+WAIT_SECONDS = 60
+#: Peers in one page of `ListPeers`.
+_PEERS_PER_PAGE = 50
+_MOST_PROBLEM_BYTES = 50_000
+
+_WIRE_ERRORS: tuple[tuple[type[AmpgridError], type[e.WireError]], ...] = (
+    (NotEnoughSharesError, e.NotEnoughSharesFoundError),
+    (NotHappyError, e.NotHappyEnoughError),
+    (NotEnoughPeersError, e.NotEnoughPeersConnectedError),
+    (OperationCancelledError, e.CancelledError),
+    (BadCapError, e.BadCapTextError),
+    (FileError, e.FileFailedError),
+    (IntegrityError, e.DamagedError),
+    (FormatError, e.DamagedError),
+    (BadArgumentValueError, e.BadArgumentError),
+)
+
+
+@contextmanager
+def _as_wire_errors() -> Iterator[None]:
+    try:
+        yield
+    except e.WireError:
+        raise
+    except AmpgridError as error:
+        for ours, wire in _WIRE_ERRORS:
+            if isinstance(error, ours):
+                raise wire(str(error)) from error
+        raise
+
+
+class Controlled(Protocol):
+    """What the control Commands need of a node."""
+
+    uploader: Uploader
+    downloader: Downloader
+    operations: Operations
+    entropy: Entropy
+    spool_path: Path
+    work: Threads
+    streams: Threads
+
+    def encoding(self) -> Encoding:
+        """Return k, happiness and n for uploads that name none."""
+        ...
+
+    async def wait_for_peers(self, count: int, seconds: float) -> int:
+        """Wait until that many storage peers are connected; return how many are."""
+        ...
+
+    def status(self) -> dict[str, Any]:
+        """Return what the node is and how it fares, for JSON."""
+        ...
+
+    def peers(self) -> list[dict[str, Any]]:
+        """Return the known peers, for JSON."""
+        ...
+
+
+class ControlResponder(amp.CommandLocator):
+    """Answers the control Commands of one connection to the socket.
+
+    Args:
+        node: what is controlled.
+        connection: whose loss cancels what was begun over it.
+    """
+
+    def __init__(self, node: Controlled, connection: Connection) -> None:
+        super().__init__()
+        self._node = node
+        self._connection = connection
+        self._own: set[Operation] = set()
+        # AMP looks for received descriptors on the locator.
+        self._getDescriptor: Callable[[int], int] = connection.received_descriptor
+        connection.when_lost(self._abandon)
+
+    def _abandon(self) -> None:
+        for operation in list(self._own):
+            operation.cancel()
+
+    @contextmanager
+    def _operation(self, number: int | None) -> Iterator[Operation]:
+        with self._node.operations.under_way(number or 0) as operation:
+            self._own.add(operation)
+            try:
+                yield operation
+            finally:
+                self._own.discard(operation)
+
+    @commands.WaitForPeers.responder
+    async def wait_for_peers(self, count: int, timeout_seconds: int | None) -> dict[str, Any]:
+        """Answer once enough storage peers are connected."""
+        seconds = WAIT_SECONDS if timeout_seconds is None else timeout_seconds
+        with _as_wire_errors():
+            return {"connected": await self._node.wait_for_peers(count, seconds)}
+
+    # Files.
+
+    @commands.Upload.responder
+    async def upload(
+        self,
+        path: str | None,
+        descriptor: int | None,
+        needed: int | None,
+        happy: int | None,
+        total: int | None,
+        operation: int | None,
+    ) -> dict[str, Any]:
+        """Upload a file or a stream."""
+        node = self._node
+        with _as_wire_errors(), self._operation(operation) as progress:
+            encoding = _encoding(needed, happy, total) or node.encoding()
+            source = await self._source(path, descriptor, progress)
+            try:
+                uploaded = await node.uploader.upload(source, encoding, progress)
+            finally:
+                source.close()
+        return {
+            "cap": uploaded.cap.to_string(),
+            "size": uploaded.size,
+            "shares_placed": uploaded.shares_placed,
+            "servers_happy": uploaded.servers_happy,
+            "shares_already_there": uploaded.shares_already_there,
+        }
+
+    async def _source(
+        self, path: str | None, descriptor: int | None, operation: Operation
+    ) -> Uploadable:
+        node = self._node
+        if (path is None) == (descriptor is None):
+            raise BadArgumentValueError("give either a path or a descriptor")
+        if path is not None:
+            return await node.work.run(OpenFile.at, _absolute(path))
+        assert descriptor is not None
+        try:
+            regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
+            if regular and os.lseek(descriptor, 0, os.SEEK_CUR) == 0:
+                return OpenFile(os.dup(descriptor))
+            return await self._spooled(descriptor, operation)
+        finally:
+            os.close(descriptor)
+
+    async def _spooled(self, descriptor: int, operation: Operation) -> Spool:
+        operation.enter("reading the input", 0)
+        spool = await self._node.work.run(Spool, self._node.spool_path, self._node.entropy)
+        try:
+            while await self._node.streams.run(_add_some, spool, descriptor):
+                operation.check()
+                operation.done = spool.get_size()
+        except BaseException:
+            spool.close()
+            raise
+        return spool
+
+    @commands.Download.responder
+    async def download(
+        self,
+        cap: str,
+        path: str | None,
+        descriptor: int | None,
+        offset: int | None,
+        length: int | None,
+        operation: int | None,
+    ) -> dict[str, Any]:
+        """Download a file, or a range of it, to a path or a descriptor."""
+        node = self._node
+        with _as_wire_errors(), self._operation(operation) as progress:
+            target = await self._target(path, descriptor)
+            try:
+                parsed = parse_cap(cap)
+                if not isinstance(parsed, ChkCap | LitCap):
+                    raise BadCapError("this cap can verify a file but not read it")
+            except BadCapError as error:
+                target.fail(error)
+                raise
+            downloaded = await node.downloader.download(
+                parsed, target, progress, offset or 0, length
+            )
+        problems = "\n".join(downloaded.problems).encode()[:_MOST_PROBLEM_BYTES]
+        return {"size": downloaded.size, "problems": problems.decode("utf-8", "ignore")}
+
+    async def _target(self, path: str | None, descriptor: int | None) -> DownloadTarget:
+        node = self._node
+        if (path is None) == (descriptor is None):
+            raise BadArgumentValueError("give either a path or a descriptor")
+        if descriptor is not None:
+            return ToDescriptor(descriptor, node.streams)
+        assert path is not None
+        return await node.work.run(ToFile, _absolute(path), node.work, node.entropy)
+
+    @commands.Progress.responder
+    async def progress(self, operation: int) -> dict[str, Any]:
+        """Tell how far an operation is."""
+        found = self._find(operation)
+        return {"phase": found.phase, "done": found.done, "total": found.total}
+
+    @commands.Cancel.responder
+    async def cancel(self, operation: int) -> dict[str, Any]:
+        """Cancel an operation."""
+        self._find(operation).cancel()
+        return {}
+
+    def _find(self, number: int) -> Operation:
+        operation = self._node.operations.get(number)
+        if operation is None:
+            raise e.NoSuchOperationError("no operation of this number is under way")
+        return operation
+
+    # The node.
+
+    @commands.Status.responder
+    async def status(self) -> dict[str, Any]:
+        """Tell what the node is and how it fares."""
+        return {"status": json.dumps(self._node.status())}
+
+    @commands.ListPeers.responder
+    async def list_peers(self, start: int) -> dict[str, Any]:
+        """Tell a page of the known peers."""
+        peers = self._node.peers()
+        end = start + _PEERS_PER_PAGE
+        page = json.dumps(peers[start:end])
+        return {"peers": page, "next": end if end < len(peers) else 0}
+
+    @commands.GetMemoryUsage.responder
+    async def get_memory_usage(self) -> dict[str, Any]:
+        """Tell the memory of this process."""
+        return {f"vm_{key[2:].lower()}": value for key, value in memory_usage().items()}
+
+
+def _absolute(path: str) -> Path:
+    if not path.startswith("/") or "\0" in path:
+        raise BadArgumentValueError("the path must be absolute")
+    return Path(path)
+
+
+def _encoding(needed: int | None, happy: int | None, total: int | None) -> Encoding | None:
+    given = (needed, happy, total)
+    if given == (None, None, None):
+        return None
+    if needed is None or happy is None or total is None:
+        raise BadArgumentValueError("needed, happy and total go together")
+    if not 1 <= needed <= total <= 256 or not 1 <= happy <= total:
+        raise BadArgumentValueError("needed and happy must be from 1 to total, total at most 256")
+    return Encoding(needed, happy, total)
+
+
+def _add_some(spool: Spool, descriptor: int) -> bool:
+    """Add what the stream gives within half a second; False at its end (in a thread)."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return spool.add_from(descriptor) if poll.poll(500) else True
