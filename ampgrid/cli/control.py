@@ -30,13 +30,11 @@ async def connect(reactor: Any, session: Session) -> Connection:
     """Connect to the node of the session's directory.
 
     Raises:
-        ConfigError: there is no such node directory.
         NotConnectedError: the node does not run.
     """
     from ampgrid.wire.unixsocket import connect_control
 
     directory = session.directory
-    directory.require()
     try:
         connection: Connection = await connect_control(reactor, directory.socket_path)
     except NotConnectedError:
@@ -117,6 +115,7 @@ def ask(session: Session, command: Any, **arguments: Any) -> dict[str, Any]:
     Raises:
         AmpgridError: whatever went wrong.
     """
+    session.directory.require()
 
     async def work(reactor: Any, _stop: Stop) -> dict[str, Any]:
         connection = await connect(reactor, session)

@@ -112,7 +112,7 @@ BROKEN_PIPE = Exit(
     141,
     "broken_pipe",
     "The reader of the standard output went away; nothing is printed about it.",
-    "Nothing, if that was meant (`ampgrid get CAP | head`).",
+    "Nothing, if that was meant, as with `head`.",
     (BrokenPipeError,),
 )
 

@@ -112,6 +112,7 @@ def put(session: Session, *, file: str, shares: EncodingParameters | None, as_js
     from ampgrid.cli.reactor import run_with_reactor
     from ampgrid.commands.control import Upload
 
+    session.directory.require()
     arguments: dict[str, Any] = {}
     if shares is not None:
         arguments = {"needed": shares.needed, "happy": shares.happy, "total": shares.total}
@@ -154,6 +155,7 @@ def get(
     from ampgrid.commands.control import Download
 
     arguments: dict[str, Any] = {"cap": readable_cap(argument_text(cap, "a cap"))}
+    session.directory.require()
     if offset is not None:
         arguments["offset"] = offset
     if length is not None:

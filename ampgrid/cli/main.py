@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import click
+from click.shell_completion import shell_complete
 
 from ampgrid._version import __version__
 from ampgrid.cli import console, exits
@@ -31,6 +32,9 @@ SUBCOMMANDS = {
     "grid": ("grid", "grid", "Run a whole grid on this machine, in DIR."),
     "demo": ("demo", "demo", "Show it all, with two nodes killed between up and down."),
 }
+
+#: Set by the shell while it completes a command line.
+_COMPLETE = "_AMPGRID_COMPLETE"
 
 
 class _LazyGroup(click.Group):
@@ -93,18 +97,22 @@ def invoke(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     session = Session()
     try:
-        status = cli.main(words, prog_name="ampgrid", standalone_mode=False, obj=session)
+        if instruction := os.environ.get(_COMPLETE):
+            return shell_complete(cli, {}, "ampgrid", _COMPLETE, instruction)
+        # Not cli.main(), which has its own way with errors.
+        with cli.make_context("ampgrid", words, obj=session) as context:
+            cli.invoke(context)
         sys.stdout.flush()
+    except click.exceptions.Exit as end:
+        # --help and --version end so.
+        return end.exit_code
     except BaseException as error:  # noqa: BLE001 - the last place that can tell the user
         return _ended(error, session, as_json=session.as_json or "--json" in words).status
-    # Click returns the status of its own early ends (--help); a subcommand returns None.
-    return status if isinstance(status, int) else 0
+    return exits.DONE.status
 
 
 def _ended(error: BaseException, session: Session, *, as_json: bool) -> exits.Exit:
-    if isinstance(error, click.exceptions.Abort):
-        error = KeyboardInterrupt()
-    if isinstance(error, KeyboardInterrupt):
+    if isinstance(error, KeyboardInterrupt | click.exceptions.Abort):
         console.report(exits.INTERRUPTED, "Interrupted.", as_json=as_json)
         return exits.INTERRUPTED
     if isinstance(error, click.exceptions.NoArgsIsHelpError):

@@ -259,8 +259,8 @@ addresses = {addresses}
 open = {open}
 # Node ids that alone may connect; empty: every member of the grid.
 allow = {allow}
-# {shares_meaning}: shares that give a file back / servers that must hold
-# them / shares that are made.
+# {shares_meaning}:
+# shares that give a file back / servers that must hold them / shares that are made.
 {shares}
 """
 
