@@ -1,0 +1,78 @@
+"""What the rooms of the peers need of others: a connection that knows its peer, and a database.
+
+`ampgrid.wire.connection.Connection` is the one, `ampgrid.store.peerdb.PeerDatabase` the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+from ampgrid.formats.address import Hint
+from ampgrid.ports import Connection
+
+
+class PeerConnection(Connection, Protocol):
+    """A connection whose Hello is done, with what the peer told in it."""
+
+    @property
+    def peer_services(self) -> frozenset[str]:
+        """Names of the services that the peer offers."""
+        ...
+
+    @property
+    def peer_nickname(self) -> str:
+        """A name for people; proves nothing."""
+        ...
+
+    @property
+    def peer_software(self) -> str:
+        """Name and version of the peer's program."""
+        ...
+
+    @property
+    def dialled(self) -> bool:
+        """Whether this end dialled."""
+        ...
+
+
+#: Connects to the node with an id (20 bytes) at one of its places, Hello included.
+Dial = Callable[[bytes, Sequence[Hint]], Awaitable[PeerConnection]]
+
+#: Draws a number of seconds between two bounds (``random.Random().uniform``).
+Uniform = Callable[[float, float], float]
+
+
+class PeerStore(Protocol):
+    """Announcements, a counter and small values that survive a restart; every call blocks.
+
+    What a call wrote is durable when it returns.
+    """
+
+    def load(self) -> list[tuple[bytes, int, bytes, float, float]]:
+        """Return (node id, sequence, packed announcement, first seen, last seen) of all."""
+        ...
+
+    def put(self, node_id: bytes, sequence: int, packed: bytes, now: float) -> object:
+        """Write the announcement of a node over its older one; ``now`` is when it was seen."""
+        ...
+
+    def touch(self, node_id: bytes, now: float) -> object:
+        """Note that a node was seen ``now``."""
+        ...
+
+    def forget(self, node_id: bytes) -> object:
+        """Drop the announcement of a node."""
+        ...
+
+    def next_sequence(self) -> int:
+        """Return a number that no call has returned before, counting from 1."""
+        ...
+
+    def get_meta(self, key: str) -> bytes | None:
+        """Return a small value, or None."""
+        ...
+
+    def set_meta(self, key: str, value: bytes) -> object:
+        """Write a small value."""
+        ...
