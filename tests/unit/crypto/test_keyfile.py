@@ -1,6 +1,8 @@
 """Secret files."""
 
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -11,8 +13,8 @@ from ampgrid.errors import ConfigError
 
 class KeyFileTest(SynchronousTestCase):
     def setUp(self):
-        self.directory = Path(self.mktemp())
-        self.directory.mkdir(parents=True)
+        self.directory = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.directory)
         self.path = self.directory / "secret"
 
     def test_round_trip_leaves_one_private_file(self):
