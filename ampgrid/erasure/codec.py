@@ -14,6 +14,8 @@ from ampgrid.errors import FormatError
 
 #: The most blocks that GF(2**8) allows.
 MAX_BLOCKS = 256
+#: Lengths are ints of C in ISA-L.
+_MAX_BLOCK_SIZE = 2**31
 
 
 class Codec:
@@ -47,6 +49,8 @@ class Codec:
             raise FormatError("The code is impossible: 1 <= needed <= total <= 256.")
         if segment_size < 1 or segment_size % needed:
             raise FormatError("The segment size is not a multiple of the number of blocks needed.")
+        if segment_size // needed >= _MAX_BLOCK_SIZE:
+            raise FormatError("The segments are larger than the codec supports.")
         self.segment_size = segment_size
         self.needed = needed
         self.total = total

@@ -10,7 +10,7 @@ from ampgrid.crypto.hashing import Buffer, ConvergentKey
 from ampgrid.erasure import Engine
 from ampgrid.errors import FileChangedError
 from ampgrid.formats.chkwriter import FileEncoder
-from ampgrid.formats.segments import segment_size_for
+from ampgrid.formats.segments import check_parameters, segment_size_for
 
 _CHANGED = "The file changed while it was read; try again when nothing writes to it."
 
@@ -89,8 +89,9 @@ def compute_cap(  # noqa: PLR0917
 
     Raises:
         FileChangedError: the file has another length, or changed between the two passes.
-        FormatError: the numbers make no code.
+        BadArgumentValueError: the numbers of shares or the segment size are out of bounds.
     """
+    check_parameters(needed, total, max_segment_size)
     if size <= MAX_LIT_SIZE:
         return LitCap(b"".join(bytes(part) for part in _exactly(read_again(), size)))
     segment_size = segment_size_for(size, needed, max_segment_size)

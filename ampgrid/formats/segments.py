@@ -5,10 +5,34 @@ Source: Tahoe-LAFS 1.20; `docs/specs/share.md`.
 
 from __future__ import annotations
 
+from ampgrid.caps import MAX_SHARES
+from ampgrid.errors import BadArgumentValueError
+
 #: The largest segment that files are cut into by default, bytes.
 DEFAULT_MAX_SEGMENT_SIZE = 1024 * 1024
 #: The largest segment that is read at all, bytes: what bounds the memory of a download.
 MAX_SEGMENT_SIZE = 16 * 1024 * 1024
+
+
+def check_parameters(needed: int, total: int, max_segment_size: int) -> None:
+    """Check what a user may ask of an encoding.
+
+    Args:
+        needed: number of shares needed (k).
+        total: number of shares made (n).
+        max_segment_size: bytes.
+
+    Raises:
+        BadArgumentValueError: a number is out of bounds.
+    """
+    if not 1 <= needed <= total <= MAX_SHARES:
+        raise BadArgumentValueError(
+            f"The numbers of shares must be 1 <= needed <= total <= {MAX_SHARES}."
+        )
+    if not 1 <= max_segment_size <= MAX_SEGMENT_SIZE:
+        raise BadArgumentValueError(
+            f"The segment size must be from 1 to {MAX_SEGMENT_SIZE} bytes."
+        )
 
 
 def round_up(size: int, unit: int) -> int:

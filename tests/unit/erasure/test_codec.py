@@ -121,7 +121,15 @@ class CodecTest(SynchronousTestCase):
 
 class RefusalTest(SynchronousTestCase):
     def test_impossible_codes(self):
-        for arguments in ((3, 0, 5), (3, 6, 5), (300, 1, 257), (0, 1, 2), (10, 3, 5), (-3, 3, 5)):
+        for arguments in (
+            (3, 0, 5),
+            (3, 6, 5),
+            (300, 1, 257),
+            (0, 1, 2),
+            (10, 3, 5),
+            (-3, 3, 5),
+            (3 << 31, 3, 5),
+        ):
             self.assertRaises(FormatError, Codec, *arguments)
 
     def test_encode(self):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from ampgrid.caps import ChkCap, LitCap
-from ampgrid.errors import FileChangedError, FormatError
+from ampgrid.errors import BadArgumentValueError, FileChangedError
 from ampgrid.formats.chk import compute_cap, cut
 
 
@@ -68,10 +68,15 @@ class ComputeCapTest(SynchronousTestCase):
         self.assertRaises(FileChangedError, cap_of, [b"abc"], size=2)
         self.assertRaises(FileChangedError, cap_of, [b"abc"], size=4)
 
-    def test_impossible_codes(self):
+    def test_numbers_out_of_bounds(self):
         data = b"a" * 100
-        for needed, total in ((6, 5), (3, 257)):
-            self.assertRaises(
-                (FormatError, ValueError), cap_of, [data], [data], size=100, needed=needed,
-                total=total,
-            )  # fmt: skip
+        for needed, total, most in (
+            (0, 5, 9),
+            (6, 5, 9),
+            (3, 257, 9),
+            (3, 5, 0),
+            (3, 5, 2**24 + 1),
+        ):
+            for size in (5, 100):
+                with self.assertRaises(BadArgumentValueError):
+                    cap_of([data], [data], size=size, needed=needed, total=total, most=most)
