@@ -9,3 +9,14 @@
 * `ampgrid.formats.chkwriter`: makes shares.
 * `ampgrid.formats.chk`: computes the cap of a file.
 """
+
+__all__ = [
+    "address",
+    "announcement",
+    "chk",
+    "chkwriter",
+    "hashtree",
+    "segments",
+    "share",
+    "ueb",
+]

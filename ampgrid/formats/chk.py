@@ -62,7 +62,7 @@ def convergent_key(parts: Iterable[Buffer], key: ConvergentKey) -> bytes:
     return key.digest()
 
 
-def compute_cap(  # noqa: PLR0917
+def compute_cap(
     read_again: Callable[[], Iterable[Buffer]],
     size: int,
     needed: int,
