@@ -10,7 +10,7 @@ from __future__ import annotations
 import hmac
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import TypeVar, cast
+from typing import TypeVar
 
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.python.failure import Failure
@@ -165,7 +165,7 @@ class ShareSender:
 def _error_of(failure: Failure) -> Exception:
     if not isinstance(failure.value, Exception):
         failure.raiseException()
-    return cast("Exception", failure.value)
+    return failure.value
 
 
 def _as_deferred(work: object) -> Deferred[T]:

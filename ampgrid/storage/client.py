@@ -70,7 +70,7 @@ class Allocation:
 
 
 class StorageServer:
-    """One storage peer over one connection.
+    """One storage peer over one connection; there is one of these a connection.
 
     Args:
         connection: to that peer (or to this node itself).
@@ -93,10 +93,8 @@ class StorageServer:
         return {"renew_secret": renew, "cancel_secret": cancel}
 
     def _bucket(self) -> int:
-        # Numbers are the connection's, and several servers objects may share one connection.
-        number: int = getattr(self.connection, "next_bucket", 0)
-        self.connection.next_bucket = number + 1  # type: ignore[attr-defined]
-        return number
+        self._next_bucket += 1
+        return self._next_bucket
 
     async def allocate(
         self, storage_index: bytes, numbers: Iterable[int], size: int
@@ -189,7 +187,8 @@ class StorageServer:
         try:
             return b"".join(await chunks)
         except FirstError as error:
-            raise error.subFailure.value from None
+            error.subFailure.raiseException()
+            raise  # never reached: the line above raises
 
     async def _read_chunk(
         self, storage_index: bytes, number: int, offset: int, length: int

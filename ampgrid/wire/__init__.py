@@ -8,6 +8,7 @@ from ampgrid.wire.connection import Connection, Limits
 from ampgrid.wire.hello import Facts
 from ampgrid.wire.loopback import LoopbackConnection
 from ampgrid.wire.network import Network, Roles, SessionResponder
+from ampgrid.wire.tcp import tcp_connector
 from ampgrid.wire.threads import InlineThreads, PoolThreads
 from ampgrid.wire.unixsocket import connect_control, listen_control
 
@@ -23,4 +24,5 @@ __all__ = [
     "SessionResponder",
     "connect_control",
     "listen_control",
+    "tcp_connector",
 ]

@@ -1,0 +1,346 @@
+"""The node without its machine: every service, wired together, and no socket, thread or file.
+
+This is the composition root. The machine (sockets, thread pools, databases) is put around it by
+`ampgrid.node.node` for a real node and by `ampgrid.testing.grid` for one in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.protocols import amp
+
+from ampgrid import __version__
+from ampgrid.crypto.identity import Identity, node_id_text
+from ampgrid.errors import NotEnoughPeersError
+from ampgrid.formats.address import format_hint
+from ampgrid.immutable import Downloader, Encoding, Uploader
+from ampgrid.node.config import NodeConfig
+from ampgrid.node.operations import Operations
+from ampgrid.peers import (
+    INTRODUCER_SERVICE,
+    ConnectionKeeper,
+    ConnectionTable,
+    GridParameters,
+    Introduced,
+    IntroducedResponder,
+    Introducer,
+    IntroducerResponder,
+    OwnAnnouncement,
+    PeerBook,
+    PeerConnection,
+    PeerStore,
+    Uniform,
+)
+from ampgrid.ports import Clock, Entropy, Threads, WallClock
+from ampgrid.storage.client import LeaseSecrets, StorageServer
+from ampgrid.storage.responder import StorageResponder
+from ampgrid.storage.service import StorageService
+from ampgrid.wire import Connection, Facts, LoopbackConnection, Network
+from ampgrid.wire.network import Connector
+
+_log = Logger()
+
+STORAGE_SERVICE = "storage"
+SOFTWARE = f"ampgrid/{__version__}"
+#: k, happiness and n of a grid that advises nothing.
+DEFAULT_ENCODING = Encoding(3, 7, 10)
+
+
+@attrs.frozen
+class Surroundings:
+    """What a node needs of the world.
+
+    Attributes:
+        clock: monotonic time and timers.
+        wall: wall-clock time.
+        entropy: unpredictable bytes.
+        uniform: draws between two bounds, for jitter.
+        work: threads for hashing, ciphering and coding.
+        order: one thread, for the database of peers.
+        streams: threads that may wait long for a pipe.
+        connector: opens transports.
+    """
+
+    clock: Clock
+    wall: WallClock
+    entropy: Entropy
+    uniform: Uniform
+    work: Threads
+    order: Threads
+    streams: Threads
+    connector: Connector
+
+
+@attrs.frozen
+class Secrets:
+    """What a node keeps to itself.
+
+    Attributes:
+        identity: its key.
+        grid: the grid's secret, None for an open grid.
+        convergence: convergence secret of its uploads, 32 bytes (empty for an introducer).
+        lease: root of its lease secrets, 32 bytes (empty for an introducer).
+    """
+
+    identity: Identity
+    grid: bytes | None
+    convergence: bytes = b""
+    lease: bytes = b""
+
+
+class NodeCore:
+    """One node's services.
+
+    Args:
+        config: what ``node.toml`` says.
+        secrets: what the node keeps to itself.
+        world: what it needs of the world.
+        peer_store: the database of peers.
+        storage: the storage service, None for a node that keeps no shares.
+        spool_path: where uploads from a stream wait.
+    """
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        secrets: Secrets,
+        world: Surroundings,
+        peer_store: PeerStore,
+        storage: StorageService | None,
+        spool_path: Path,
+    ) -> None:
+        identity = secrets.identity
+        self.config = config
+        self.node_id = identity.node_id
+        self.storage = storage
+        self.entropy = world.entropy
+        self.work = world.work
+        self.streams = world.streams
+        self.spool_path = spool_path
+        self.operations = Operations()
+        self._world = world
+        self._addresses: tuple[str, ...] = ()
+        self._started_at = world.wall()
+        self._lease_secrets = LeaseSecrets(secrets.lease)
+        self._servers: dict[bytes, StorageServer] = {}
+        self.loopback = LoopbackConnection(self.node_id)
+        self.table = ConnectionTable(self.node_id, clock=world.clock, allowed=config.allow or None)
+        self.book = PeerBook(
+            peer_store,
+            own_id=self.node_id,
+            threads=world.order,
+            wall=world.wall,
+            by_hand=config.peers,
+            in_use=lambda node_id: self.table.get(node_id) is not None,
+        )
+        self.network = Network(
+            identity=identity,
+            secret=b"" if config.is_open else (secrets.grid or b""),
+            facts=self._facts,
+            clock=world.clock,
+            roles=self._roles,
+            admit=self.table.admit,
+            connected=self.table.add,
+            connector=world.connector,
+        )
+        self.keeper = ConnectionKeeper(
+            self.book,
+            self.table,
+            self.network.dial,
+            introducers=config.introducers,
+            clock=world.clock,
+            wall=world.wall,
+            uniform=world.uniform,
+        )
+        self._own = OwnAnnouncement(identity, peer_store, threads=world.order, wall=world.wall)
+        self.introduced = Introduced(
+            self.book,
+            self.table,
+            peer_store,
+            introducers=[address.node_id for address in config.introducers],
+            clock=world.clock,
+            threads=world.order,
+            uniform=world.uniform,
+            outrun=self._outrun,
+        )
+        self.introducer = self._make_introducer(peer_store)
+        self.uploader = Uploader(
+            self.servers, secrets.convergence, world.work, config.max_segment_size
+        )
+        self.downloader = Downloader(self.servers, world.work, world.clock)
+        self.table.on_connect(self._connected)
+        self.table.on_disconnect(self._disconnected)
+
+    def _make_introducer(self, peer_store: PeerStore) -> Introducer | None:
+        config, world = self.config, self._world
+        if config.kind != "introducer":
+            return None
+        advice = None
+        if config.shares is not None:
+            advice = GridParameters(
+                config.shares.needed, config.shares.happy, config.shares.total
+            )
+        return Introducer(
+            self.book,
+            peer_store,
+            clock=world.clock,
+            threads=world.order,
+            entropy=world.entropy,
+            parameters=advice,
+        )
+
+    # What it serves.
+
+    @property
+    def services(self) -> frozenset[str]:
+        """Names of the services that it offers to its peers."""
+        found = {STORAGE_SERVICE} if self.storage is not None else set()
+        return frozenset(found | ({INTRODUCER_SERVICE} if self.introducer is not None else set()))
+
+    def _facts(self) -> Facts:
+        return Facts(self.services, self.config.nickname, SOFTWARE)
+
+    def _roles(self, connection: Connection) -> Sequence[amp.CommandLocator]:
+        roles: list[amp.CommandLocator] = [IntroducedResponder(self.introduced, connection)]
+        if self.storage is not None:
+            roles.insert(0, StorageResponder(self.storage, connection))
+        if self.introducer is not None:
+            roles.append(IntroducerResponder(self.introducer, connection))
+        return roles
+
+    # The life of a node.
+
+    async def start(self, addresses: Sequence[str]) -> None:
+        """Begin to serve, to dial and to announce.
+
+        Args:
+            addresses: where others may dial this node, ``HOST:PORT`` each.
+        """
+        self._addresses = tuple(addresses)
+        await self.book.start()
+        if self.storage is not None:
+            await self.storage.start()
+            self.loopback.serve(StorageResponder(self.storage, self.loopback))
+            self._servers[self.node_id] = StorageServer(self.loopback, self._lease_secrets)
+        if self.introducer is not None:
+            await self.introducer.start()
+        await self.introduced.start()
+        await self._announce(0)
+        self.keeper.start()
+
+    async def _announce(self, above: int) -> None:
+        packed = await self._own.make(
+            nickname=self.config.nickname,
+            services=self.services,
+            software=SOFTWARE,
+            addresses=self._addresses,
+            above=above,
+        )
+        self.introduced.set_announcement(packed, self._own.sequence)
+        if self.introducer is not None:
+            await self.book.learn([packed])
+
+    def _outrun(self, sequence: int) -> None:
+        """An announcement of ours with a higher number is about, as after a lost database."""
+        Deferred.fromCoroutine(self._announce(sequence)).addErrback(
+            lambda failure: _log.failure("a new announcement could not be made", failure)
+        )
+
+    async def stop(self) -> None:
+        """End what is under way, close every connection and the storage."""
+        for operation in self.operations.all():
+            operation.cancel()
+        self.keeper.stop()
+        self.introduced.stop()
+        if self.introducer is not None:
+            self.introducer.stop()
+        self.table.close()
+        self.loopback.abort("this node is stopping")
+        if self.storage is not None:
+            await self.storage.stop()
+
+    # Storage peers.
+
+    def _connected(self, connection: PeerConnection) -> None:
+        if STORAGE_SERVICE in connection.peer_services:
+            self._servers[connection.peer_id] = StorageServer(connection, self._lease_secrets)
+
+    def _disconnected(self, connection: PeerConnection) -> None:
+        server = self._servers.get(connection.peer_id)
+        if server is not None and server.connection is connection:
+            del self._servers[connection.peer_id]
+
+    def servers(self) -> list[StorageServer]:
+        """Return the storage peers that are connected now, this node's own store included."""
+        return [s for s in self._servers.values() if s.connection.connected]
+
+    async def wait_for_peers(self, count: int, seconds: float) -> int:
+        """Wait until that many storage peers are connected; return how many are.
+
+        Raises:
+            NotEnoughPeersError: they were not within ``seconds``.
+        """
+        enough = await self.table.wait_for(
+            lambda _connections: len(self.servers()) >= count, timeout_seconds=seconds
+        )
+        found = len(self.servers())
+        if not enough:
+            raise NotEnoughPeersError(
+                f"{found} storage peers are connected, {count} were asked for; "
+                "look at 'ampgrid status' for who is missing and why"
+            )
+        return found
+
+    def encoding(self) -> Encoding:
+        """Return k, happiness and n: this node's own, the grid's advice, or the default."""
+        own = self.config.shares
+        if own is not None:
+            return Encoding(own.needed, own.happy, own.total)
+        advice = self.introduced.parameters
+        if advice is not None:
+            return Encoding(advice.needed, advice.happy, advice.total)
+        return DEFAULT_ENCODING
+
+    # What it tells.
+
+    def status(self) -> dict[str, Any]:
+        """Return what the node is and how it fares, for JSON (``docs/reference/status.md``)."""
+        encoding = self.encoding()
+        facts: dict[str, Any] = {
+            "software": SOFTWARE,
+            "kind": self.config.kind,
+            "node_id": node_id_text(self.node_id),
+            "nickname": self.config.nickname,
+            "addresses": list(self._addresses),
+            "running_seconds": max(0, round(self._world.wall() - self._started_at)),
+            "open_grid": self.config.is_open,
+            "connections": len(self.table.connections()),
+            "known_peers": len(self.book.peers()),
+            "storage_peers": len(self.servers()),
+            "shares": f"{encoding.needed}/{encoding.happy}/{encoding.total}",
+            "introducers": self.introduced.status(),
+            "operations": [
+                {"phase": o.phase, "done": o.done, "total": o.total}
+                for o in self.operations.all()[:100]
+            ],
+        }
+        if self.storage is not None:
+            facts["storage"] = self.storage.status()
+        if self.introducer is not None:
+            facts["introducing"] = self.introducer.status()
+        return facts
+
+    def peers(self) -> list[dict[str, Any]]:
+        """Return the known peers, for JSON."""
+        return self.keeper.status()
+
+
+def hints_text(hints: Sequence[tuple[str, int]]) -> list[str]:
+    """Return (host, port) pairs as ``HOST:PORT``."""
+    return [format_hint(hint) for hint in hints]

@@ -1,0 +1,152 @@
+"""A node on its machine: sockets, thread pools and databases around a `NodeCore`."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from typing import Any
+
+from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint
+from twisted.internet.interfaces import IListeningPort
+from twisted.logger import Logger
+from twisted.protocols import amp
+
+from ampgrid.node.addresses import advertised_hints
+from ampgrid.node.config import NodeConfig
+from ampgrid.node.control import ControlResponder
+from ampgrid.node.core import SOFTWARE, NodeCore, Secrets, Surroundings, hints_text
+from ampgrid.node.directory import NodeDirectory
+from ampgrid.storage.service import StorageService
+from ampgrid.store.peerdb import PeerDatabase
+from ampgrid.store.shares import ShareStore
+from ampgrid.wire import Connection, Facts, PoolThreads, listen_control, tcp_connector
+
+_log = Logger()
+
+#: Threads for hashing, ciphering and coding: more than cores only add memory.
+_WORK_THREADS = max(2, min(8, os.cpu_count() or 2))
+#: Threads that write, fsync and read shares.
+_DISK_THREADS = 8
+#: Threads that may wait long for a pipe.
+_STREAM_THREADS = 32
+
+
+class Node:
+    """One node, from its directory.
+
+    The caller holds the directory's lock (`NodeDirectory.lock`).
+
+    Args:
+        directory: where it lives.
+        config: what its ``node.toml`` says.
+        reactor: Twisted's.
+    """
+
+    def __init__(self, directory: NodeDirectory, config: NodeConfig, reactor: Any) -> None:
+        self._directory = directory
+        self._config = config
+        self._reactor = reactor
+        self._pools: list[PoolThreads] = []
+        self._ports: list[IListeningPort] = []
+        self._peer_store: PeerDatabase | None = None
+        self.core: NodeCore | None = None
+
+    async def start(self) -> None:
+        """Open the stores, listen, and begin to connect.
+
+        Raises:
+            ConfigError: something in the node directory cannot be used.
+            CannotListenError: the port is taken.
+        """
+        directory, config = self._directory, self._config
+        directory.make_rooms()
+        is_node = config.kind == "node"
+        secrets = Secrets(
+            identity=directory.identity(),
+            grid=directory.grid_secret(config),
+            convergence=directory.convergence_secret() if is_node else b"",
+            lease=directory.lease_secret() if is_node else b"",
+        )
+        world = Surroundings(
+            clock=self._reactor,
+            wall=time.time,
+            entropy=os.urandom,
+            uniform=random.SystemRandom().uniform,
+            work=self._pool(_WORK_THREADS, "work"),
+            order=self._pool(1, "peers"),
+            streams=self._pool(_STREAM_THREADS, "streams"),
+            connector=tcp_connector(self._reactor),
+        )
+        peer_store = await world.order.run(PeerDatabase, directory.peers_path)
+        self._peer_store = peer_store
+        storage = await self._open_storage() if config.storage_enabled else None
+        core = self.core = NodeCore(
+            config, secrets, world, peer_store, storage, directory.spool
+        )
+        port = await self._listen(core)
+        await core.start(hints_text(advertised_hints(config, port)))
+        self._ports.append(
+            await listen_control(
+                self._reactor,
+                directory.socket_path,
+                Facts(frozenset({"control"}), config.nickname, SOFTWARE),
+                self._control_roles,
+            )
+        )
+
+    def _pool(self, most: int, name: str) -> PoolThreads:
+        pool = PoolThreads(self._reactor, most, f"ampgrid {name}")
+        self._pools.append(pool)
+        return pool
+
+    async def _open_storage(self) -> StorageService:
+        disk = self._pool(_DISK_THREADS, "disk")
+        config = self._config
+        store = await disk.run(
+            ShareStore.open,
+            self._directory.storage,
+            reserve=config.reserve,
+            quota=config.quota,
+            wall=time.time,
+        )
+        return StorageService(
+            store, clock=self._reactor, wall=time.time, threads=disk, entropy=os.urandom
+        )
+
+    def _control_roles(self, connection: Connection) -> list[amp.CommandLocator]:
+        assert self.core is not None
+        return [ControlResponder(self.core, connection)]
+
+    async def _listen(self, core: NodeCore) -> int | None:
+        """Listen as configured; returns the port, None for a node that only dials."""
+        if self._config.listen is None:
+            return None
+        host, wanted = self._config.listen
+        kept = self._directory.listen_port()
+        kind = TCP6ServerEndpoint if ":" in host else TCP4ServerEndpoint
+        endpoint = kind(self._reactor, wanted or kept or 0, interface=host, backlog=512)
+        listening = await endpoint.listen(core.network.listening_factory())
+        self._ports.append(listening)
+        port: int = listening.getHost().port
+        if not wanted and kept is None:
+            self._directory.keep_listen_port(port)
+        _log.info("listening on port {port}", port=port)
+        return port
+
+    async def stop(self) -> None:
+        """Stop listening, end what is under way, close the stores."""
+        for port in self._ports:
+            stopping = port.stopListening()
+            if stopping is not None:
+                await stopping
+        self._ports.clear()
+        if self.core is not None:
+            await self.core.stop()
+            self.core = None
+        if self._peer_store is not None:
+            self._peer_store.close()
+            self._peer_store = None
+        for pool in self._pools:
+            pool.stop()
+        self._pools.clear()

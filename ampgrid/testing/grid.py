@@ -1,0 +1,245 @@
+"""A whole grid in memory: an introducer, storage nodes and a client, under one clock.
+
+Every node is a real `ampgrid.node.core.NodeCore` with real TLS, real formats and a real store
+in a directory; only sockets, threads and time are stand-ins. Nothing happens until the clock is
+moved, which `MemoryGrid.run` does.
+
+    grid = MemoryGrid(Path(folder), nodes=5, shares=(3, 5, 5))
+    grid.start()
+    cap = grid.upload(b"some bytes, more than fit into a cap" * 10)
+    assert grid.download(cap) == ...
+    grid.stop()
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ampgrid.caps import ChkCap, LitCap, parse_cap
+from ampgrid.crypto.identity import Identity
+from ampgrid.formats.address import Address
+from ampgrid.immutable import Data, Downloaded, Encoding, Operation, ToData, Uploaded
+from ampgrid.node.config import EncodingParameters, NodeConfig
+from ampgrid.node.core import NodeCore, Secrets, Surroundings
+from ampgrid.storage.service import StorageService
+from ampgrid.store.peerdb import PeerDatabase
+from ampgrid.store.shares import ShareStore
+from ampgrid.testing.clock import HeapClock
+from ampgrid.testing.pipes import MemoryNet, MemoryTransport
+from ampgrid.wire import InlineThreads
+
+T = TypeVar("T")
+
+
+class MemoryNode:
+    """One node of a `MemoryGrid`.
+
+    Attributes:
+        core: its services.
+        store: its store of shares, None if it keeps none.
+        host: the host name under which it listens.
+        identity: its key.
+    """
+
+    def __init__(
+        self,
+        grid: MemoryGrid,
+        name: str,
+        config: NodeConfig,
+        convergence: bytes = b"",
+        identity: Identity | None = None,
+    ) -> None:
+        self.host = name
+        self.config = config
+        self.identity = identity or Identity.create()
+        self.convergence = convergence
+        self.store: ShareStore | None = None
+        self.core: NodeCore
+        self._grid = grid
+        self._folder = grid.folder / name
+        self._folder.mkdir(exist_ok=True)
+        self._peer_store: PeerDatabase | None = None
+
+    @property
+    def address(self) -> Address:
+        """Where it is dialled."""
+        return Address(self.identity.node_id, ((self.host, 1),), None)
+
+    def start(self) -> None:
+        """Bring it up, with what its directory holds."""
+        grid = self._grid
+        threads = InlineThreads()
+        world = Surroundings(
+            clock=grid.clock,
+            wall=grid.clock.seconds,
+            entropy=grid.random.randbytes,
+            uniform=grid.random.uniform,
+            work=threads,
+            order=threads,
+            streams=threads,
+            connector=self._connect,
+        )
+        storage = None
+        if self.config.storage_enabled:
+            self.store = ShareStore.open(
+                self._folder / "storage",
+                reserve=self.config.reserve,
+                quota=self.config.quota,
+                wall=grid.clock.seconds,
+                inline=True,
+            )
+            storage = StorageService(
+                self.store,
+                clock=grid.clock,
+                wall=grid.clock.seconds,
+                threads=threads,
+                entropy=grid.random.randbytes,
+            )
+        self._peer_store = PeerDatabase(self._folder / "peers.sqlite")
+        secrets = Secrets(self.identity, grid.secret, self.convergence, self.convergence)
+        self.core = NodeCore(
+            self.config, secrets, world, self._peer_store, storage, self._folder
+        )
+        if self.config.listen is not None:
+            grid.net.listen(self.host, 1, self.core.network.listening_factory())
+        grid.run(self.core.start([f"{self.host}:1"] if self.config.listen else []))
+
+    async def _connect(self, host: str, port: int, factory: Any) -> Any:
+        protocol = await self._grid.net.connect(host, port, factory)
+        dialling, accepted = self._grid.net.pipes[-1]
+        self._grid.ends.setdefault(self.host, []).append(dialling)
+        self._grid.ends.setdefault(host, []).append(accepted)
+        return protocol
+
+    def stop(self) -> None:
+        """Take it down in order."""
+        self._grid.net.silence(self.host, 1)
+        self._grid.run(self.core.stop())
+        if self._peer_store is not None:
+            self._peer_store.close()
+            self._peer_store = None
+
+    def cut(self) -> None:
+        """Let it vanish from the network, as a killed process does."""
+        self._grid.net.silence(self.host, 1)
+        for end in self._grid.ends.pop(self.host, []):
+            end.abortConnection()
+
+    def freeze(self) -> None:
+        """Let it keep its connections and never send another byte."""
+        for end in self._grid.ends.get(self.host, []):
+            end.stopped = True
+
+
+class MemoryGrid:
+    """A grid in memory.
+
+    Args:
+        folder: where the stores of the nodes are, an existing directory.
+        nodes: number of storage nodes.
+        shares: k, happiness and n.
+        convergence: the client's convergence secret, 32 bytes.
+        seed: of all randomness but keys.
+        latency: seconds that bytes are on their way.
+        max_segment_size: of the client's uploads, bytes.
+
+    Attributes:
+        clock: moves everything.
+        net: joins the nodes.
+        introducer, nodes, client: the members.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        nodes: int = 5,
+        shares: tuple[int, int, int] = (3, 5, 5),
+        *,
+        convergence: bytes = b"c" * 32,
+        seed: int = 1,
+        latency: float = 0.001,
+        max_segment_size: int = 1024 * 1024,
+    ) -> None:
+        self.folder = folder
+        self.random = random.Random(seed)  # noqa: S311 - the point is to be repeatable
+        self.secret = self.random.randbytes(16)
+        self.clock = HeapClock()
+        self.net = MemoryNet(self.clock, latency)
+        self.ends: dict[str, list[MemoryTransport]] = {}
+        self.encoding = Encoding(*shares)
+        advice = EncodingParameters(*shares)
+        self.introducer = MemoryNode(
+            self,
+            "introducer",
+            NodeConfig(kind="introducer", shares=advice, storage_enabled=False),
+        )
+        introducers = (self.introducer.address,)
+        self.nodes = [
+            MemoryNode(
+                self,
+                f"node{number}",
+                NodeConfig(kind="node", introducers=introducers, reserve=0),
+            )
+            for number in range(1, nodes + 1)
+        ]
+        self.client = MemoryNode(
+            self,
+            "client",
+            NodeConfig(
+                kind="node",
+                introducers=introducers,
+                storage_enabled=False,
+                listen=None,
+                max_segment_size=max_segment_size,
+            ),
+            convergence,
+        )
+
+    @property
+    def members(self) -> list[MemoryNode]:
+        """The introducer, the storage nodes and the client."""
+        return [self.introducer, *self.nodes, self.client]
+
+    def run(self, work: Coroutine[Any, Any, T], within: float = 100_000.0) -> T:
+        """Move time on until ``work`` is done and return its result."""
+        return self.clock.run(work, within)
+
+    def start(self) -> None:
+        """Bring all members up and wait until the client is connected to every storage node."""
+        for member in self.members:
+            member.start()
+        self.run(self.client.core.wait_for_peers(len(self.nodes), 600))
+
+    def stop(self) -> None:
+        """Take all members down."""
+        for member in self.members:
+            member.stop()
+        self.clock.advance(10)
+
+    def put(self, data: bytes, encoding: Encoding | None = None) -> Uploaded:
+        """Upload through the client."""
+        uploading = self.client.core.uploader.upload(
+            Data(data), encoding or self.encoding, Operation()
+        )
+        return self.run(uploading)
+
+    def upload(self, data: bytes, encoding: Encoding | None = None) -> str:
+        """Upload through the client; returns the text of the cap."""
+        return self.put(data, encoding).cap.to_string()
+
+    def get(self, cap: str, offset: int = 0, length: int | None = None) -> Downloaded:
+        """Download through the client; the bytes are the ``result``."""
+        parsed = parse_cap(cap)
+        assert isinstance(parsed, ChkCap | LitCap)
+        downloading = self.client.core.downloader.download(
+            parsed, ToData(), None, offset, length
+        )
+        return self.run(downloading)
+
+    def download(self, cap: str, offset: int = 0, length: int | None = None) -> bytes:
+        """Download through the client; returns the bytes."""
+        data: bytes = self.get(cap, offset, length).result
+        return data
