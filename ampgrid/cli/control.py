@@ -66,11 +66,11 @@ async def call_watched(
     stopped = stop.wait()
     looking = _started(_watch(clock, connection, bar, operation, work)) if bar.shown else None
     try:
-        if not await first_of(work, stopped):
-            await _cancel(clock, connection, operation, work)
-            raise KeyboardInterrupt
-        answer: dict[str, Any] = await work
-        return answer
+        answers: list[dict[str, Any]] = await first_of(work, stopped)
+        if answers:
+            return answers[0]
+        await _cancel(clock, connection, operation, work)
+        raise KeyboardInterrupt
     finally:
         for each in (stopped, looking):
             if each is not None and not each.called:
@@ -104,9 +104,10 @@ async def _cancel(
         return
     patience: Deferred[None] = Deferred()
     timer = clock.callLater(_PATIENCE, patience.callback, None)
-    if await first_of(work, patience):
+    # However it ends: its outcome went with the interruption.
+    await first_of(work, patience)
+    if timer.active():
         timer.cancel()
-        work.addErrback(lambda _: None)
 
 
 def ask(session: Session, command: Any, **arguments: Any) -> dict[str, Any]:

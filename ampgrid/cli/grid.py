@@ -24,9 +24,9 @@ async def started_unless_stopped(grid: Any, stop: Stop) -> dict[str, Any] | None
     from ampgrid.cli.reactor import first_of
 
     starting: Deferred[dict[str, Any]] = Deferred.fromCoroutine(grid.start())
-    if await first_of(starting, stop.wait()):
-        return await starting
-    starting.addErrback(lambda _: None)
+    facts = await first_of(starting, stop.wait())
+    if facts:
+        return facts[0]
     starting.cancel()
     return None
 

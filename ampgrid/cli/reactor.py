@@ -49,23 +49,32 @@ class Stop:
             raise KeyboardInterrupt
 
 
-async def first_of(work: Deferred[T], other: Deferred[None]) -> bool:
-    """Wait until one of the two has an outcome; neither is cancelled.
+async def first_of(work: Deferred[T], other: Deferred[Any]) -> list[T]:
+    """Wait until one of the two has an outcome, which is taken from it; cancel neither.
 
     Returns:
-        True if ``work`` has one; its result or error stays in it.
+        The one result of ``work``, or an empty list if ``other`` came first.
+
+    Raises:
+        BaseException: what ``work`` failed with, if that came first.
     """
-    done: Deferred[None] = Deferred()
+    first: Deferred[list[T]] = Deferred()
 
-    def settle(result: Any) -> Any:
-        if not done.called:
-            done.callback(None)
-        return result
+    def finished(result: T | Failure) -> None:
+        # What comes second is nobody's business any more.
+        if not first.called:
+            if isinstance(result, Failure):
+                first.errback(result)
+            else:
+                first.callback([result])
 
-    work.addBoth(settle)
-    other.addBoth(settle)
-    await done
-    return work.called
+    def overtaken(_: Any) -> None:
+        if not first.called:
+            first.callback([])
+
+    work.addBoth(finished)
+    other.addBoth(overtaken)
+    return await first
 
 
 def run_with_reactor(function: Callable[[Any, Stop], Coroutine[Any, Any, T]]) -> T:

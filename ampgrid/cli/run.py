@@ -100,12 +100,10 @@ def run(
         node = Node(directory, config, reactor)
         try:
             await node.start()
-        except CannotListenError as error:
-            await node.stop()
-            raise ConfigError(f"The node cannot listen: {error.socketError}.") from None
-        try:
             _tell_ready(session, as_json=as_json)
             await stop.wait()
+        except CannotListenError as error:
+            raise ConfigError(f"The node cannot listen: {error.socketError}.") from None
         finally:
             await node.stop()
         stop.raise_if_interrupted()

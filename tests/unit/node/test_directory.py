@@ -21,6 +21,7 @@ from ampgrid.node.creation import create_introducer, create_node
 from ampgrid.node.directory import NodeDirectory
 from ampgrid.node.lock import DirectoryLock
 
+ROOT = Path(__file__).parents[3]
 SECRET = bytes(range(16))
 
 
@@ -211,7 +212,7 @@ class LockTests(DirectoryCase):
         path = self.root / "node.pid"
         code = "import os, sys; from pathlib import Path; from ampgrid.node.lock import *\n"
         code += "DirectoryLock(Path(sys.argv[1])); os._exit(9)"
-        done = subprocess.run([sys.executable, "-c", code, str(path)], check=False)
+        done = subprocess.run([sys.executable, "-c", code, str(path)], cwd=ROOT, check=False)
         self.assertEqual(done.returncode, 9)
         self.assertTrue(path.read_text().strip().isdigit())
         DirectoryLock(path).release()

@@ -1,0 +1,93 @@
+"""The node as a Twisted service: ``twist ampgrid --node-directory DIR``.
+
+``twist`` finds it through the plugin module ``twisted.plugins.ampgrid_plugin``, which names this
+module; `Options` and `makeService` are what it looks for here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python import usage
+
+from ampgrid.errors import AmpgridError
+from ampgrid.node.config import NodeConfig
+from ampgrid.node.directory import NodeDirectory
+from ampgrid.node.lock import DirectoryLock
+from ampgrid.node.node import Node
+
+_log = Logger()
+
+
+class Options(usage.Options):
+    """The options of ``twist ampgrid``."""
+
+    synopsis = "[--node-directory DIR]"
+    optParameters = [  # noqa: N815 - Twisted's name
+        ["node-directory", "d", "~/.ampgrid", "The node directory, made by ampgrid create-node."]
+    ]
+
+
+class NodeService(Service):
+    """A node whose life is that of the service.
+
+    Args:
+        directory: where the node lives.
+        config: its settings.
+        lock: the right to run there, released when the service has stopped.
+        reactor: what runs it.
+    """
+
+    name = "ampgrid"
+
+    def __init__(
+        self, directory: NodeDirectory, config: NodeConfig, lock: DirectoryLock, reactor: Any
+    ) -> None:
+        self._reactor = reactor
+        self._lock = lock
+        self._node = Node(directory, config, reactor)
+        self._starting: Deferred[None] | None = None
+
+    def startService(self) -> None:  # noqa: N802 - Twisted's name
+        """Start the node; if it cannot start, the whole process ends."""
+        super().startService()
+        self._starting = Deferred.fromCoroutine(self._start())
+
+    async def _start(self) -> None:
+        try:
+            await self._node.start()
+        except Exception:  # noqa: BLE001 - whatever it was, there is no node to go on with
+            _log.failure("the node could not start")
+            self._reactor.callLater(0, self._reactor.stop)
+
+    def stopService(self) -> Deferred[None]:  # noqa: N802 - Twisted's name
+        """Stop the node; the answer fires when all of it is on the disk."""
+        super().stopService()
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        if self._starting is not None:
+            await self._starting
+        try:
+            await self._node.stop()
+        finally:
+            self._lock.release()
+
+
+def makeService(options: Options) -> NodeService:  # noqa: N802 - Twisted's name
+    """Return the service that ``twist`` is to run.
+
+    Raises:
+        UsageError: the node directory cannot be used, or a node runs in it already.
+    """
+    from twisted.internet import reactor
+
+    directory = NodeDirectory.at(options["node-directory"])
+    try:
+        config = directory.load_config()
+        return NodeService(directory, config, directory.lock(), reactor)
+    except AmpgridError as error:
+        raise usage.UsageError(str(error)) from None
