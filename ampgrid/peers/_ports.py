@@ -46,7 +46,7 @@ Uniform = Callable[[float, float], float]
 class PeerStore(Protocol):
     """Announcements, a counter and small values that survive a restart; every call blocks.
 
-    What a call wrote is durable when it returns.
+    What a call wrote is durable when it returns. Any thread may call.
     """
 
     def load(self) -> list[tuple[bytes, int, bytes, float, float]]:
@@ -54,7 +54,7 @@ class PeerStore(Protocol):
         ...
 
     def put(self, node_id: bytes, sequence: int, packed: bytes, now: float) -> object:
-        """Write the announcement of a node over its older one; ``now`` is when it was seen."""
+        """Write the announcement of a node, seen ``now``, unless a newer one is there."""
         ...
 
     def touch(self, node_id: bytes, now: float) -> object:
@@ -65,8 +65,8 @@ class PeerStore(Protocol):
         """Drop the announcement of a node."""
         ...
 
-    def next_sequence(self) -> int:
-        """Return a number that no call has returned before, counting from 1."""
+    def next_sequence(self, at_least: int = 1) -> int:
+        """Return a number higher than any returned before, and not below ``at_least``."""
         ...
 
     def get_meta(self, key: str) -> bytes | None:
@@ -74,5 +74,5 @@ class PeerStore(Protocol):
         ...
 
     def set_meta(self, key: str, value: bytes) -> object:
-        """Write a small value."""
+        """Write a small value: at most 64 KiB, and at most 1,000 of them."""
         ...

@@ -79,7 +79,7 @@ class PeerBook:
     Args:
         database: where they are kept.
         own_id: this node's id, whose announcements are not kept.
-        threads: runs the calls to the database one at a time, in order.
+        threads: where the calls to the database run.
         wall: wall-clock time.
         by_hand: peers that the operator listed.
         in_use: tells whether a node must not be dropped to make room.

@@ -7,6 +7,7 @@ each node once, whatever happened to it in between.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Mapping
 
 
 class ChangeLog:
@@ -41,6 +42,11 @@ class ChangeLog:
     def forget(self, node_id: bytes) -> None:
         """Drop a node."""
         self._latest.pop(node_id, None)
+
+    @property
+    def positions(self) -> Mapping[bytes, int]:
+        """{node id: its latest position}."""
+        return self._latest
 
     def after(self, cursor: int, most: int) -> list[tuple[int, bytes]]:
         """Return what changed after a position: at most ``most`` (position, node id), in order."""

@@ -71,7 +71,7 @@ class Introduced:
         database: keeps (epoch, cursor) of each introducer and the latest parameters.
         introducers: node ids of the configured introducers.
         clock: time and timers.
-        threads: runs the calls to the database one at a time, in order.
+        threads: where the calls to the database run.
         uniform: draws between two bounds.
         outrun: called with a sequence number when an announcement under this node's own key but
             with that higher number is about, as after the loss of the database.

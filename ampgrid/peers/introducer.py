@@ -51,12 +51,14 @@ EPOCH_SIZE = 8
 _EPOCH_KEY = "introducer/epoch"
 _CURSOR_KEY = "introducer/cursor"
 _CURSOR = struct.Struct(">Q")
-#: Position in the log, sequence number of the announcement.
-_PLACE = struct.Struct(">QQ")
+#: One line of the kept log: node id, position, sequence number of the announcement.
+_LINE = struct.Struct(">20sQQ")
+#: A page, one for each first byte of a node id, keeps its newest so many lines (62 KiB).
+_LINES_PER_PAGE = 1_750
 
 
-def _place_key(node_id: bytes) -> str:
-    return f"introducer/at/{node_id_text(node_id)}"
+def _page_key(page: int) -> str:
+    return f"introducer/log/{page:02x}"
 
 
 @define(eq=False)
@@ -93,7 +95,7 @@ class Introducer:
         book: where announcements are kept; its changes from elsewhere are passed on as well.
         database: where the epoch and the log are kept.
         clock: time and timers.
-        threads: runs the calls to the database one at a time, in order.
+        threads: where the calls to the database run.
         entropy: for the epoch.
         parameters: the encoding parameters to advise, or None.
         gather_seconds: how long changes are gathered.
@@ -119,6 +121,8 @@ class Introducer:
         self._gather_seconds = gather_seconds
         self._epoch = b""
         self._changes = ChangeLog()
+        # The sequence numbers that the announcements had when they got their positions.
+        self._sequences: dict[bytes, int] = {}
         self._gathered: set[bytes] = set()
         self._timer: DelayedCall | None = None
         self._passing_on = False
@@ -132,6 +136,7 @@ class Introducer:
         }
         self._epoch, cursor, places = await self._threads.run(self._load, sequences)
         self._changes.restore(places, cursor)
+        self._sequences = {node_id: sequences[node_id] for node_id in places}
         self._running = True
         self._book.on_change(self._changed)
         for node_id in sequences.keys() - places.keys():
@@ -144,14 +149,13 @@ class Introducer:
             self._database.set_meta(_EPOCH_KEY, epoch)
         packed = self._database.get_meta(_CURSOR_KEY)
         cursor = _CURSOR.unpack(packed)[0] if packed and len(packed) == _CURSOR.size else 0
-        places = {}
-        for node_id, sequence in sequences.items():
-            packed = self._database.get_meta(_place_key(node_id))
-            if packed and len(packed) == _PLACE.size:
-                position, placed = _PLACE.unpack(packed)
-                # Of another number: stopped between writing the announcement and its place.
-                if placed == sequence:
-                    places[node_id] = position
+        lines: list[tuple[bytes, int, int]] = []
+        for page in range(256):
+            packed = self._database.get_meta(_page_key(page)) or b""
+            whole = len(packed) // _LINE.size * _LINE.size
+            lines.extend(_LINE.iter_unpack(packed[:whole]))
+        # Of another number: stopped between writing the announcement and its place.
+        places = {n: at for n, at, sequence in lines if sequences.get(n) == sequence}
         return epoch, cursor, places
 
     def stop(self) -> None:
@@ -258,27 +262,39 @@ class Introducer:
 
     async def _pass_on(self, gathered: set[bytes]) -> None:
         """Give each changed node its next position, then tell everybody."""
-        rows: list[tuple[str, bytes]] = []
-        there = []
-        position = self._changes.cursor
+        placed: list[bytes] = []
+        sequences = dict(self._sequences)
         for node_id in gathered:
             known = self._book.get(node_id)
             if known is None:
                 self._changes.forget(node_id)
-                continue
-            position += 1
-            there.append(node_id)
-            packed = _PLACE.pack(position, known.announcement.sequence)
-            rows.append((_place_key(node_id), packed))
-        rows.append((_CURSOR_KEY, _CURSOR.pack(position)))
+                sequences.pop(node_id, None)
+            else:
+                placed.append(node_id)
+                sequences[node_id] = known.announcement.sequence
+        rows = self._rows(placed, {node_id[0] for node_id in gathered}, sequences)
         # Durable first: a position that was told must never stand for another change.
         await self._threads.run(self._write, rows)
-        for node_id in there:
+        for node_id in placed:
             self._changes.note(node_id)
+        self._sequences = sequences
         self._passing_on = False
         for subscriber in list(self._subscribers.values()):
             self._push(subscriber)
         self._gather()
+
+    def _rows(
+        self, placed: list[bytes], pages: set[int], sequences: dict[bytes, int]
+    ) -> list[tuple[str, bytes]]:
+        """Return what to write: the pages on which ``placed`` get the next positions."""
+        positions = dict(self._changes.positions)
+        positions.update({n: self._changes.cursor + 1 + i for i, n in enumerate(placed)})
+        lines: dict[int, list[bytes]] = {page: [] for page in pages}
+        for node_id, position in sorted(positions.items(), key=lambda item: item[1]):
+            if node_id[0] in pages:
+                lines[node_id[0]].append(_LINE.pack(node_id, position, sequences[node_id]))
+        rows = [(_page_key(page), b"".join(of[-_LINES_PER_PAGE:])) for page, of in lines.items()]
+        return [*rows, (_CURSOR_KEY, _CURSOR.pack(self._changes.cursor + len(placed)))]
 
     def _write(self, rows: list[tuple[str, bytes]]) -> None:
         for key, value in rows:

@@ -9,7 +9,6 @@ from ampgrid.formats.announcement import sign
 from ampgrid.peers._ports import PeerStore
 from ampgrid.ports import Threads, WallClock
 
-_SEQUENCE_KEY = "own/sequence"
 _MOST_SEQUENCE = 2**62
 
 
@@ -22,7 +21,7 @@ class OwnAnnouncement:
     Args:
         identity: the node's key.
         database: keeps the last number.
-        threads: runs the calls to the database one at a time, in order.
+        threads: where the calls to the database run.
         wall: wall-clock time.
 
     Attributes:
@@ -61,7 +60,10 @@ class OwnAnnouncement:
         Raises:
             BadArgumentValueError: something is malformed or all together too long.
         """
-        self.sequence = await self._threads.run(self._next, above)
+        # A number near the end would leave none for later.
+        floor = max(self.sequence, above if above < _MOST_SEQUENCE else 0) + 1
+        at_least = max(int(self._wall()), floor)
+        self.sequence = await self._threads.run(self._database.next_sequence, at_least)
         return sign(
             self._identity,
             sequence=self.sequence,
@@ -71,12 +73,3 @@ class OwnAnnouncement:
             version=version,
             addresses=addresses,
         )
-
-    def _next(self, above: int) -> int:
-        kept = self._database.get_meta(_SEQUENCE_KEY)
-        last = int.from_bytes(kept, "big") if kept and len(kept) == 8 else 0
-        # A number near the end would leave none for later.
-        floor = max(last, self.sequence, above if above < _MOST_SEQUENCE else 0)
-        number = max(self._database.next_sequence(), int(self._wall()), floor + 1)
-        self._database.set_meta(_SEQUENCE_KEY, number.to_bytes(8, "big"))
-        return number

@@ -10,11 +10,15 @@ from twisted.protocols import amp
 
 from ampgrid.commands.session import Ping
 from ampgrid.crypto.identity import Identity
-from ampgrid.errors import CallTimeoutError, NotConnectedError
+from ampgrid.errors import BadArgumentValueError, CallTimeoutError, NotConnectedError
 from ampgrid.formats.announcement import sign
-from ampgrid.wire.threads import InlineThreads
 
-__all__ = ["Clock", "FakeConnection", "InlineThreads", "MemoryPeerStore"]
+
+class InlineThreads:
+    """Runs everything at once."""
+
+    def run(self, function, /, *args, **kwargs):
+        return maybeDeferred(function, *args, **kwargs)
 
 
 class Pong(amp.CommandLocator):
@@ -146,21 +150,27 @@ class MemoryPeerStore:
 
     def put(self, node_id, sequence, packed, now):
         self._work()
-        first_seen = self.rows[node_id][2] if node_id in self.rows else now
+        first_seen = now
+        if node_id in self.rows:
+            if self.rows[node_id][0] > sequence:
+                return False
+            first_seen = self.rows[node_id][2]
         self.rows[node_id] = (sequence, packed, first_seen, now)
+        return True
 
     def touch(self, node_id, now):
         self._work()
         if node_id in self.rows:
-            self.rows[node_id] = (*self.rows[node_id][:3], now)
+            row = self.rows[node_id]
+            self.rows[node_id] = (*row[:3], max(row[3], now))
 
     def forget(self, node_id):
         self._work()
-        self.rows.pop(node_id, None)
+        return self.rows.pop(node_id, None) is not None
 
-    def next_sequence(self):
+    def next_sequence(self, at_least=1):
         self._work()
-        self.sequence += 1
+        self.sequence = max(self.sequence + 1, at_least)
         return self.sequence
 
     def get_meta(self, key):
@@ -169,6 +179,8 @@ class MemoryPeerStore:
 
     def set_meta(self, key, value):
         self._work()
+        if len(value) > 65_536 or (key not in self.meta and len(self.meta) >= 1_000):
+            raise BadArgumentValueError("too large or too many")
         self.meta[key] = value
 
 
