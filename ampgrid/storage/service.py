@@ -1,0 +1,269 @@
+"""The storage service: shares of other peers, kept in a store of shares.
+
+It stands between the connections and the blocking store: it brings work into threads, in groups
+where that saves a commit, and bounds what one connection, and all of them, can hold open. It
+knows the time and the secrets of leases, of which the store sees digests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
+
+import attrs
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from ampgrid.commands import errors as e
+from ampgrid.errors import StoreError
+from ampgrid.ports import Clock, DelayedCall, Entropy, Threads, WallClock
+from ampgrid.storage.buckets import ConnectionBuckets
+from ampgrid.storage.groups import Groups
+from ampgrid.store import Allocated, LeaseTerms, Put, Request, Room, Store
+from ampgrid.store.port import Incoming, Task
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_log = Logger()
+
+#: The most open buckets of all connections.
+MOST_OPEN_BUCKETS = 8192
+#: How often idle buckets are looked for, seconds.
+LOOK_SECONDS = 60.0
+#: The most groups of reads under way.
+_READS_AT_ONCE = 4
+
+
+@attrs.frozen
+class _Looked:
+    """What became of a look into the store."""
+
+    value: Any = None
+    error: Exception | None = None
+
+    def get(self) -> Any:
+        if self.error is not None:
+            raise self.error
+        return self.value
+
+
+def _look_all(looks: Sequence[Callable[[], Any]]) -> list[_Looked]:
+    results = []
+    for look in looks:
+        try:
+            results.append(_Looked(look()))
+        except StoreError as error:
+            results.append(_Looked(error=error))
+    return results
+
+
+class StorageService:
+    """Keeps shares for peers.
+
+    Args:
+        store: where they are kept; the service closes it when it stops.
+        clock: monotonic time, for idle buckets.
+        wall: the time, for leases.
+        threads: where the store is called.
+        entropy: makes the reference numbers of failures.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        clock: Clock,
+        wall: WallClock,
+        threads: Threads,
+        entropy: Entropy,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._wall = wall
+        self._threads = threads
+        self._entropy = entropy
+        self._connections: set[ConnectionBuckets] = set()
+        self._tasks: Groups[Task[Any]] = Groups(threads, self.spawn, store.run_all)
+        self._looks: Groups[Callable[[], Any]] = Groups(
+            threads, self.spawn, _look_all, _READS_AT_ONCE
+        )
+        self._background: set[Deferred[None]] = set()
+        self._timer: DelayedCall | None = None
+        self._serving = False
+        self._open_buckets = 0
+        self._accounts = 0
+        self._changed = False
+
+    # Beginning and end.
+
+    async def start(self) -> None:
+        """Begin to serve."""
+        self._accounts = await self.in_thread(self._store.accounts)
+        report = attrs.asdict(self._store.recovery)
+        if any(report.values()):
+            _log.warn("the store was not closed in order: {report}", report=report)
+        self._serving = True
+        self._timer = self._clock.callLater(LOOK_SECONDS, self._look_around)
+
+    async def stop(self) -> None:
+        """Throw unfinished shares away, finish what is under way, close the store."""
+        self._serving = False
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        for buckets in list(self._connections):
+            self.forget(buckets)
+        while self._background:
+            await DeferredList(list(self._background))
+        await self.in_thread(self._store.close)
+
+    def _look_around(self) -> None:
+        for buckets in list(self._connections):
+            buckets.drop_idle()
+        if self._changed:
+            self._changed = False
+            self.spawn(self._look_at_accounts())
+        self._timer = self._clock.callLater(LOOK_SECONDS, self._look_around)
+
+    async def _look_at_accounts(self) -> None:
+        self._accounts = await self.in_thread(self._store.accounts)
+        await self.in_thread(partial(self._store.room, fresh=True))
+
+    def status(self) -> dict[str, Any]:
+        """Return what `status` shows, ready for JSON; sizes in bytes. Never blocks."""
+        room = self._store.room(fresh=False)
+        return {
+            "accepts": room.accepts and self._serving,
+            "available": room.available,
+            "used": room.used,
+            "promised": room.promised,
+            "shares": room.shares,
+            "quota": room.quota,
+            "reserve": room.reserve,
+            "free": room.free,
+            "peers": self._accounts,
+            "open_buckets": self._open_buckets,
+            "recovery": attrs.asdict(self._store.recovery),
+        }
+
+    # What connections ask.
+
+    def buckets(self, peer: bytes) -> ConnectionBuckets:
+        """Return the buckets of a new connection; `forget` them when it goes."""
+        buckets = ConnectionBuckets(self, self._clock, peer)
+        self._connections.add(buckets)
+        return buckets
+
+    def forget(self, buckets: ConnectionBuckets) -> None:
+        """Throw away what a connection has not closed."""
+        self._connections.discard(buckets)
+        buckets.lost()
+
+    def lease(self, renew_secret: bytes, cancel_secret: bytes) -> LeaseTerms:
+        """Return the terms of a lease from now on."""
+        return LeaseTerms.of(renew_secret, cancel_secret, int(self._wall()))
+
+    async def look(
+        self, storage_index: bytes, wanted: frozenset[int], head: int, most: int
+    ) -> tuple[dict[int, int], dict[int, bytes]]:
+        """Return ({number: size} of the shares of a file, first bytes of the wanted)."""
+        look = partial(self._store.heads, storage_index, wanted, head, most)
+        found: tuple[dict[int, int], dict[int, bytes]] = await self._looks.run(look)
+        return found
+
+    async def read(self, storage_index: bytes, number: int, offset: int, length: int) -> bytes:
+        """Return bytes of a share, clamped to it; raises `NotStoredError`."""
+        data = self._store.read_at_once(storage_index, number, offset, length)
+        if data is None:
+            data = await self.in_thread(self._store.read, storage_index, number, offset, length)
+        return data
+
+    async def add_lease(self, storage_index: bytes, lease: LeaseTerms) -> None:
+        """Add or renew a lease; raises `NotStoredError`, `NoRoomError`."""
+        await self._tasks.run(self._store.adding_lease(storage_index, lease))
+
+    async def renew_lease(self, storage_index: bytes, renew: bytes) -> None:
+        """Renew the lease with this digest; raises `NotStoredError`."""
+        now = int(self._wall())
+        await self._tasks.run(self._store.renewing_lease(storage_index, renew, now))
+
+    async def cancel_lease(self, storage_index: bytes, cancel: bytes) -> None:
+        """Remove the lease with this digest, and no share; raises `NotStoredError`."""
+        await self._tasks.run(self._store.cancelling_lease(storage_index, cancel))
+
+    async def advise(self, storage_index: bytes, number: int, peer: bytes, reason: str) -> None:
+        """Note that a peer calls a share bad; raises `NotStoredError`."""
+        now = int(self._wall())
+        await self._tasks.run(self._store.advising(storage_index, number, peer, reason, now))
+
+    async def space(self, peer: bytes) -> tuple[Room, int]:
+        """Return the accounts of the store, and the bytes that a peer put here."""
+        return await self.in_thread(self._space, peer)
+
+    def _space(self, peer: bytes) -> tuple[Room, int]:
+        return self._store.room(fresh=True), self._store.account(peer)[0]
+
+    def report(self, error: StoreError) -> str:
+        """Write a failure of the store to the log; return the number that it has there."""
+        reference = self._entropy(4).hex()
+        _log.error("the store failed [{reference}]: {error}", reference=reference, error=error)
+        return reference
+
+    # What buckets need (`ampgrid.storage.ports.Work`).
+
+    async def allocate(self, request: Request, *, in_memory: bool) -> Allocated:
+        """Reserve room.
+
+        Raises:
+            BusyError: too many buckets are open, or the service is ending.
+            StoreError: the store failed.
+        """
+        if self._open_buckets > MOST_OPEN_BUCKETS:
+            raise e.BusyError("too many buckets are open")
+        self._check_serving()
+        task = self._store.allocating(request, in_memory=in_memory)
+        allocated: Allocated = await self._tasks.run(task)
+        return allocated
+
+    async def put(self, request: Request, data: bytes) -> Put:
+        """Store a small share that came whole, in one hop."""
+        self._check_serving()
+        put: Put = await self._tasks.run(self._store.putting(request, data))
+        self._changed = True
+        return put
+
+    async def store_upload(self, upload: Incoming) -> None:
+        """Store a share for good; returns after it is durable."""
+        if upload.in_memory:
+            await self._tasks.run(self._store.closing(upload))
+        else:
+            await self.in_thread(self._store.close_upload, upload)
+        self._changed = True
+
+    def in_thread(
+        self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Awaitable[T]:
+        """Run a function in a thread."""
+        return self._threads.run(function, *args, **kwargs)
+
+    def count_buckets(self, change: int) -> None:
+        """Note that so many buckets more are open, or fewer."""
+        self._open_buckets += change
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run a coroutine on its own; `stop` waits for it."""
+        done = Deferred.fromCoroutine(work)
+        if not done.called:
+            self._background.add(done)
+        done.addBoth(self._spawned, done)
+
+    def _spawned(self, result: Failure | None, done: Deferred[None]) -> None:
+        self._background.discard(done)
+        if isinstance(result, Failure):
+            _log.failure("work of the storage service failed", failure=result)
+
+    def _check_serving(self) -> None:
+        if not self._serving:
+            raise e.BusyError("the service is not accepting")

@@ -1,0 +1,31 @@
+"""What a node keeps on its disk: shares with their leases, and what it knows of peers.
+
+* `ampgrid.store.shares`: the store of shares; `ampgrid.store.port` is what others see of it.
+* `ampgrid.store.peerdb`: announcements, the node's own counter, small values.
+* `ampgrid.store.filesystem`: the one place where shares touch the disk.
+* `ampgrid.store.sql`: SQLite with group commit.
+
+This room does I/O and knows neither network, clock nor secrets.
+"""
+
+from ampgrid.store.filesystem import FileSystem, PosixFileSystem
+from ampgrid.store.leases import LEASE_SECONDS, LeaseTerms
+from ampgrid.store.peerdb import PeerDatabase
+from ampgrid.store.port import SMALL_SHARE_BYTES, Allocated, Put, Request, Store
+from ampgrid.store.shares import ShareStore
+from ampgrid.store.space import Room
+
+__all__ = [
+    "LEASE_SECONDS",
+    "SMALL_SHARE_BYTES",
+    "Allocated",
+    "FileSystem",
+    "LeaseTerms",
+    "PeerDatabase",
+    "PosixFileSystem",
+    "Put",
+    "Request",
+    "Room",
+    "ShareStore",
+    "Store",
+]

@@ -1,0 +1,116 @@
+"""Leases: promises to keep the shares of a file for 31 days, renewable by who knows a secret.
+
+The secrets themselves are never stored, only their digests, so a stolen disk renews and cancels
+nothing. They are looked up by digest: what a stranger could learn from the time of a look-up is
+about a hash, not about the secret. A lease belongs to a storage index: the same secrets under
+another index are another lease.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from ampgrid.crypto.hashing import lease_secret_digest
+from ampgrid.errors import NoRoomError, NotStoredError
+from ampgrid.store.sql import Sql
+
+#: How long a lease lasts, seconds. Source: Tahoe-LAFS, ``docs/garbage-collection.rst``.
+LEASE_SECONDS = 31 * 24 * 60 * 60
+
+#: The most leases on one storage index.
+MOST_LEASES = 1000
+
+
+@attrs.frozen
+class LeaseTerms:
+    """A lease that somebody asks for.
+
+    Attributes:
+        renew: digest of the secret that renews it, 32 bytes.
+        cancel: digest of the secret that cancels it, 32 bytes.
+        now: the time, seconds since 1970.
+    """
+
+    renew: bytes = attrs.field(repr=False)
+    cancel: bytes = attrs.field(repr=False)
+    now: int
+
+    @classmethod
+    def of(cls, renew_secret: bytes, cancel_secret: bytes, now: int) -> LeaseTerms:
+        """Return the terms for two secrets (32 bytes each)."""
+        return cls(lease_secret_digest(renew_secret), lease_secret_digest(cancel_secret), now)
+
+    @property
+    def expires_at(self) -> int:
+        """When the lease runs out, seconds since 1970."""
+        return self.now + LEASE_SECONDS
+
+
+def add_or_renew(sql: Sql, storage_index: bytes, terms: LeaseTerms) -> None:
+    """Add a lease, or renew the one that has this renewal secret.
+
+    Raises:
+        NoRoomError: the storage index has `MOST_LEASES` leases that have not run out.
+    """
+    if _renew(sql, storage_index, terms.renew, terms.expires_at):
+        return
+    if _count(sql, storage_index) >= MOST_LEASES:
+        sql.execute(
+            "DELETE FROM leases WHERE storage_index = ? AND expires_at < ?",
+            (storage_index, terms.now),
+        )
+        if _count(sql, storage_index) >= MOST_LEASES:
+            raise NoRoomError("this file has as many leases as it can have")
+    sql.execute(
+        "INSERT INTO leases (storage_index, renew, cancel, expires_at) VALUES (?, ?, ?, ?)",
+        (storage_index, terms.renew, terms.cancel, terms.expires_at),
+    )
+
+
+def renew(sql: Sql, storage_index: bytes, digest: bytes, now: int) -> None:
+    """Renew the lease whose renewal secret has this digest, for the full time from ``now``.
+
+    Raises:
+        NotStoredError: there is no such lease.
+    """
+    if not _renew(sql, storage_index, digest, now + LEASE_SECONDS):
+        raise NotStoredError("there is no lease with this secret")
+
+
+def cancel(sql: Sql, storage_index: bytes, digest: bytes) -> None:
+    """Remove the leases whose cancel secret has this digest; the shares stay.
+
+    Raises:
+        NotStoredError: there is no such lease.
+    """
+    gone = sql.execute(
+        "DELETE FROM leases WHERE storage_index = ? AND cancel = ?", (storage_index, digest)
+    )
+    if not gone.rowcount:
+        raise NotStoredError("there is no lease with this secret")
+
+
+def expiries(sql: Sql, storage_index: bytes) -> list[int]:
+    """Return when the leases of a file run out, seconds since 1970, rising."""
+    rows = sql.execute(
+        "SELECT expires_at FROM leases WHERE storage_index = ? ORDER BY expires_at",
+        (storage_index,),
+    )
+    return [row[0] for row in rows]
+
+
+def _renew(sql: Sql, storage_index: bytes, digest: bytes, expires_at: int) -> bool:
+    # A clock that was set back shortens no lease.
+    changed = sql.execute(
+        "UPDATE leases SET expires_at = max(expires_at, ?) WHERE storage_index = ? AND renew = ?",
+        (expires_at, storage_index, digest),
+    )
+    return bool(changed.rowcount)
+
+
+def _count(sql: Sql, storage_index: bytes) -> int:
+    row = sql.execute(
+        "SELECT count(*) FROM leases WHERE storage_index = ?", (storage_index,)
+    ).fetchone()
+    assert row is not None
+    return int(row[0])

@@ -1,0 +1,230 @@
+"""The store as a port: what a storage service asks of any store of shares.
+
+`ampgrid.store.shares.ShareStore` keeps shares on the disk; another adapter proves itself with
+the suite ``tests/contract/share_store_contract.py``. Every call blocks, may come from any
+thread, and knows neither clock nor secrets: times and digests are passed in.
+
+What changes the store for many callers at once comes as *tasks*: made by one call, run together
+by `Store.run_all`, which answers after all of them are durable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol, TypeVar
+
+import attrs
+
+from ampgrid.errors import StoreError
+from ampgrid.store.leases import LeaseTerms
+from ampgrid.store.recovery import Recovery
+from ampgrid.store.space import Room
+from ampgrid.store.uploads import Write
+
+T_co = TypeVar("T_co", covariant=True)
+
+#: The largest share that is kept as a row of the database, bytes.
+SMALL_SHARE_BYTES = 64 * 1024
+
+
+@attrs.frozen
+class Request:
+    """A request for room.
+
+    Attributes:
+        storage_index: 16 bytes.
+        numbers: of the shares that are asked for.
+        size: of each of them, bytes.
+        peer: node id of who asks, 20 bytes.
+        lease: the lease to add; its ``now`` is the time of the request.
+    """
+
+    storage_index: bytes
+    numbers: frozenset[int]
+    size: int
+    peer: bytes
+    lease: LeaseTerms
+
+
+class Incoming(Protocol):
+    """A share on its way in."""
+
+    @property
+    def number(self) -> int:
+        """Number of the share."""
+        ...
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether writing to it never waits for a disk."""
+        ...
+
+    def write(self, writes: Sequence[Write]) -> list[StoreError | None]:
+        """Take bytes, in order; return for each write why it was refused, None if it was not.
+
+        The errors are `OutOfRangeError`, `WriteConflictError`, `NoRoomError` and
+        `BrokenStoreError`; a refused write changed nothing.
+        """
+        ...
+
+    def discard(self) -> None:
+        """Forget it and free what was reserved for it; again does nothing."""
+        ...
+
+
+@attrs.frozen
+class Allocated:
+    """The answer to a request.
+
+    Attributes:
+        held: {number: size in bytes} of all shares of this file that are stored.
+        accepted: the share on its way in, for each number for which there was room.
+    """
+
+    held: Mapping[int, int]
+    accepted: Mapping[int, Incoming]
+
+
+@attrs.frozen
+class Put:
+    """The answer to a small share that came whole.
+
+    Attributes:
+        held: {number: size in bytes} of all shares of this file that were stored before.
+        stored: whether it was stored; if not, it was there already or there was no room.
+    """
+
+    held: Mapping[int, int]
+    stored: bool
+
+
+class Task(Protocol[T_co]):
+    """Work to be run by `Store.run_all`; it belongs to the store that made it."""
+
+    def committed(self) -> None:
+        """The store's own."""
+        ...
+
+    def undone(self) -> None:
+        """The store's own."""
+        ...
+
+
+class Result(Protocol[T_co]):
+    """What became of a task."""
+
+    def get(self) -> T_co:
+        """Return the result, or raise the error."""
+        ...
+
+
+class Store(Protocol):
+    """A store of shares, open."""
+
+    @property
+    def recovery(self) -> Recovery:
+        """What was done when it was opened."""
+        ...
+
+    def close(self) -> None:
+        """End; uploads must have been closed or discarded."""
+        ...
+
+    def allocating(self, request: Request, *, in_memory: bool) -> Task[Allocated]:
+        """Return the task that reserves room and renews the lease of what is here already.
+
+        Args:
+            request: who asks for what.
+            in_memory: whether shares of at most `SMALL_SHARE_BYTES` may be collected in memory.
+
+        Fails with `NoRoomError` if the file has too many leases, with `BrokenStoreError` if the
+        disk failed lately.
+        """
+        ...
+
+    def putting(self, request: Request, data: bytes) -> Task[Put]:
+        """Return the task that stores a small share, of the one number that is asked for."""
+        ...
+
+    def closing(self, upload: Incoming) -> Task[bool]:
+        """Return the task that stores a share that is ``in_memory``; see `close_upload`."""
+        ...
+
+    def adding_lease(self, storage_index: bytes, lease: LeaseTerms) -> Task[None]:
+        """Return the task that adds or renews a lease.
+
+        Fails with `NotStoredError` if no share of this file is here, with `NoRoomError` if the
+        file has too many leases.
+        """
+        ...
+
+    def renewing_lease(self, storage_index: bytes, renew: bytes, now: int) -> Task[None]:
+        """Return the task that renews the lease with this digest, or fails `NotStoredError`."""
+        ...
+
+    def cancelling_lease(self, storage_index: bytes, cancel: bytes) -> Task[None]:
+        """Return the task that removes the lease with this digest, or fails `NotStoredError`."""
+        ...
+
+    def advising(
+        self, storage_index: bytes, number: int, peer: bytes, reason: str, now: int
+    ) -> Task[None]:
+        """Return the task that notes that a share is called bad, or fails `NotStoredError`."""
+        ...
+
+    def run_all(self, tasks: Sequence[Task[object]]) -> Sequence[Result[object]]:
+        """Run tasks; return when all that succeeded is durable."""
+        ...
+
+    def close_upload(self, upload: Incoming) -> bool:
+        """Store a share for good; return False if one of its number was there already.
+
+        The one that is there stays. In either case the lease is added. Whatever is raised, the
+        upload is discarded.
+
+        Raises:
+            IncompleteError: bytes are missing.
+            NoRoomError: the disk is full, or the file has too many leases.
+            BrokenStoreError: the disk failed.
+        """
+        ...
+
+    def shares(self, storage_index: bytes) -> dict[int, int]:
+        """Return {number: size in bytes} of the shares of a file."""
+        ...
+
+    def heads(
+        self, storage_index: bytes, wanted: frozenset[int], head: int, most: int
+    ) -> tuple[dict[int, int], dict[int, bytes]]:
+        """Return `shares`, and the first ``head`` bytes of the wanted, ``most`` bytes in all.
+
+        A head that does not fit is left out, and all after it; lowest number first.
+        """
+        ...
+
+    def read(self, storage_index: bytes, number: int, offset: int, length: int) -> bytes:
+        """Return bytes of a share, clamped to its size.
+
+        Raises:
+            NotStoredError: there is no such share.
+            BrokenStoreError: it could not be read.
+        """
+        ...
+
+    def read_at_once(
+        self, storage_index: bytes, number: int, offset: int, length: int
+    ) -> bytes | None:
+        """Return what `read` would, or None if that might have to wait; never blocks."""
+        ...
+
+    def room(self, *, fresh: bool) -> Room:
+        """Return the accounts; with ``fresh`` ask the disk, without it never block."""
+        ...
+
+    def account(self, peer: bytes) -> tuple[int, int]:
+        """Return (bytes, number) of the shares that a peer stored first."""
+        ...
+
+    def accounts(self) -> int:
+        """Return the number of peers that have shares here."""
+        ...

@@ -1,0 +1,75 @@
+"""The tables of the store of shares.
+
+``shares`` names every share that is stored: with its bytes in ``data`` if it is small, else
+they are the file ``shares/<first two>/<storage index>/<number>``. The account of a peer (``bytes``
+and ``shares`` of ``peers``) is kept by triggers, so nothing can change a share and forget it.
+``lost`` remembers shares whose file was found missing or of a wrong size, until it comes back.
+Leases are a file's, not a share's; of their secrets only digests are kept.
+
+Spec: ``docs/specs/store.md``.
+"""
+
+from __future__ import annotations
+
+from ampgrid.store.sql import Schema
+
+#: "ampS", in the header of the file.
+APPLICATION_ID = 0x616D7053
+
+SHARES_SCHEMA = Schema(
+    name="the store of shares",
+    application_id=APPLICATION_ID,
+    version=1,
+    statements=(
+        """CREATE TABLE marks (
+            name TEXT PRIMARY KEY,
+            value INTEGER NOT NULL
+        ) WITHOUT ROWID""",
+        """CREATE TABLE peers (
+            id INTEGER PRIMARY KEY,
+            node_id BLOB NOT NULL UNIQUE,
+            bytes INTEGER NOT NULL DEFAULT 0,
+            shares INTEGER NOT NULL DEFAULT 0
+        )""",
+        """CREATE TABLE shares (
+            id INTEGER PRIMARY KEY,
+            storage_index BLOB NOT NULL,
+            number INTEGER NOT NULL,
+            size INTEGER NOT NULL,
+            peer INTEGER NOT NULL REFERENCES peers (id),
+            stored_at INTEGER NOT NULL,
+            data BLOB,
+            UNIQUE (storage_index, number)
+        )""",
+        "CREATE INDEX shares_in_files ON shares (id) WHERE data IS NULL",
+        """CREATE TABLE lost (
+            storage_index BLOB NOT NULL,
+            number INTEGER NOT NULL,
+            size INTEGER NOT NULL,
+            peer INTEGER NOT NULL REFERENCES peers (id),
+            stored_at INTEGER NOT NULL,
+            PRIMARY KEY (storage_index, number)
+        ) WITHOUT ROWID""",
+        """CREATE TABLE leases (
+            storage_index BLOB NOT NULL,
+            renew BLOB NOT NULL,
+            cancel BLOB NOT NULL,
+            expires_at INTEGER NOT NULL,
+            PRIMARY KEY (storage_index, renew)
+        ) WITHOUT ROWID""",
+        """CREATE TABLE advisories (
+            storage_index BLOB NOT NULL,
+            number INTEGER NOT NULL,
+            peer BLOB NOT NULL,
+            reason TEXT NOT NULL,
+            advised_at INTEGER NOT NULL,
+            PRIMARY KEY (storage_index, number)
+        ) WITHOUT ROWID""",
+        """CREATE TRIGGER share_stored AFTER INSERT ON shares BEGIN
+            UPDATE peers SET bytes = bytes + NEW.size, shares = shares + 1 WHERE id = NEW.peer;
+        END""",
+        """CREATE TRIGGER share_gone AFTER DELETE ON shares BEGIN
+            UPDATE peers SET bytes = bytes - OLD.size, shares = shares - 1 WHERE id = OLD.peer;
+        END""",
+    ),
+)

@@ -1,0 +1,392 @@
+"""The store of shares on the disk.
+
+A share above 64 KiB is a file that holds share bytes alone: written under ``incoming/``,
+synchronised, renamed to ``shares/<first two>/<storage index>/<number>``, the directories
+synchronised, then its row and lease committed. A smaller one is a row, committed with its lease
+in one transaction. Only after that is anything answered. Of two uploads of one share the first
+to close stays; nothing that is stored is ever replaced.
+
+Spec: ``docs/specs/store.md``.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from ampgrid.errors import BrokenStoreError, ConfigError, NotStoredError
+from ampgrid.ports import WallClock
+from ampgrid.store import catalog, leases
+from ampgrid.store.filesystem import FileSystem, PosixFileSystem
+from ampgrid.store.health import Health
+from ampgrid.store.leases import LeaseTerms
+from ampgrid.store.port import SMALL_SHARE_BYTES, Allocated, Incoming, Put, Request, Task
+from ampgrid.store.readers import Readers
+from ampgrid.store.recovery import Places, Recovery, reconcile, sweep
+from ampgrid.store.schema import SHARES_SCHEMA
+from ampgrid.store.space import Room, Space
+from ampgrid.store.sql import Call, Database, Job, Outcome, Sql
+from ampgrid.store.tasks import AllocateJob, PutJob, RecordJob
+from ampgrid.store.uploads import FileUpload, MemoryUpload, OpenUploads, Upload
+
+#: Locks that keep two closes of one share apart; two shares rarely meet in one of so many.
+_STRIPES = 64
+
+
+class ShareStore:
+    """Shares in a directory; implements `ampgrid.store.port.Store`. Made by `ShareStore.open`.
+
+    Attributes:
+        recovery: what was done when it was opened.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        quota: int | None,
+        reserve: int,
+        *,
+        read_only: bool,
+        files: FileSystem | None,
+    ) -> None:
+        self.recovery = Recovery()
+        self._places = Places(directory)
+        self._files: FileSystem = files or PosixFileSystem()
+        self._read_only = read_only
+        self._health = Health(self._files, self._places.probe)
+        self._space = Space(quota, reserve)
+        self._readers = Readers(self._files)
+        self._open_uploads = OpenUploads()
+        self._stripes = [threading.Lock() for _ in range(_STRIPES)]
+        self._prefixes: set[str] = set()
+        self._database: Database | None = None
+        self._starts = 0
+        self._counter = 0
+
+    # Beginning and end.
+
+    @classmethod
+    def open(
+        cls,
+        directory: Path,
+        *,
+        wall: WallClock,
+        quota: int | None = None,
+        reserve: int = 0,
+        read_only: bool = False,
+        files: FileSystem | None = None,
+    ) -> ShareStore:
+        """Open a store, recovering from whatever happened to it before; see `ShareStore`.
+
+        Args:
+            directory: of the store; made if it does not exist, in one that does.
+            wall: the time, for what is found without a row.
+            quota: the most bytes that shares may take, None for no bound.
+            reserve: the bytes that the disk must keep free.
+            read_only: accept no new shares.
+            files: the file system.
+
+        Raises:
+            ConfigError: the directory cannot be used, or another process has it open.
+            FormatError: the database is of another kind or an unknown version.
+        """
+        store = cls(directory, quota, reserve, read_only=read_only, files=files)
+        try:
+            store._make_directories()
+            database = Database(store._places.database, SHARES_SCHEMA, store._health.mark_broken)
+        except OSError as error:
+            raise ConfigError(
+                f"the store's directory {directory} cannot be used: {error.strerror}"
+            ) from error
+        try:
+            store._recover(database, int(wall()))
+        except OSError as error:
+            database.close()
+            raise ConfigError(
+                f"the store's directory {directory} cannot be read: {error.strerror}"
+            ) from error
+        except BaseException:
+            database.close()
+            raise
+        return store
+
+    def _recover(self, database: Database, now: int) -> None:
+        files, places = self._files, self._places
+        sweep(files, places, self.recovery)
+        if not database.read(lambda sql: catalog.mark(sql, "clean")):
+            reconcile(files, places, database, now, self.recovery)
+
+        def begin(sql: Sql) -> int:
+            starts = (catalog.mark(sql, "starts") or 0) + 1
+            catalog.set_mark(sql, "clean", 0)
+            catalog.set_mark(sql, "starts", starts)
+            return starts
+
+        self._starts = database.call(begin)
+        self._space.load(*database.read(catalog.totals))
+        self._space.look(accepts=True, free=files.free_bytes(places.root))
+        self._database = database
+
+    def _make_directories(self) -> None:
+        files, places = self._files, self._places
+        files.make_directory(places.root)
+        for path in (places.shares, places.incoming, places.quarantine):
+            files.make_directory(path)
+        files.fsync_directory(places.root)
+        files.fsync_directory(places.root.parent)
+
+    def close(self) -> None:
+        """End; uploads must have been closed or discarded."""
+        database, self._database = self._database, None
+        if database is None:
+            return
+        self._readers.close()
+        try:
+            if not self._health.broken and not self._space.look(accepts=True).promised:
+                database.call(lambda sql: catalog.set_mark(sql, "clean", 1))
+        finally:
+            database.close()
+
+    @property
+    def database(self) -> Database:
+        """The database; for tests and measurements.
+
+        Raises:
+            BrokenStoreError: the store is not open.
+        """
+        if self._database is None:
+            raise BrokenStoreError("the store is not open")
+        return self._database
+
+    # Tasks.
+
+    def allocating(self, request: Request, *, in_memory: bool) -> Job[Allocated]:
+        """Return the task that reserves room and renews the lease of what is here already."""
+
+        def make_upload(number: int) -> Upload:
+            parts = (
+                request.storage_index,
+                number,
+                request.size,
+                request.peer,
+                request.lease,
+                self._space,
+            )
+            if in_memory and request.size <= SMALL_SHARE_BYTES:
+                return MemoryUpload(*parts)
+            # Only ever called in the one thread that has the database.
+            self._counter += 1
+            return FileUpload(
+                *parts,
+                path=self._places.incoming / f"{self._starts}-{self._counter}",
+                files=self._files,
+                health=self._health,
+                others=self._open_uploads,
+            )
+
+        return AllocateJob(request, self._space, self._free_bytes, make_upload)
+
+    def putting(self, request: Request, data: bytes) -> Job[Put]:
+        """Return the task that stores a small share, of the one number that is asked for."""
+        return PutJob(request, self._space, self._free_bytes, data)
+
+    def closing(self, upload: Incoming) -> Job[bool]:
+        """Return the task that stores a share that is ``in_memory``; see `close_upload`."""
+        return RecordJob(cast("Upload", upload), in_row=True)
+
+    def adding_lease(self, storage_index: bytes, lease: LeaseTerms) -> Job[None]:
+        """Return the task that adds or renews a lease."""
+
+        def add(sql: Sql) -> None:
+            if not catalog.sizes(sql, storage_index):
+                raise NotStoredError("no share of this file is here")
+            leases.add_or_renew(sql, storage_index, lease)
+
+        return Call(add)
+
+    def renewing_lease(self, storage_index: bytes, renew: bytes, now: int) -> Job[None]:
+        """Return the task that renews the lease with this digest, or fails."""
+        return Call(lambda sql: leases.renew(sql, storage_index, renew, now))
+
+    def cancelling_lease(self, storage_index: bytes, cancel: bytes) -> Job[None]:
+        """Return the task that removes the lease with this digest, or fails."""
+        return Call(lambda sql: leases.cancel(sql, storage_index, cancel))
+
+    def advising(
+        self, storage_index: bytes, number: int, peer: bytes, reason: str, now: int
+    ) -> Job[None]:
+        """Return the task that notes that a share is called bad, or fails."""
+
+        def advise(sql: Sql) -> None:
+            if catalog.find(sql, storage_index, number) is None:
+                raise NotStoredError("there is no such share")
+            catalog.advise(sql, storage_index, number, peer, reason, now)
+
+        return Call(advise)
+
+    def run_all(self, tasks: Sequence[Task[object]]) -> list[Outcome[Any]]:
+        """Run tasks; return when all that succeeded is durable."""
+        return self.database.run_all(cast("Sequence[Job[Any]]", tasks))
+
+    # Closing a share.
+
+    def close_upload(self, upload: Incoming) -> bool:
+        """Store a share for good; return False if one of its number was there already."""
+        mine = cast("Upload", upload)
+        try:
+            if not isinstance(mine, FileUpload):
+                return self.database.run(RecordJob(mine, in_row=True))
+            mine.check_complete()
+            if mine.size <= SMALL_SHARE_BYTES:
+                return self.database.run(RecordJob(mine, in_row=True))
+            mine.synchronise()
+            with self._stripes[hash((mine.storage_index, mine.number)) % _STRIPES]:
+                return self._place(mine)
+        finally:
+            # What is stored is settled by now, and only loses its temporary file.
+            mine.discard()
+
+    def _place(self, upload: FileUpload) -> bool:
+        key = (upload.storage_index, upload.number)
+        record = RecordJob(upload, in_row=False)
+        if self.database.read(lambda sql: catalog.find(sql, *key)) is not None:
+            return self.database.run(record)
+        path = self._places.share(*key)
+        try:
+            self._move(upload, path)
+            return self.database.run(record)
+        except BaseException:
+            # Never acknowledged. If it cannot be removed either, the next start finds it.
+            with self._health.synchronising():
+                self._files.unlink(path)
+            raise
+
+    def _move(self, upload: FileUpload, path: Path) -> None:
+        """Give the file its name, so that the name outlives a power cut."""
+        directory, prefix = path.parent, path.parent.parent
+        with self._health.writing():
+            if prefix.name not in self._prefixes:
+                self._files.make_directory(prefix)
+            self._files.make_directory(directory)
+        with self._health.synchronising():
+            if prefix.name not in self._prefixes:
+                self._files.fsync_directory(self._places.shares)
+                self._prefixes.add(prefix.name)
+            self._files.rename(upload.path, path)
+            upload.moved()
+            self._files.fsync_directory(directory)
+            # Also when the directory was there: another thread may just have made it.
+            self._files.fsync_directory(prefix)
+
+    def _free_bytes(self, now: int) -> int:
+        """Return what the disk has free, none if no shares are accepted.
+
+        Raises:
+            BrokenStoreError: the disk failed lately.
+        """
+        self._health.check(now)
+        if self._read_only:
+            return 0
+        with self._health.reading():
+            return self._files.free_bytes(self._places.root)
+
+    # Reading.
+
+    def shares(self, storage_index: bytes) -> dict[int, int]:
+        """Return {number: size in bytes} of the shares of a file."""
+        return self.database.read(lambda sql: catalog.sizes(sql, storage_index))
+
+    def heads(
+        self, storage_index: bytes, wanted: frozenset[int], head: int, most: int
+    ) -> tuple[dict[int, int], dict[int, bytes]]:
+        """Return `shares`, and the first ``head`` bytes of the wanted, ``most`` bytes in all."""
+        sizes = self.shares(storage_index)
+        heads: dict[int, bytes] = {}
+        for number in sorted(wanted & sizes.keys()):
+            length = min(head, sizes[number])
+            if length > most:
+                break
+            most -= length
+            heads[number] = self.read(storage_index, number, 0, length)
+        return sizes, heads
+
+    def read(self, storage_index: bytes, number: int, offset: int, length: int) -> bytes:
+        """Return bytes of a share, clamped to its size.
+
+        Raises:
+            NotStoredError: there is no such share.
+            BrokenStoreError: it could not be read.
+        """
+        key = (storage_index, number)
+        with self._readers.borrow(key) as reader:
+            if reader is not None:
+                return self._read_file(reader.descriptor, reader.size, offset, length)
+        row, data = self.database.read(
+            lambda sql: (
+                catalog.find(sql, *key),
+                catalog.data(sql, *key, min(offset, 2**62), length),
+            )
+        )
+        if row is None:
+            raise NotStoredError("there is no such share")
+        if data is not None:
+            return data
+        with (
+            self._health.reading(),
+            self._readers.open(key, self._places.share(*key), row.size) as reader,
+        ):
+            return self._read_file(reader.descriptor, reader.size, offset, length)
+
+    def _read_file(self, descriptor: int, size: int, offset: int, length: int) -> bytes:
+        length = max(0, min(length, size - offset))
+        with self._health.reading():
+            data = self._files.read_at(descriptor, offset, length) if length else b""
+        if len(data) != length:
+            raise BrokenStoreError(f"a share of {size} bytes is shorter than it was")
+        return data
+
+    def read_at_once(
+        self, storage_index: bytes, number: int, offset: int, length: int
+    ) -> bytes | None:
+        """Return what `read` would, or None if that might have to wait; never blocks."""
+        with self._readers.borrow((storage_index, number)) as reader:
+            if reader is None:
+                return None
+            length = max(0, min(length, reader.size - offset))
+            if not length:
+                return b""
+            with self._health.reading():
+                return self._files.read_at_once(reader.descriptor, offset, length)
+
+    # Accounts.
+
+    def room(self, *, fresh: bool) -> Room:
+        """Return the accounts; with ``fresh`` ask the disk, without it never block."""
+        free = None
+        if fresh:
+            with self._health.reading():
+                free = self._files.free_bytes(self._places.root)
+        accepts = not (self._read_only or self._health.broken or self._database is None)
+        return self._space.look(accepts=accepts, free=free)
+
+    def account(self, peer: bytes) -> tuple[int, int]:
+        """Return (bytes, number) of the shares that a peer stored first."""
+        return self.database.read(lambda sql: catalog.account(sql, peer))
+
+    def accounts(self) -> int:
+        """Return the number of peers that have shares here."""
+        return self.database.read(catalog.accounts)
+
+    def lease_expiries(self, storage_index: bytes) -> list[int]:
+        """Return when the leases of a file run out, seconds since 1970, rising."""
+        return self.database.read(lambda sql: leases.expiries(sql, storage_index))
+
+    def advisories(self) -> list[tuple[bytes, int, bytes, str]]:
+        """Return (storage index, number, peer, reason) of every advisory, the latest first."""
+        return self.database.read(catalog.advisories)
+
+    def path_of(self, storage_index: bytes, number: int) -> Path:
+        """Return where the file of a large share is, or would be."""
+        return self._places.share(storage_index, number)

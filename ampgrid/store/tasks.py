@@ -1,0 +1,142 @@
+"""Jobs of the store that touch its accounts: what they promise is kept or taken back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ampgrid.store import catalog, leases
+from ampgrid.store.port import Allocated, Put, Request
+from ampgrid.store.space import Space
+from ampgrid.store.sql import Job, Sql
+from ampgrid.store.uploads import Upload
+
+
+class AllocateJob(Job[Allocated]):
+    """Reserve room for shares that are not here; renew the lease of those that are.
+
+    Args:
+        request: who asks for what.
+        space: where room is reserved.
+        free_bytes: asks the disk; takes the time, raises `BrokenStoreError`.
+        make_upload: makes the upload of a number.
+    """
+
+    def __init__(
+        self,
+        request: Request,
+        space: Space,
+        free_bytes: Callable[[int], int],
+        make_upload: Callable[[int], Upload],
+    ) -> None:
+        self._request = request
+        self._space = space
+        self._free_bytes = free_bytes
+        self._make_upload = make_upload
+        self._accepted: dict[int, Upload] = {}
+
+    def run(self, sql: Sql) -> Allocated:
+        """Look what is here and reserve, lowest number first, as far as it fits."""
+        request = self._request
+        held = catalog.sizes(sql, request.storage_index)
+        if held:
+            leases.add_or_renew(sql, request.storage_index, request.lease)
+        wanted = sorted(request.numbers - held.keys())
+        if wanted:
+            free = self._free_bytes(request.lease.now)
+            for number in wanted:
+                if self._space.promise(request.size, free):
+                    self._accepted[number] = self._make_upload(number)
+        return Allocated(held, self._accepted)
+
+    def undone(self) -> None:
+        """Take the promises back."""
+        for upload in self._accepted.values():
+            upload.discard()
+
+
+class PutJob(Job[Put]):
+    """Store a small share that came whole, with its lease.
+
+    Args:
+        request: who asks for what; one number.
+        space: where room is reserved.
+        free_bytes: asks the disk; takes the time, raises `BrokenStoreError`.
+        data: the share.
+    """
+
+    def __init__(
+        self, request: Request, space: Space, free_bytes: Callable[[int], int], data: bytes
+    ) -> None:
+        self._request = request
+        self._space = space
+        self._free_bytes = free_bytes
+        self._data = data
+        self._promised = False
+
+    def run(self, sql: Sql) -> Put:
+        """Add the share, if it is not here and there is room."""
+        request = self._request
+        (number,) = request.numbers
+        size = len(self._data)
+        held = catalog.sizes(sql, request.storage_index)
+        if number not in held:
+            free = self._free_bytes(request.lease.now)
+            self._promised = self._space.promise(size, free)
+        if held or self._promised:
+            leases.add_or_renew(sql, request.storage_index, request.lease)
+        if self._promised:
+            index = request.storage_index
+            now = request.lease.now
+            catalog.add(sql, index, number, size, request.peer, now, self._data)
+        return Put(held, self._promised)
+
+    def committed(self) -> None:
+        """Count the share as stored."""
+        if self._promised:
+            self._space.keep(len(self._data), 0)
+
+    def undone(self) -> None:
+        """Take the promise back."""
+        if self._promised:
+            self._space.release(len(self._data), 0)
+
+
+class RecordJob(Job[bool]):
+    """Record an uploaded share with its lease, unless one of its number is here; tell if so.
+
+    Args:
+        upload: the share; it must be complete.
+        in_row: whether its bytes go into the row (else they are a file in its place already).
+    """
+
+    def __init__(self, upload: Upload, *, in_row: bool) -> None:
+        self._upload = upload
+        self._in_row = in_row
+        self._recorded = False
+
+    def run(self, sql: Sql) -> bool:
+        """Add the row and the lease.
+
+        Raises:
+            IncompleteError: bytes are missing.
+            NoRoomError: the file has too many leases.
+        """
+        upload = self._upload
+        upload.check_complete()
+        index, now = upload.storage_index, upload.lease.now
+        leases.add_or_renew(sql, index, upload.lease)
+        if catalog.find(sql, index, upload.number) is None:
+            contents = upload.contents() if self._in_row else None
+            catalog.add(sql, index, upload.number, upload.size, upload.peer, now, contents)
+            self._recorded = True
+        return self._recorded
+
+    def committed(self) -> None:
+        """Count the share as stored, or take the promise back if it was here already."""
+        if self._recorded:
+            self._upload.stored()
+        self._upload.discard()
+
+    def undone(self) -> None:
+        """Discard the upload."""
+        self._upload.discard()
