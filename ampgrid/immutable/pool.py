@@ -147,8 +147,10 @@ class SharePool:
     # Waiting for enough of them.
 
     def more_may_come(self) -> bool:
-        """Tell whether there may be more ready shares without anything going bad first."""
-        return bool(self._finder.pending or self._preparing or self._fresh)
+        """Tell whether shares of further numbers may still get ready."""
+        ready = self._ready_numbers()
+        fresh = any(reader.number not in ready for reader in self._fresh)
+        return fresh or bool(self._finder.pending or self._preparing)
 
     def not_enough(self) -> NotEnoughSharesError:
         """Return the error for a file of which too few good shares were found."""
@@ -190,7 +192,9 @@ class SharePool:
                     await self._news.wait(wait)
                     continue
             self.prepare(needed + extra)
-            if not self._preparing and not self._finder.pending:
+            if len(self._ready_numbers()) >= needed:
+                return
+            if not self.more_may_come():
                 raise self.not_enough()
             if not await self._news.wait(SLOW_SECONDS):
                 for reader in list(self._preparing):

@@ -102,28 +102,35 @@ class SegmentFetch:
             NotEnoughSharesError: there are not so many shares any more.
             OperationCancelledError: somebody has cancelled.
         """
-        while len(self._got) < self._needed:
+        while True:
             self._operation.check()
             self._ask()
+            if len(self._got) >= self._needed:
+                return dict(list(self._got.items())[: self._needed])
             if len(self._got) + len(self._asked) < self._needed:
                 self._pool.prepare(self._needed + self._extra)
-                if not self._pool.more_may_come() and not self._asked:
+                if self._candidates():
+                    continue
+                if not self._asked and not self._pool.more_may_come():
                     raise self._pool.not_enough()
             if not await self._bell.wait(SLOW_SECONDS):
                 for reader in self._asked.values():
                     self._pool.slow(reader)
                 self._extra = min(self._extra + 1, self._needed)
                 self._pool.prepare(self._needed + self._extra)
-        return dict(list(self._got.items())[: self._needed])
+
+    def _candidates(self) -> list[ShareReader]:
+        """Return the ready shares of numbers that are neither here nor asked for."""
+        busy = {reader.number for reader in self._got} | self._asked.keys()
+        return [reader for reader in self._pool.ready() if reader.number not in busy]
 
     def _ask(self) -> None:
         """Ask further shares for their block, the best first."""
-        here = {reader.number for reader in self._got}
-        for reader in self._pool.ready():
-            if len(here) + len(self._asked) >= self._needed + self._extra:
+        for reader in self._candidates():
+            if len(self._got) + len(self._asked) >= self._needed + self._extra:
                 break
-            if reader.number in here or reader.number in self._asked:
-                continue
+            if reader.number in self._asked or any(r.number == reader.number for r in self._got):
+                continue  # another share of this number was asked in this very turn
             self._asked[reader.number] = reader
             reading = Deferred.fromCoroutine(reader.block(self._index))
             reading.addCallbacks(

@@ -1,0 +1,285 @@
+"""Downloads from shelves of shares that are good, damaged, lying, slow or missing."""
+
+import hashlib
+from itertools import combinations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from ampgrid.crypto.hashing import ConvergentKey
+from ampgrid.errors import AmpgridError, NotEnoughSharesError, OperationCancelledError
+from ampgrid.formats.chkwriter import FileEncoder
+from ampgrid.formats.segments import segment_size_for
+from ampgrid.immutable import Downloader, Operation, ToData
+from ampgrid.testing.clock import HeapClock
+from ampgrid.testing.shelves import Shelf
+from ampgrid.wire import InlineThreads
+
+
+def some_bytes(size, seed=b"s"):
+    """Return bytes that look random and are always the same."""
+    return hashlib.shake_128(seed).digest(size)
+
+
+def make_shares(data, needed, total, max_segment_size=1024 * 1024):
+    """Return (cap, list of whole shares)."""
+    segment_size = segment_size_for(len(data), needed, max_segment_size)
+    hasher = ConvergentKey(b"c" * 32, needed, total, segment_size)
+    hasher.update(data)
+    encoder = FileEncoder(hasher.digest(), len(data), needed, total, segment_size)
+    bodies = [bytearray() for _ in range(total)]
+    for index, start in enumerate(range(0, len(data), segment_size)):
+        encoded = encoder.encode_segment(index, data[start : start + segment_size])
+        encoder.absorb(encoded)
+        for body, block in zip(bodies, encoded.blocks, strict=True):
+            body += block
+    tail = encoder.finish()
+    header = encoder.layout.header()
+    shares = [
+        header + bytes(body) + encoder.share_tail(tail, number)
+        for number, body in enumerate(bodies)
+    ]
+    return tail.cap, shares
+
+
+def shelves_for(cap, shares):
+    """Return a shelf for each (number, share)."""
+    return [
+        Shelf(bytes([number]) * 20, {(cap.storage_index, number): share})
+        for number, share in shares
+    ]
+
+
+class DownloadCase(SynchronousTestCase):
+    """What the tests here have in common."""
+
+    def setUp(self):
+        self.clock = HeapClock()
+
+    def download(self, cap, shelves, offset=0, length=None, operation=None, within=30.0):
+        """Download, failing if it takes longer than ``within`` seconds of the clock."""
+        downloader = Downloader(lambda: shelves, InlineThreads(), self.clock)
+        began = self.clock.seconds()
+        try:
+            return self.clock.run(
+                downloader.download(cap, ToData(), operation, offset, length), within
+            )
+        finally:
+            self.assertLessEqual(self.clock.seconds() - began, within)
+
+
+class AnyKOfNTests(DownloadCase):
+    """Any k of n shares give a file back."""
+
+    def test_all_subsets_of_three_of_ten(self):
+        data = some_bytes(5_000)
+        cap, shares = make_shares(data, 3, 10, max_segment_size=2_000)
+        tried = 0
+        for subset in combinations(range(10), 3):
+            shelves = shelves_for(cap, [(n, shares[n]) for n in subset])
+            self.assertEqual(data, self.download(cap, shelves).result)
+            tried += 1
+        self.assertEqual(120, tried)
+
+    def test_every_pair_is_too_few(self):
+        cap, shares = make_shares(some_bytes(5_000), 3, 10)
+        for subset in combinations(range(10), 2):
+            shelves = shelves_for(cap, [(n, shares[n]) for n in subset])
+            with self.assertRaises(NotEnoughSharesError) as caught:
+                self.download(cap, shelves)
+            self.assertEqual((2, 3), (caught.exception.found, caught.exception.needed))
+            self.assertIn("found 2 of the 3 shares", str(caught.exception))
+
+    def test_no_server_at_all(self):
+        cap, _shares = make_shares(some_bytes(5_000), 3, 10)
+        with self.assertRaises(NotEnoughSharesError) as caught:
+            self.download(cap, [])
+        self.assertEqual(0, caught.exception.found)
+
+    def test_all_shares_on_one_server(self):
+        data = some_bytes(70_000)
+        cap, shares = make_shares(data, 3, 5)
+        contents = {(cap.storage_index, n): share for n, share in enumerate(shares)}
+        self.assertEqual(data, self.download(cap, [Shelf(b"x" * 20, contents)]).result)
+
+    def test_one_share_twice_counts_once(self):
+        cap, shares = make_shares(some_bytes(500), 2, 4)
+        shelves = [Shelf(bytes([i]) * 20, {(cap.storage_index, 1): shares[1]}) for i in range(4)]
+        with self.assertRaises(NotEnoughSharesError) as caught:
+            self.download(cap, shelves)
+        self.assertEqual(1, caught.exception.found)
+
+
+class DamageTests(DownloadCase):
+    """A damaged share never gives wrong bytes, whichever byte of it is damaged."""
+
+    def setUp(self):
+        super().setUp()
+        self.data = some_bytes(120)
+        self.cap, self.shares = make_shares(self.data, 2, 3, max_segment_size=64)
+
+    def check(self, bad):
+        """Download with share 0 replaced, with and without a spare."""
+        index = self.cap.storage_index
+        with_spare = shelves_for(self.cap, [(0, bad), (1, self.shares[1]), (2, self.shares[2])])
+        self.assertEqual(self.data, self.download(self.cap, with_spare).result)
+        without = shelves_for(self.cap, [(0, bad), (1, self.shares[1])])
+        try:
+            result = self.download(self.cap, without).result
+        except NotEnoughSharesError as error:
+            self.assertEqual((1, 2), (error.found, error.needed))
+            return False
+        self.assertEqual(self.data, result)
+        self.assertIn((index, 0), without[0].contents)
+        return True
+
+    def test_every_byte_flipped(self):
+        survived = 0
+        share = self.shares[0]
+        for position in range(len(share)):
+            bad = bytearray(share)
+            bad[position] ^= 0xFF
+            survived += self.check(bytes(bad))
+        # What is not read (the room of the plaintext tree, inner nodes, a word of the header that
+        # is not used) may be damaged; every other byte must be noticed.
+        self.assertLess(survived, len(share) // 2)
+
+    def test_every_bit_of_the_header_and_the_end(self):
+        share = self.shares[0]
+        for position in [*range(36), *range(len(share) - 360, len(share))]:
+            for bit in range(8):
+                bad = bytearray(share)
+                bad[position] ^= 1 << bit
+                self.check(bytes(bad))
+
+    def test_every_truncation(self):
+        for length in range(len(self.shares[0])):
+            self.check(self.shares[0][:length])
+
+    def test_slack_behind_a_share_is_tolerated(self):
+        self.assertTrue(self.check(self.shares[0] + bytes(1_000)))
+
+    def test_the_share_of_another_number(self):
+        self.assertFalse(self.check(self.shares[1]))
+
+    def test_the_share_of_another_file(self):
+        _cap, others = make_shares(some_bytes(120, b"other"), 2, 3, max_segment_size=64)
+        self.assertFalse(self.check(others[0]))
+
+    def test_a_bad_share_is_named(self):
+        bad = bytearray(self.shares[0])
+        bad[40] ^= 1
+        shelves = shelves_for(self.cap, [(0, bytes(bad)), (1, self.shares[1]), (2, self.shares[2])])
+        problems = self.download(self.cap, shelves).problems
+        self.assertEqual(1, len(problems))
+        self.assertIn("share 0 on server", problems[0])
+
+    @settings(max_examples=100, deadline=None)
+    @given(st.data())
+    def test_any_damage_to_any_shares(self, data):
+        damaged = []
+        for number, share in enumerate(self.shares):
+            bad = bytearray(share)
+            for _ in range(data.draw(st.integers(0, 3))):
+                bad[data.draw(st.integers(0, len(bad) - 1))] ^= data.draw(st.integers(1, 255))
+            damaged.append((number, bytes(bad)))
+        try:
+            result = self.download(self.cap, shelves_for(self.cap, damaged)).result
+        except AmpgridError:
+            return
+        self.assertEqual(self.data, result)
+
+
+class SlowAndLyingTests(DownloadCase):
+    """Servers that hang, fail or lie about what they have cannot hold a download up for long."""
+
+    def setUp(self):
+        super().setUp()
+        self.data = some_bytes(300_000)
+        self.cap, self.shares = make_shares(self.data, 3, 6, max_segment_size=30_000)
+        self.shelves = shelves_for(self.cap, list(enumerate(self.shares)))
+
+    async def hang(self):
+        """Never come back."""
+        await Deferred()
+
+    def test_hung_before_the_first_answer(self):
+        for shelf in self.shelves[:3]:
+            shelf.before = self.hang
+        self.assertEqual(self.data, self.download(self.cap, self.shelves, within=5).result)
+
+    def test_hung_after_some_reads(self):
+        for shelf in self.shelves[:3]:
+            self.hang_after(shelf, 30_000)
+        downloaded = self.download(self.cap, self.shelves, within=20)
+        self.assertEqual(self.data, downloaded.result)
+        self.assertTrue(any("slow" in line for line in downloaded.problems), downloaded.problems)
+
+    def hang_after(self, shelf, size):
+        """Let a shelf answer until that many bytes were read."""
+
+        async def maybe():
+            if shelf.reads > size:
+                await Deferred()
+
+        shelf.before = maybe
+
+    def test_failing_in_the_middle(self):
+        def fail_after(shelf, size):
+            async def maybe():
+                if shelf.reads > size:
+                    raise AmpgridError("gone")
+
+            shelf.before = maybe
+
+        for number, shelf in enumerate(self.shelves[:3]):
+            fail_after(shelf, 20_000 * (number + 1))
+        self.assertEqual(self.data, self.download(self.cap, self.shelves).result)
+
+    def test_claims_of_shares_that_are_not_there(self):
+        index = self.cap.storage_index
+        liars = [
+            Shelf(bytes([100 + n]) * 20, {(index, n): some_bytes(len(self.shares[0]), b"l")})
+            for n in range(6)
+        ]
+        self.assertEqual(self.data, self.download(self.cap, [*liars, *self.shelves]).result)
+
+    def test_impossible_share_numbers_and_sizes(self):
+        index = self.cap.storage_index
+        odd = Shelf(b"o" * 20, {(index, 200): b"", (index, 0): b"", (index, 1): bytes(10**6)})
+        self.assertEqual(self.data, self.download(self.cap, [odd, *self.shelves]).result)
+
+    def test_cancelled_while_it_waits(self):
+        for shelf in self.shelves:
+            shelf.before = self.hang
+        operation = Operation()
+        self.clock.callLater(5, operation.cancel)
+        with self.assertRaises(OperationCancelledError):
+            self.download(self.cap, self.shelves, operation=operation)
+
+
+class RangeTests(DownloadCase):
+    """Any range of a file, and no more of it than is needed."""
+
+    @settings(max_examples=60, deadline=None)
+    @given(st.integers(56, 900), st.integers(0, 1_000), st.integers(0, 1_000))
+    def test_any_range(self, size, offset, length):
+        data = some_bytes(size)
+        cap, shares = make_shares(data, 2, 3, max_segment_size=100)
+        shelves = shelves_for(cap, list(enumerate(shares)))
+        if offset > size:
+            with self.assertRaises(AmpgridError):
+                self.download(cap, shelves, offset, length)
+            return
+        result = self.download(cap, shelves, offset, length).result
+        self.assertEqual(data[offset : offset + length], result)
+
+    def test_a_range_reads_only_its_segments(self):
+        data = some_bytes(1_000_000)
+        cap, shares = make_shares(data, 2, 3, max_segment_size=10_000)
+        shelves = shelves_for(cap, list(enumerate(shares)))
+        result = self.download(cap, shelves, 500_000, 5_000).result
+        self.assertEqual(data[500_000:505_000], result)
+        self.assertLess(sum(shelf.reads for shelf in shelves), 60_000)
