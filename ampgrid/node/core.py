@@ -243,8 +243,6 @@ class NodeCore:
             above=above,
         )
         self.introduced.set_announcement(packed, self._own.sequence)
-        if self.introducer is not None:
-            await self.book.learn([packed])
 
     def _outrun(self, sequence: int) -> None:
         """An announcement of ours with a higher number is about, as after a lost database."""

@@ -1,7 +1,8 @@
 """A clock of the test's own: time moves only when the test says so.
 
 Twisted's ``task.Clock`` sorts its whole list at every call; a grid in memory schedules one call a
-segment of bytes, so this one is a heap.
+segment of bytes, so this one is a heap. Otherwise it behaves as a reactor's clock does, down to
+what a second cancel raises; but an exception in a call comes out where the test moves time.
 """
 
 from __future__ import annotations
@@ -12,9 +13,13 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
+from twisted.internet.error import AlreadyCalled, AlreadyCancelled
 from twisted.python.failure import Failure
 
 T = TypeVar("T")
+
+#: Cancelled calls are swept out of the heap when there are so many, and half of it.
+_SWEEP = 64
 
 
 class TestedCall:
@@ -28,18 +33,40 @@ class TestedCall:
         self.time = time
         self.function: Callable[..., Any] | None = function
         self.args = args
+        self.cancelled = False
         self._clock = clock
 
     def active(self) -> bool:
         """Tell whether it is still to happen."""
         return self.function is not None
 
+    def _check_active(self) -> None:
+        if self.cancelled:
+            raise AlreadyCancelled
+        if self.function is None:
+            raise AlreadyCalled
+
     def cancel(self) -> None:
-        """Make it not happen."""
+        """Make it not happen.
+
+        Raises:
+            AlreadyCalled: it has happened.
+            AlreadyCancelled: it was cancelled before.
+        """
+        self._check_active()
+        self.cancelled = True
         self.function = None
+        self.args = ()
+        self._clock.note_cancelled()
 
     def reset(self, seconds: float) -> None:
-        """Let it happen in ``seconds`` from now instead."""
+        """Let it happen in ``seconds`` from now instead.
+
+        Raises:
+            AlreadyCalled: it has happened.
+            AlreadyCancelled: it was cancelled.
+        """
+        self._check_active()
         self.time = self._clock.seconds() + seconds
         self._clock.schedule(self)
 
@@ -49,7 +76,7 @@ class TestedCall:
 
 
 class HeapClock:
-    """Monotonic time, timers and wall-clock time that stand still until moved.
+    """Monotonic time and timers that stand still until moved.
 
     Args:
         start: seconds to begin at.
@@ -59,6 +86,7 @@ class HeapClock:
         self._now = start
         self._order = itertools.count()
         self._heap: list[tuple[float, int, TestedCall]] = []
+        self._cancelled = 0
 
     def seconds(self) -> float:
         """Return the time."""
@@ -67,7 +95,13 @@ class HeapClock:
     def callLater(  # noqa: N802
         self, delay: float, function: Callable[..., Any], /, *args: Any, **kwargs: Any
     ) -> TestedCall:
-        """Call ``function`` in ``delay`` seconds of this clock."""
+        """Call ``function`` in ``delay`` seconds of this clock.
+
+        Raises:
+            ValueError: the delay is negative.
+        """
+        if not delay >= 0:
+            raise ValueError("time does not go backwards")
         if kwargs:
             inner = function
 
@@ -82,29 +116,44 @@ class HeapClock:
         """Put a call into the queue at its time; where it stood before, it is passed over."""
         heapq.heappush(self._heap, (call.time, next(self._order), call))
 
+    def note_cancelled(self) -> None:
+        """Count a cancelled call, and sweep them out now and then."""
+        self._cancelled += 1
+        if self._cancelled > _SWEEP and self._cancelled * 2 > len(self._heap):
+            self._heap = [entry for entry in self._heap if _is_due(entry)]
+            heapq.heapify(self._heap)
+            self._cancelled = 0
+
+    def next_time(self) -> float | None:
+        """Return when the next call will happen, or None when there is none."""
+        while self._heap:
+            if _is_due(self._heap[0]):
+                return self._heap[0][0]
+            heapq.heappop(self._heap)
+        return None
+
     def step(self) -> bool:
         """Move to the next call and make it; False when there is none."""
-        while self._heap:
-            time, _order, call = heapq.heappop(self._heap)
-            if time != call.time:
-                continue
-            function, call.function = call.function, None
-            if function is not None:
-                self._now = max(self._now, time)
-                function(*call.args)
-                return True
-        return False
+        time = self.next_time()
+        if time is None:
+            return False
+        call = heapq.heappop(self._heap)[2]
+        function, call.function = call.function, None
+        assert function is not None
+        self._now = max(self._now, time)
+        function(*call.args)
+        return True
 
     def advance(self, seconds: float) -> None:
         """Move time on, making every call that falls due."""
         end = self._now + seconds
-        while self._heap and self._heap[0][0] <= end:
+        while (time := self.next_time()) is not None and time <= end:
             self.step()
         self._now = end
 
     def getDelayedCalls(self) -> list[TestedCall]:  # noqa: N802
         """Return the calls that are still to happen."""
-        return list({call: None for _time, _order, call in self._heap if call.active()})
+        return [entry[2] for entry in self._heap if _is_due(entry)]
 
     def run(self, work: Coroutine[Any, Any, T] | Deferred[T], within: float = 100_000.0) -> T:
         """Move time on until ``work`` is done and return its result.
@@ -118,9 +167,17 @@ class HeapClock:
         deferred.addBoth(outcome.append)
         end = self._now + within
         while not outcome:
-            if not self._heap or self._heap[0][0] > end or not self.step():
+            time = self.next_time()
+            if time is None or time > end:
                 raise AssertionError("the work is stuck: nothing is scheduled that could end it")
+            self.step()
         if isinstance(outcome[0], Failure):
             outcome[0].raiseException()
         result: T = outcome[0]
         return result
+
+
+def _is_due(entry: tuple[float, int, TestedCall]) -> bool:
+    """Tell whether an entry of the heap is still to happen, and at this very time."""
+    time, _order, call = entry
+    return call.function is not None and time == call.time

@@ -89,7 +89,6 @@ class MemoryNode:
                 reserve=self.config.reserve,
                 quota=self.config.quota,
                 wall=grid.clock.seconds,
-                inline=True,
             )
             storage = StorageService(
                 self.store,
@@ -100,9 +99,7 @@ class MemoryNode:
             )
         self._peer_store = PeerDatabase(self._folder / "peers.sqlite")
         secrets = Secrets(self.identity, grid.secret, self.convergence, self.convergence)
-        self.core = NodeCore(
-            self.config, secrets, world, self._peer_store, storage, self._folder
-        )
+        self.core = NodeCore(self.config, secrets, world, self._peer_store, storage, self._folder)
         if self.config.listen is not None:
             grid.net.listen(self.host, 1, self.core.network.listening_factory())
         grid.run(self.core.start([f"{self.host}:1"] if self.config.listen else []))
@@ -234,9 +231,7 @@ class MemoryGrid:
         """Download through the client; the bytes are the ``result``."""
         parsed = parse_cap(cap)
         assert isinstance(parsed, ChkCap | LitCap)
-        downloading = self.client.core.downloader.download(
-            parsed, ToData(), None, offset, length
-        )
+        downloading = self.client.core.downloader.download(parsed, ToData(), None, offset, length)
         return self.run(downloading)
 
     def download(self, cap: str, offset: int = 0, length: int | None = None) -> bytes:

@@ -30,39 +30,46 @@ class MemoryTransport:
     """One end of a pipe.
 
     Attributes:
-        stopped: while True, nothing that this end sent is delivered (the other end is stuck).
+        stopped: while True, nothing that this end sends arrives, not even the end of the
+            connection; `let_go` delivers what was held back.
         sent_bytes: bytes that this end has written.
     """
-
-    disconnecting = False
 
     def __init__(self, clock: HeapClock, latency: float) -> None:
         self.stopped = False
         self.sent_bytes = 0
         self.protocol: Any = None
         self.other: MemoryTransport | None = None
+        self.disconnecting = False
         self._clock = clock
         self._latency = latency
-        self._queue: deque[bytes] = deque()
+        # What is on its way: (when it arrives, bytes). An end follows the bytes, as on TCP.
+        self._queue: deque[tuple[float, bytes]] = deque()
         self._queued = 0
+        self._closes_at: float | None = None
+        self._aborted = False
         self._moving = False
         self._producer: Any = None
         self._paused = False
-        self._closing = False
         self._lost = False
         self._reading = True
 
+    @property
+    def lost(self) -> bool:
+        """Whether this end's connection is over."""
+        return self._lost
+
     def write(self, data: bytes) -> None:
         """Send bytes."""
-        if self._lost or self._closing or not data:
+        if self._lost or self._aborted or self._closes_at is not None or not data:
             return
         self.sent_bytes += len(data)
-        self._queue.append(bytes(data))
+        self._queue.append((self._clock.seconds() + self._latency, bytes(data)))
         self._queued += len(data)
         if self._queued > HIGH_WATER and self._producer is not None and not self._paused:
             self._paused = True
             self._producer.pauseProducing()
-        self._move_soon()
+        self._move_later()
 
     def writeSequence(self, data: Iterable[bytes]) -> None:  # noqa: N802
         """Send bytes."""
@@ -73,52 +80,88 @@ class MemoryTransport:
         """Bytes written and not yet delivered."""
         return self._queued
 
-    def _move_soon(self) -> None:
-        if not self._moving:
-            self._moving = True
-            self._clock.callLater(self._latency, self._move)
+    def _move_later(self) -> None:
+        """Look again when the next thing arrives."""
+        if self._moving or self._lost:
+            return
+        if self._queue:
+            due = self._queue[0][0]
+        elif self._closes_at is not None:
+            due = self._closes_at
+        else:
+            return
+        self._moving = True
+        self._clock.callLater(max(0.0, due - self._clock.seconds()), self._move)
 
     def _move(self) -> None:
         self._moving = False
         other = self.other
-        if self._lost or other is None or self.stopped or not other._reading:
+        if self._lost or self.stopped or other is None:
             return
         if self._queue:
-            piece = self._queue.popleft()
-            if len(piece) > PIECE:
-                self._queue.appendleft(piece[PIECE:])
-                piece = piece[:PIECE]
-            self._queued -= len(piece)
+            if not other._reading:
+                return
+            piece = self._take_piece()
             if not other._lost:
                 other.protocol.dataReceived(piece)
+            self._resume_producer()
+        elif self._closes_at is not None:
+            self._end(ConnectionDone())
+            other._end(ConnectionDone())
+        self._move_later()
+
+    def _take_piece(self) -> bytes:
+        """Take the bytes that have arrived together, as far as they go into one segment."""
+        now = self._clock.seconds()
+        parts: list[bytes] = []
+        room = PIECE
+        while self._queue and self._queue[0][0] <= now and room:
+            due, data = self._queue.popleft()
+            if len(data) > room:
+                self._queue.appendleft((due, data[room:]))
+                data = data[:room]
+            parts.append(data)
+            room -= len(data)
+        piece = b"".join(parts)
+        self._queued -= len(piece)
+        return piece
+
+    def _resume_producer(self) -> None:
         if self._paused and self._queued <= HIGH_WATER:
             self._paused = False
             if self._producer is not None:
                 self._producer.resumeProducing()
-        if self._queue:
-            self._move_soon()
-        elif self._closing and not self._lost:
-            self._end(ConnectionDone())
-            other._end(ConnectionDone())
 
     def let_go(self) -> None:
         """Deliver again what `stopped` held back."""
         self.stopped = False
-        self._move_soon()
+        self._move_later()
 
     def loseConnection(self) -> None:  # noqa: N802
-        """Close once everything is sent and no producer is registered."""
+        """Close once everything is sent; nothing is read any more."""
         self.disconnecting = True
-        if not self._lost and not self._closing:
-            self._closing = True
-            self._move_soon()
+        if not self._lost and not self._aborted and self._closes_at is None:
+            self._reading = False
+            self._closes_at = self._clock.seconds() + self._latency
+            self._move_later()
 
     def abortConnection(self) -> None:  # noqa: N802
         """Close now; the other end sees a lost connection."""
-        if not self._lost:
-            self._clock.callLater(0, self._end, ConnectionLost())
-            if self.other is not None:
-                self._clock.callLater(self._latency, self.other._end, ConnectionLost())
+        self.disconnecting = True
+        if self._lost or self._aborted:
+            return
+        self._aborted = True
+        self._reading = False
+        self._closes_at = None
+        self._queue.clear()
+        self._queued = 0
+        self._clock.callLater(0, self._end, ConnectionLost())
+        self._clock.callLater(self._latency, self._abort_other)
+
+    def _abort_other(self) -> None:
+        # What is held back includes the news of the end; the other end may never hear of it.
+        if not self.stopped and self.other is not None:
+            self.other._end(ConnectionLost())
 
     def _end(self, reason: Exception) -> None:
         if not self._lost:
@@ -128,8 +171,17 @@ class MemoryTransport:
             self.protocol.connectionLost(Failure(reason))
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:  # noqa: ARG002, N802
-        """Remember who is to be paused."""
-        self._producer = producer
+        """Remember who is to be paused.
+
+        Raises:
+            RuntimeError: there is one already.
+        """
+        if self._producer is not None:
+            raise RuntimeError("a producer is registered already")
+        if self._lost:
+            producer.stopProducing()
+        else:
+            self._producer = producer
 
     def unregisterProducer(self) -> None:  # noqa: N802
         """Forget who is to be paused."""
@@ -141,9 +193,10 @@ class MemoryTransport:
 
     def resumeProducing(self) -> None:  # noqa: N802
         """Take bytes again."""
-        self._reading = True
-        if self.other is not None:
-            self.other._move_soon()
+        if not self.disconnecting:
+            self._reading = True
+            if self.other is not None:
+                self.other._move_later()
 
     def stopProducing(self) -> None:  # noqa: N802
         """Close."""
@@ -212,5 +265,6 @@ class MemoryNet:
         if listening is None:
             raise ConnectionRefusedError("connection refused")
         dialling = factory.buildProtocol(None)
+        self.pipes = [pipe for pipe in self.pipes if not (pipe[0].lost and pipe[1].lost)]
         self.pipes.append(join(self.clock, dialling, listening, self.latency))
         return dialling

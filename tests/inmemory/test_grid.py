@@ -11,7 +11,7 @@ from ampgrid.erasure import isal_engine, zfec_engine
 from ampgrid.errors import AmpgridError, NotEnoughSharesError, NotHappyError
 from ampgrid.immutable import Data, Encoding, Operation
 from ampgrid.testing.grid import MemoryGrid
-from tests.inmemory.test_download import some_bytes
+from tests.material import some_bytes
 from tests.vectors import tahoe
 
 
@@ -132,22 +132,29 @@ class LossTests(GridCase):
 
     def cut_during(self, grid, count):
         """Cut so many nodes as soon as the client has sent half a megabyte."""
+
+        def cut():
+            for node in grid.nodes[:count]:
+                node.cut()
+
+        self.when_sent(grid, cut)
+
+    def when_sent(self, grid, function):
+        """Call ``function`` as soon as the client has sent half a megabyte."""
         before = sum(end.sent_bytes for end in grid.ends["client"])
 
         def look():
-            sent = sum(end.sent_bytes for end in grid.ends["client"])
-            if sent - before > 500_000:
-                for node in grid.nodes[:count]:
-                    node.cut()
+            if sum(end.sent_bytes for end in grid.ends["client"]) - before > 500_000:
+                function()
             else:
-                grid.clock.callLater(0.001, look)
+                grid.clock.callLater(0.0005, look)
 
         grid.clock.callLater(0, look)
 
     def test_cancelled_in_the_middle(self):
         grid = self.grid(nodes=5, max_segment_size=50_000)
         operation = Operation()
-        grid.clock.callLater(0.05, operation.cancel)
+        self.when_sent(grid, operation.cancel)
         with self.assertRaises(AmpgridError):
             grid.run(
                 grid.client.core.uploader.upload(
@@ -214,12 +221,12 @@ class VectorTests(GridCase):
         count = 0
         grid = self.grid(nodes=2)
         for case in tahoe.chk_cases():
-            grid.client.core.uploader._convergence = case.convergence
-            grid.client.core.uploader._max_segment_size = case.max_segment_size
-            encoding = Encoding(case.needed, 1, case.total)
+            grid.client.core.uploader._convergence = case["secret"]
+            grid.client.core.uploader._max_segment_size = case["max_segment_size"]
+            encoding = Encoding(case["needed"], 1, case["total"])
             data = tahoe.sample(case)
-            self.assertEqual(case.cap, grid.upload(data, encoding))
-            self.assertEqual(data, grid.download(case.cap))
+            self.assertEqual(case["cap"], grid.upload(data, encoding))
+            self.assertEqual(data, grid.download(case["cap"]))
             count += 1
         self.assertEqual(60, count)
 
@@ -234,25 +241,25 @@ class VectorTests(GridCase):
     def test_shares_of_tahoe_are_downloaded_by_their_caps(self):
         grid = self.grid(nodes=5)
         for stored in tahoe.stored_files():
-            cap = parse_cap(stored.cap)
+            cap = parse_cap(stored["cap"])
             for server, (number, share) in zip(
-                grid.client.core.servers(), sorted(stored.shares.items()), strict=True
+                grid.client.core.servers(), sorted(stored["shares"].items()), strict=True
             ):
                 writers = grid.run(server.allocate(cap.storage_index, [number], len(share))).writers
                 grid.run(writers[number].put(share))
                 grid.run(writers[number].close())
-            self.assertEqual(stored.plaintext, grid.download(stored.cap))
+            self.assertEqual(stored["plaintext"], grid.download(stored["cap"]))
 
     def test_our_shares_are_those_of_tahoe(self):
         for stored in tahoe.stored_files():
-            grid = self.grid(nodes=5, convergence=stored.convergence)
-            self.assertEqual(stored.cap, grid.upload(stored.plaintext, Encoding(3, 5, 5)))
-            index = parse_cap(stored.cap).storage_index
+            grid = self.grid(nodes=5, convergence=stored["secret"])
+            self.assertEqual(stored["cap"], grid.upload(stored["plaintext"], Encoding(3, 5, 5)))
+            index = parse_cap(stored["cap"]).storage_index
             found = {}
             for server in grid.client.core.servers():
                 for number, size in grid.run(server.shares(index))[0].items():
                     found[number] = grid.run(server.read(index, number, 0, size))
-            self.assertEqual(stored.shares, found)
+            self.assertEqual(stored["shares"], found)
 
 
 class SquattingTests(GridCase):
