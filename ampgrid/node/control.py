@@ -6,7 +6,7 @@ import json
 import os
 import select
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -118,8 +118,6 @@ class ControlResponder(amp.CommandLocator):
         self._node = node
         self._connection = connection
         self._own: set[Operation] = set()
-        # AMP looks for received descriptors on the locator.
-        self._getDescriptor: Callable[[int], int] = connection.received_descriptor
         connection.when_lost(self._abandon)
 
     def _abandon(self) -> None:

@@ -215,9 +215,9 @@ class VectorTests(GridCase):
 
     def upload_all(self, engine):
         """Upload every published case and compare its cap."""
-        from ampgrid.erasure import engines
+        from ampgrid.erasure import codec
 
-        self.patch(engines, "best_engine", lambda: engine)
+        self.patch(codec, "best_engine", lambda: engine)
         count = 0
         grid = self.grid(nodes=2)
         for case in tahoe.chk_cases():
