@@ -331,8 +331,8 @@ class ShareStore:
         )
         if row is None:
             raise NotStoredError("there is no such share")
-        if data is not None:
-            return data
+        if not row.in_file:
+            return data or b""  # SQLite has no substring of nothing but NULL
         with (
             self._health.reading(),
             self._readers.open(key, self._places.share(*key), row.size) as reader,
