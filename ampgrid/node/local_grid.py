@@ -130,12 +130,14 @@ class NodeProcess(ProcessProtocol):
             await deferLater(reactor, _LOOK)
 
     def last_words(self) -> str:
-        """Return the last line of its log."""
+        """Return the line of its log that tells most: the last with an error, or the last."""
         try:
-            text = self.directory.log_path.read_bytes()[-2000:].decode("utf-8", "replace")
+            text = self.directory.log_path.read_bytes()[-8000:].decode("utf-8", "replace")
         except OSError:
             return ""
-        return (text.strip().splitlines() or [""])[-1]
+        lines = text.strip().splitlines()
+        telling = [line for line in lines if "Error" in line or line.startswith("ampgrid: ")]
+        return (telling or lines or [""])[-1].strip()
 
 
 def _environment() -> dict[str, str]:
@@ -311,7 +313,7 @@ class LocalGrid:
         except NotConnectedError:
             raise NotConnectedError(
                 f"{process.name} went away while it was looking for its peers; "
-                f"see {process.directory.log_path}"
+                f"see {process.directory.log_path}: {process.last_words()}"
             ) from None
         self._tell(f"{process.name} is connected to {self.count} storage nodes.")
 

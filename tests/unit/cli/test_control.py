@@ -91,7 +91,7 @@ class WatchedTests(SynchronousTestCase):
         }
         bar = Bar(shown=True)
         work = self.begin(bar)
-        self.clock.pump([0.1] * 10)
+        self.clock.pump([0.25] * 5)
         self.assertEqual(bar.seen, [("sending", done, 9) for done in range(1, 6)])
         self.assertEqual(len(self.node.numbers()), 1)
         self.node.upload.callback({})
@@ -105,7 +105,7 @@ class WatchedTests(SynchronousTestCase):
 
         self.node.answers[control.Progress] = unknown
         work = self.begin(Bar(shown=True))
-        self.clock.pump([0.1] * 10)
+        self.clock.pump([0.25] * 5)
         self.node.upload.callback({})
         self.successResultOf(work)
 

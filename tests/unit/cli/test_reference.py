@@ -1,0 +1,47 @@
+"""The reference pages name every command, option and key, and no other."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+from twisted.trial.unittest import SynchronousTestCase
+
+from ampgrid.cli.main import SUBCOMMANDS, cli
+from ampgrid.node.config import _KNOWN
+
+REFERENCE = Path(__file__).parents[3] / "docs" / "reference"
+
+
+def sections(page: str) -> dict[str, str]:
+    """Return {first word of the heading: text} of a page."""
+    parts = re.split(r"^## (.+)$", (REFERENCE / page).read_text("utf-8"), flags=re.MULTILINE)
+    return {head.split()[0]: text for head, text in zip(parts[1::2], parts[2::2], strict=True)}
+
+
+def table_keys(text: str) -> list[str]:
+    """Return what stands in backticks at the start of each row."""
+    return re.findall(r"^\| `([^ `]+)", text, flags=re.MULTILINE)
+
+
+class ReferenceTests(SynchronousTestCase):
+    def test_every_command_and_option(self) -> None:
+        pages = sections("command-line.md")
+        self.assertEqual(list(pages), list(SUBCOMMANDS))
+        context = click.Context(cli)
+        for name, text in pages.items():
+            command = cli.get_command(context, name)
+            assert command is not None
+            options = [
+                parameter.opts[0]
+                for parameter in command.params
+                if isinstance(parameter, click.Option) and not parameter.hidden
+            ]
+            own = [option for option in options if option not in {"--json", "--help"}]
+            self.assertEqual(sorted(table_keys(text)), sorted(own), name)
+
+    def test_every_key_of_node_toml(self) -> None:
+        pages = sections("node-toml.md")
+        for table, keys in _KNOWN.items():
+            self.assertEqual(table_keys(pages[f"[{table}]"]), list(keys))
