@@ -4,8 +4,10 @@ The only room that touches the network. It knows how connections are made, prove
 ended; what is said over them is the business of the Commands and of the rooms above.
 """
 
-from ampgrid.wire.connection import Connection, Limits
+from ampgrid.wire.connection import Connection
+from ampgrid.wire.gate import Gate
 from ampgrid.wire.hello import Facts
+from ampgrid.wire.limits import Limits
 from ampgrid.wire.loopback import LoopbackConnection
 from ampgrid.wire.network import Network, Roles, SessionResponder
 from ampgrid.wire.tcp import tcp_connector
@@ -15,6 +17,7 @@ from ampgrid.wire.unixsocket import connect_control, listen_control
 __all__ = [
     "Connection",
     "Facts",
+    "Gate",
     "InlineThreads",
     "Limits",
     "LoopbackConnection",

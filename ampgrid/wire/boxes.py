@@ -22,6 +22,9 @@ ERROR = b"_error"
 ERROR_CODE = b"_error_code"
 ERROR_DESCRIPTION = b"_error_description"
 
+#: The keys that say what a box is.
+ROUTING = (ASK, ANSWER, ERROR, COMMAND)
+
 #: The most keys in one box.
 MAX_KEYS = 16
 #: The most bytes in one box, lengths included.
@@ -40,19 +43,28 @@ def serialize(box: Mapping[bytes, bytes]) -> bytes:
     """Return the bytes of a box, its keys sorted (so the routing keys, with ``_``, come first).
 
     Raises:
-        ValueError: a key or a value is longer than AMP can carry.
+        ValueError: a key or a value is longer than AMP can carry, or the box is larger than
+            `BoxParser` takes.
     """
+    if len(box) > MAX_KEYS:
+        raise ValueError("a box has more keys than allowed")
     parts: list[bytes] = []
     for key, value in sorted(box.items()):
         if not 0 < len(key) <= MAX_KEY_BYTES or len(value) > MAX_VALUE_BYTES:
             raise ValueError("a key or value is longer than a box can carry")
         parts += (len(key).to_bytes(2, "big"), key, len(value).to_bytes(2, "big"), value)
     parts.append(b"\0\0")
-    return b"".join(parts)
+    data = b"".join(parts)
+    if len(data) > MAX_BOX_BYTES:
+        raise ValueError("a box is larger than allowed")
+    return data
 
 
 class BoxParser:
     """Turns bytes into boxes, refusing what is out of bounds before storing it.
+
+    A call of an unknown Command comes out with an empty name and empty values, so that it stays
+    unknown even if what this end answers has changed meanwhile.
 
     Args:
         knows: tells whether a Command of this name would be answered; the values of an unknown
@@ -143,9 +155,9 @@ class BoxParser:
         key = self._key
         assert key is not None
         self._grow(length)
-        if key in (ASK, ANSWER, ERROR, COMMAND) and length > MAX_KEY_BYTES:
+        if key in ROUTING and length > MAX_KEY_BYTES:
             raise RemoteProtocolError("a tag or a Command's name is longer than allowed")
-        if self._draining:
+        if self._draining and key not in ROUTING:
             self._note_value(key, b"", length)
             here = min(length, len(self._buffer) - start)
             self._skip = length - here
@@ -154,7 +166,8 @@ class BoxParser:
             return 0
         with memoryview(self._buffer) as view:
             value = bytes(view[start : start + length])
-        self._check_routing(key, value)
+        if key in ROUTING:
+            value = self._check_routing(key, value)
         self._note_value(key, value, length)
         return 2 + length
 
@@ -163,16 +176,21 @@ class BoxParser:
         self._size += length
         self._key = None
 
-    def _check_routing(self, key: bytes, value: bytes) -> None:
+    def _check_routing(self, key: bytes, value: bytes) -> bytes:
         if key == COMMAND:
-            self._draining = not self._knows(value)
-        elif key in (ASK, ANSWER, ERROR):
-            if len(self._box):
-                raise RemoteProtocolError("a box has two tags")
-            if not 0 < len(value) <= MAX_TAG_BYTES:
-                raise RemoteProtocolError("a tag is out of bounds")
-            if key != ASK and not self._expects(value):
-                raise RemoteProtocolError("an answer that was never asked for")
+            if ASK not in self._box:
+                raise RemoteProtocolError("an answer names a Command")
+            if self._knows(value):
+                return value
+            self._draining = True
+            return b""
+        if self._box:
+            raise RemoteProtocolError("a box has two tags")
+        if not 0 < len(value) <= MAX_TAG_BYTES:
+            raise RemoteProtocolError("a tag is out of bounds")
+        if key != ASK and not self._expects(value):
+            raise RemoteProtocolError("an answer that was never asked for")
+        return value
 
     def _check_complete(self, box: Box) -> None:
         if not box or (ASK in box and COMMAND not in box):

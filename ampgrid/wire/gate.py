@@ -16,14 +16,13 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from OpenSSL import SSL
-from twisted.internet.interfaces import IHandshakeListener
+from twisted.internet.interfaces import IHandshakeListener, ITCPTransport
 from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from ampgrid.errors import HandshakeError
 from ampgrid.ports import Clock
 from ampgrid.wire import boxes
 from ampgrid.wire.connection import Connection
@@ -44,10 +43,12 @@ MOST_STRANGER_BYTES = 64 * 1024
 class SecureConnection(Connection):
     """A `Connection` inside TLS, which tells when the handshake is done."""
 
+    handshaken = False
     on_handshake: Callable[[SSL.Connection], None] | None = None
 
     def handshakeCompleted(self) -> None:  # noqa: N802
         """Pass the finished TLS session on; called by Twisted's TLS."""
+        self.handshaken = True
         if self.on_handshake is not None:
             self.on_handshake(self.transport.getHandle())
 
@@ -75,6 +76,7 @@ class Gate(Protocol):
         on_lost: Callable[[str], None],
     ) -> None:
         self.connection = connection
+        connection.on_abort = self._aborted
         self._credentials = credentials
         self._clock = clock
         self._dialled = dialled
@@ -85,10 +87,14 @@ class Gate(Protocol):
         self._done = False
         self._deadline: Any = None
         self._on_lost = on_lost
-        self._why = "the peer closed the connection before it proved itself"
+        self._why: str | None = None
 
     def connectionMade(self) -> None:  # noqa: N802
         """Begin: the end that dialled asks for TLS."""
+        if ITCPTransport.providedBy(self.transport):
+            # Small boxes must not wait for the acknowledgement of the ones before.
+            self.transport.setTcpNoDelay(True)
+            self.transport.setTcpKeepAlive(True)
         late = "the handshake took too long"
         self._deadline = self._clock.callLater(HANDSHAKE_SECONDS, self.refuse, late)
         if self._dialled:
@@ -98,11 +104,13 @@ class Gate(Protocol):
         """Take bytes: clear ones are compared, later ones go to TLS."""
         if not self._done:
             self._read_bytes += len(data)
+            if self._why is not None:
+                return
             if self._read_bytes > MOST_STRANGER_BYTES:
                 self.refuse("too many bytes before Hello")
                 return
         if self._tls is not None:
-            self._tls.dataReceived(data)
+            self._give_to_tls(self._tls, data)
             return
         self._clear += data[: len(self._awaited) + 1]
         if not self._awaited.startswith(self._clear):
@@ -110,6 +118,16 @@ class Gate(Protocol):
             self.refuse("something other than StartTLS in clear text")
         elif len(self._clear) == len(self._awaited):
             self._start_tls()
+
+    def _give_to_tls(self, tls: TLSMemoryBIOProtocol, data: bytes) -> None:
+        try:
+            tls.dataReceived(data)
+        except Exception:  # noqa: BLE001 - whatever a peer's bytes set off, it ends here
+            # A stranger can repeat this at will, so it fills no log.
+            level = LogLevel.critical if self._done else LogLevel.debug
+            _log.failure("an error while bytes were taken", level=level)
+            self.refuse("the handshake failed")
+            self.connection.abort("an error while bytes were taken")
 
     def _start_tls(self) -> None:
         if not self._dialled:
@@ -131,10 +149,18 @@ class Gate(Protocol):
         self._stop_deadline()
 
     def refuse(self, reason: str) -> None:
-        """Abort, and tell ``reason`` to whom it concerns here."""
-        if not self._done:
+        """Abort a peer that has not proved itself, and tell ``reason`` to whom it concerns here.
+
+        Nothing that it has sent is heard any more.
+        """
+        if not self._done and self._why is None:
             self._why = reason
+            self.connection.abort(reason)
             self.transport.abortConnection()
+
+    def _aborted(self, reason: str) -> None:
+        if self._why is None:
+            self._why = reason
 
     def _stop_deadline(self) -> None:
         if self._deadline is not None and self._deadline.active():
@@ -143,13 +169,16 @@ class Gate(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: N802
         """End; the connection inside learns it from TLS."""
         self._stop_deadline()
-        if self._tls is not None:
-            self._tls.connectionLost(reason)
         if not self._done:
             self._done = True
-            self._on_lost(self._why)
+            # First of all: what fails because of it shall not be taken for the reason.
+            self._on_lost(self._why or self._stage())
+        if self._tls is not None:
+            self._tls.connectionLost(reason)
 
-
-def refused(reason: str) -> HandshakeError:
-    """Return the error for a connection that did not come to be."""
-    return HandshakeError(f"no connection: {reason}")
+    def _stage(self) -> str:
+        if self._tls is None:
+            return "the connection was closed before TLS"
+        if not self.connection.handshaken:
+            return "the TLS handshake failed"
+        return "the connection was closed before Hello was done"

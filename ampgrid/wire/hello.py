@@ -25,6 +25,9 @@ LISTENER = b"listener"
 #: What a node takes at once from one peer: calls, and bytes of calls it has not answered.
 MAX_CALLS = 32
 MAX_BYTES = 1024 * 1024
+#: The most that is used of what another node says it takes: what is on its way costs memory here.
+MOST_CALLS_USED = 256
+MOST_BYTES_USED = 8 * 1024 * 1024
 
 
 @attrs.frozen
@@ -49,8 +52,8 @@ class Heard:
     Attributes:
         facts: its facts.
         version: the newest protocol version that both ends speak.
-        max_calls: the calls that it takes at once.
-        max_bytes: the bytes of unanswered calls that it takes at once.
+        max_calls: the calls to have in flight at most: what it takes, within reason.
+        max_bytes: the bytes of unanswered calls to have in flight at most, likewise.
     """
 
     facts: Facts
@@ -119,6 +122,6 @@ def hear(said: dict[str, Any], expected_proof: bytes) -> Heard:
     return Heard(
         facts=Facts(services=services, nickname=said["nickname"], software=said["software"]),
         version=version,
-        max_calls=said["max_calls"],
-        max_bytes=said["max_bytes"],
+        max_calls=min(said["max_calls"], MOST_CALLS_USED),
+        max_bytes=min(said["max_bytes"], MOST_BYTES_USED),
     )

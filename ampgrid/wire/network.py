@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from OpenSSL import SSL
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
@@ -28,13 +28,15 @@ from ampgrid.ports import Clock
 from ampgrid.wire.connection import Connection
 from ampgrid.wire.gate import Gate, SecureConnection
 from ampgrid.wire.hello import DIALLER, LISTENER, Facts, Heard, Session, hear, say
+from ampgrid.wire.lines import Lines
+from ampgrid.wire.strangers import Strangers, neighbourhood
 from ampgrid.wire.tls import Credentials, exporter, peer_spki
 
 _log = Logger()
 
 #: The largest box before Hello is done, bytes.
 MOST_HELLO_BYTES = 2_048
-#: Accepted connections that have not proved themselves, at once.
+#: Accepted connections that have not proved themselves, at once; more push the oldest out.
 MOST_STRANGERS = 256
 #: Accepted connections in all.
 MOST_ACCEPTED = 8_000
@@ -105,7 +107,7 @@ class Network:
         clock: Clock,
         roles: Callable[[Connection], Sequence[amp.CommandLocator]],
         admit: Callable[[bytes], None],
-        connected: Callable[[Connection], None],
+        connected: Callable[[Connection], object],
         connector: Connector,
     ) -> None:
         self._identity = identity
@@ -117,10 +119,20 @@ class Network:
         self._admit = admit
         self._connected = connected
         self._connector = connector
-        self._strangers = 0
+        self._strangers: Strangers[Gate] = Strangers(MOST_STRANGERS)
         self._accepted = 0
-        self._logged_at = -1.0
+        self._lines = Lines(clock)
         self._open: set[Connection] = set()
+
+    @property
+    def node_id(self) -> bytes:
+        """This node's id, 20 bytes."""
+        return self._identity.node_id
+
+    def close(self) -> None:
+        """Abort every connection whose Hello is done."""
+        for connection in self.connections():
+            connection.abort("this node is stopping")
 
     # Dialling.
 
@@ -134,28 +146,45 @@ class Network:
         Raises:
             HandshakeError: no address led to that node, or it turned us away.
         """
-        why: Exception = HandshakeError("the peer has no address")
+        if node_id == self._identity.node_id:
+            raise HandshakeError("a node does not dial itself")
+        why = HandshakeError("the peer has no address")
         for host, port in hints:
             try:
                 return await self._dial_one(node_id, host, port)
+            except CancelledError:
+                raise
             except AmpgridError as error:
-                why = error
+                why = HandshakeError(f"{host}:{port}: {error}")
             except Exception as error:  # noqa: BLE001 - every kind of network failure
                 why = HandshakeError(f"{host}:{port} cannot be reached ({_brief(error)})")
         raise why
 
     async def _dial_one(self, node_id: bytes, host: str, port: int) -> Connection:
-        result: Deferred[Connection] = Deferred()
-        factory: Any = Factory.forProtocol(lambda: self._dialling_gate(node_id, result))
+        gates: list[Gate] = []
+
+        def give_up(_result: Deferred[Connection]) -> None:
+            for gate in gates:
+                gate.refuse("nobody wants this connection any more")
+
+        result: Deferred[Connection] = Deferred(give_up)
+
+        def build() -> Gate:
+            gates.append(self._dialling_gate(node_id, result))
+            return gates[-1]
+
+        factory: Any = Factory.forProtocol(build)
         factory.noisy = False
-        gate: Gate = await self._connector(host, port, factory)
         try:
+            await self._connector(host, port, factory)
             return await result
         except WireError as error:
-            gate.connection.close()
-            raise HandshakeError(f"{host}:{port} turned this node away: {error}") from error
-        except HandshakeError as error:
-            raise HandshakeError(f"{host}:{port}: {error}") from error
+            raise HandshakeError(f"it turned this node away: {error}") from error
+        finally:
+            # A connector may fail after it has built the gate: what comes of that is not ours.
+            result.addErrback(lambda _: None)
+            if not result.called:
+                result.cancel()
 
     def _dialling_gate(self, node_id: bytes, result: Deferred[Connection]) -> Gate:
         connection = SecureConnection(self._clock)
@@ -168,24 +197,28 @@ class Network:
 
         gate = Gate(self._credentials, connection, self._clock, dialled=True, on_lost=lost)
 
+        def failed(failure: Failure) -> None:
+            if not result.called:
+                result.errback(failure)
+            connection.abort(failure.getErrorMessage())
+
         def handshaken(tls: SSL.Connection) -> None:
             greeting = Deferred.fromCoroutine(self._greet(gate, tls, node_id))
-            greeting.addCallbacks(_fire_unless(result), _fail_unless(result, gate))
+            greeting.addCallback(lambda _: result.callback(connection))
+            greeting.addErrback(failed)
 
         connection.on_handshake = handshaken
         return gate
 
-    async def _greet(self, gate: Gate, tls: SSL.Connection, node_id: bytes) -> Connection:
-        connection = gate.connection
+    async def _greet(self, gate: Gate, tls: SSL.Connection, node_id: bytes) -> None:
         spki = peer_spki(tls)
         if node_id_of(spki) != node_id:
             raise HandshakeError("another node answers at this address")
         session = Session(self._identity.spki, spki, exporter(tls))
         said = say(self._facts(), session.proof(self._secret, DIALLER))
-        answer = await connection.call(Hello, **said)
+        answer = await gate.connection.call(Hello, **said)
         heard = hear(answer, session.proof(self._secret, LISTENER))
         self._open_up(gate, node_id, heard)
-        return connection
 
     # Listening.
 
@@ -196,40 +229,50 @@ class Network:
         class Listening(Factory):
             noisy = False
 
-            def buildProtocol(self, addr: IAddress | None) -> Gate | None:  # noqa: ARG002, N802
-                return network._listening_gate()
+            def buildProtocol(self, addr: IAddress | None) -> Gate | None:  # noqa: N802
+                return network._listening_gate(neighbourhood(addr))
 
         return Listening()
 
-    def _listening_gate(self) -> Gate | None:
-        if self._strangers >= MOST_STRANGERS or self._accepted >= MOST_ACCEPTED:
+    def _listening_gate(self, place: str) -> Gate | None:
+        if self._accepted >= MOST_ACCEPTED:
             self._note("too many connections; one was turned away")
             return None
-        self._strangers += 1
         self._accepted += 1
         connection = SecureConnection(self._clock)
         connection.take_at_most(MOST_HELLO_BYTES)
 
         def lost(reason: str) -> None:
-            self._strangers -= 1
+            self._strangers.remove(gate, place)
             self._accepted -= 1
             self._note(reason)
 
         gate = Gate(self._credentials, connection, self._clock, dialled=False, on_lost=lost)
+        pushed_out = self._strangers.add(gate, place)
+        if pushed_out is not None:
+            pushed_out.refuse("too many strangers at once")
 
         def handshaken(tls: SSL.Connection) -> None:
-            try:
-                spki = peer_spki(tls)
-                session = Session(spki, self._identity.spki, exporter(tls))
-            except (AmpgridError, SSL.Error) as error:
-                gate.refuse(str(error))
-                return
-            connection.serve(_HelloResponder(lambda said: self._answer(gate, session, said)))
+            spki = peer_spki(tls)
+            session = Session(spki, self._identity.spki, exporter(tls))
+
+            def accept(heard: Heard) -> None:
+                self._accept(gate, place, node_id_of(spki), heard)
+
+            connection.serve(
+                _HelloResponder(lambda said: self._answer(gate, session, said, accept))
+            )
 
         connection.on_handshake = handshaken
         return gate
 
-    def _answer(self, gate: Gate, session: Session, said: dict[str, Any]) -> dict[str, Any]:
+    def _answer(
+        self,
+        gate: Gate,
+        session: Session,
+        said: dict[str, Any],
+        accept: Callable[[Heard], None],
+    ) -> dict[str, Any]:
         connection = gate.connection
         connection.serve(amp.CommandLocator())  # Hello is answered once
         node_id = node_id_of(session.dialler_spki)
@@ -242,26 +285,35 @@ class Network:
             self._note(str(error))
             self._clock.callLater(0, connection.close)
             raise
+        answer = say(self._facts(), session.proof(self._secret, LISTENER))
         # The connection is up once this answer is queued: nothing of ours may go before it.
-        self._clock.callLater(0, self._accepted_one, gate, node_id, heard)
-        return say(self._facts(), session.proof(self._secret, LISTENER))
+        self._clock.callLater(0, accept, heard)
+        return answer
 
-    def _accepted_one(self, gate: Gate, node_id: bytes, heard: Heard) -> None:
-        if gate.connection.transport is None or not gate.connection.alive:
+    def _accept(self, gate: Gate, place: str, node_id: bytes, heard: Heard) -> None:
+        connection = gate.connection
+        if not connection.alive:
             return
-        self._strangers -= 1
 
         def lost() -> None:
             self._accepted -= 1
 
-        gate.connection.when_lost(lost)
-        self._open_up(gate, node_id, heard)
+        self._strangers.remove(gate, place)
+        connection.when_lost(lost)
+        try:
+            self._open_up(gate, node_id, heard)
+        except Exception:  # noqa: BLE001 - what the upper rooms do must not leave it half open
+            _log.failure("a new connection could not be taken into service")
+            connection.abort("it could not be taken into service")
 
     # Both.
 
     def _open_up(self, gate: Gate, node_id: bytes, heard: Heard) -> None:
         connection = gate.connection
         gate.authenticated()
+        connection.on_abort = lambda reason: self._lines.write(
+            node_id, "a connection was aborted", reason
+        )
         connection.peer_id = node_id
         connection.peer_services = heard.facts.services
         connection.peer_nickname = heard.facts.nickname
@@ -277,28 +329,8 @@ class Network:
         return list(self._open)
 
     def _note(self, reason: str) -> None:
-        now = self._clock.seconds()
-        if now - self._logged_at >= 1:
-            self._logged_at = now
-            _log.info("an incoming connection failed: {reason}", reason=reason)
+        self._lines.write(b"", "an incoming connection failed", reason)
 
 
 def _brief(error: Exception) -> str:
     return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-
-
-def _fire_unless(result: Deferred[Connection]) -> Callable[[Connection], None]:
-    def fire(connection: Connection) -> None:
-        if not result.called:
-            result.callback(connection)
-
-    return fire
-
-
-def _fail_unless(result: Deferred[Connection], gate: Gate) -> Callable[[Failure], None]:
-    def fail(failure: Failure) -> None:
-        if not result.called:
-            result.errback(failure)
-        gate.refuse(failure.getErrorMessage())
-
-    return fail

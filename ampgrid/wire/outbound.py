@@ -57,11 +57,6 @@ class OutboundQueue(Generic[T]):
         ring = self._next_ring()
         return self._waiting[ring[0]][0][0] if ring else None
 
-    def peek_size(self) -> int | None:
-        """Return the size of the item that `pop` would give, or None when nothing waits."""
-        ring = self._next_ring()
-        return self._waiting[ring[0]][0][1] if ring else None
-
     def pop(self) -> T:
         """Take the item whose turn it is.
 

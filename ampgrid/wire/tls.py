@@ -3,7 +3,9 @@
 An OpenSSL context that takes any certificate whose key can be a node's identity; who that is,
 and whether it is the one expected, is read from the certificate after the handshake
 (`peer_spki`). Expiry and chains are not looked at: the key is the identity. Session tickets and
-the session cache are off, so that no handshake is ever resumed past these checks.
+the session cache are off, so that no handshake is ever resumed past these checks. (OpenSSL then
+still sends two tickets a session, which pyOpenSSL cannot turn off; they hold a number alone,
+under which nothing is kept, so a resumption with one is a full handshake.)
 
 Spec: ``docs/specs/wire.md``, "TLS".
 """
@@ -32,13 +34,14 @@ def _take_identity(
 ) -> bool:
     """Accept one certificate with an Ed25519 key; what OpenSSL thinks of it does not matter.
 
-    The handshake itself proves that the peer holds the key. An exception here ends the
-    handshake (pyOpenSSL 26 and later).
+    The handshake itself proves that the peer holds the key. What cannot be read is refused: an
+    exception here would end the handshake too (pyOpenSSL 26 and later), but as an error of ours.
     """
-    if depth != 0:
+    try:
+        key = certificate.to_cryptography().public_key()
+    except Exception:  # noqa: BLE001 - a stranger's bytes; parsers raise what they like
         return False
-    key = certificate.to_cryptography().public_key()
-    return isinstance(key, Ed25519PublicKey)
+    return depth == 0 and isinstance(key, Ed25519PublicKey)
 
 
 def _context(identity: Identity) -> SSL.Context:

@@ -10,31 +10,36 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import stat
 import struct
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import UNIXClientEndpoint, UNIXServerEndpoint
+from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import IAddress, IListeningPort
 from twisted.internet.protocol import Factory
-from twisted.logger import Logger
 from twisted.protocols import amp
+from twisted.python.failure import Failure
 
 from ampgrid.commands.session import Hello
-from ampgrid.errors import NotConnectedError
-from ampgrid.wire.connection import Connection, Limits
-from ampgrid.wire.hello import Facts, say
+from ampgrid.errors import ConfigError, NotConnectedError
+from ampgrid.wire.connection import Connection
+from ampgrid.wire.hello import MAX_CALLS, Facts, say
+from ampgrid.wire.limits import Limits
 from ampgrid.wire.network import Roles, SessionResponder
-
-_log = Logger()
 
 #: What a path of a Unix socket has room for, bytes.
 MOST_PATH_BYTES = 107
 #: A script over the socket may be a stock AMP client, which knows no credits.
 _LIMITS = Limits(calls=1_024, bytes=16 * 1024 * 1024, dead_seconds=float("inf"))
 _NO_PROOF = bytes(32)
+#: A process's own descriptors as paths (Linux).
+_DESCRIPTORS = Path("/proc/self/fd")
 
 
 class _LocalHello(amp.CommandLocator):
@@ -50,7 +55,80 @@ class _LocalHello(amp.CommandLocator):
         return {**say(self._facts, _NO_PROOF), "max_calls": _LIMITS.calls}
 
 
-class _LocalConnection(Connection):
+class _LocalRoles(Roles):
+    """The locators of a local connection, which may take descriptors from it.
+
+    Twisted gives the locator to the argument types as the protocol, so each locator is given
+    the connection's descriptors. Those that a malformed call had claimed are closed.
+    """
+
+    def __init__(self, connection: LocalConnection, *locators: amp.CommandLocator) -> None:
+        super().__init__(*locators)
+        self._connection = connection
+        for locator in locators:
+            cast("Any", locator)._getDescriptor = connection.claim  # noqa: SLF001 - Twisted's name
+
+    def locateResponder(self, name: bytes) -> Any:  # noqa: N802
+        """Find the responder in the first locator that has it."""
+        responder = super().locateResponder(name)
+        return None if responder is None else partial(self._respond, responder)
+
+    def _respond(self, responder: Any, box: Any) -> Any:
+        with self._connection.claims():
+            return responder(box)
+
+
+class LocalConnection(Connection):
+    """A connection on this machine, which carries descriptors beside its boxes.
+
+    A descriptor waits until a call claims it; then it is the responder's to close.
+    """
+
+    def __init__(self, clock: Any) -> None:
+        super().__init__(clock, limits=_LIMITS)
+        self._arrived: dict[int, int] = {}
+        self._count = 0
+        self._claimed: list[int] = []
+
+    def fileDescriptorReceived(self, descriptor: int) -> None:  # noqa: N802
+        """Keep a descriptor until its call is here."""
+        if not self.alive or len(self._arrived) >= MAX_CALLS:
+            os.close(descriptor)
+            self.abort("more descriptors than calls")
+            return
+        os.set_inheritable(descriptor, False)
+        self._arrived[self._count] = descriptor
+        self._count += 1
+
+    def claim(self, number: int) -> int:
+        """Return the descriptor that arrived as ``number`` (0 is the first).
+
+        Raises:
+            KeyError: it has not arrived, or was claimed before.
+        """
+        descriptor = self._arrived.pop(number)
+        self._claimed.append(descriptor)
+        return descriptor
+
+    @contextlib.contextmanager
+    def claims(self) -> Iterator[None]:
+        """Close what is claimed in this context, should it end with an exception."""
+        self._claimed = []
+        try:
+            yield
+        except Exception:
+            for descriptor in self._claimed:
+                os.close(descriptor)
+            raise
+
+    def connectionLost(self, reason: Failure | None = None) -> None:  # noqa: N802
+        """End: descriptors that nobody claimed are closed."""
+        while self._arrived:
+            os.close(self._arrived.popitem()[1])
+        super().connectionLost(reason)
+
+
+class _AcceptedConnection(LocalConnection):
     """A connection from this machine, whose user is checked before anything is read."""
 
     def makeConnection(self, transport: Any) -> None:  # noqa: N802
@@ -66,15 +144,59 @@ class _LocalConnection(Connection):
 
 @contextlib.contextmanager
 def _short_path(path: Path) -> Iterator[str]:
-    """Give a spelling of ``path`` that fits into a socket's address."""
-    whole = str(path.absolute())
+    """Give a spelling of ``path`` that fits into a socket's address, and holds in the context.
+
+    Raises:
+        OSError: there is no such directory.
+    """
+    whole = path.absolute()
     if len(os.fsencode(whole)) <= MOST_PATH_BYTES:
-        yield whole
-        return
-    with tempfile.TemporaryDirectory(prefix="ampgrid-") as folder:
-        link = Path(folder) / "d"
-        link.symlink_to(path.absolute().parent, target_is_directory=True)
-        yield str(link / path.name)
+        yield str(whole)
+    elif _DESCRIPTORS.is_dir():
+        directory = os.open(whole.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            yield str(_DESCRIPTORS / str(directory) / whole.name)
+        finally:
+            os.close(directory)
+    else:
+        with tempfile.TemporaryDirectory(prefix="ampgrid-") as folder:
+            link = Path(folder) / "d"
+            link.symlink_to(whole.parent, target_is_directory=True)
+            yield str(link / whole.name)
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove the socket that a node which did not end well has left.
+
+    Raises:
+        ConfigError: what is there is no socket.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise ConfigError(f"{path} is in the place of the node's socket; move it away")
+        path.unlink()
+
+
+class ControlPort:
+    """The listening socket; its short path holds until it is stopped."""
+
+    def __init__(self, port: IListeningPort, path: contextlib.ExitStack) -> None:
+        self._port = port
+        self._path = path
+
+    def getHost(self) -> IAddress:  # noqa: N802
+        """Return the address that was bound."""
+        return self._port.getHost()
+
+    def stopListening(self) -> Deferred[None]:  # noqa: N802
+        """Stop, and remove the socket."""
+
+        def done(result: Any) -> Any:
+            self._path.close()
+            return result
+
+        stopping: Deferred[None] = maybeDeferred(cast("Any", self._port.stopListening))
+        return stopping.addBoth(done)
 
 
 async def listen_control(
@@ -82,7 +204,7 @@ async def listen_control(
     path: Path,
     facts: Facts,
     roles: Callable[[Connection], Sequence[amp.CommandLocator]],
-) -> IListeningPort:
+) -> ControlPort:
     """Serve the control Commands on a Unix socket of mode 0600.
 
     Args:
@@ -90,23 +212,27 @@ async def listen_control(
         path: where; a stale socket there is replaced. The caller holds the node's lock.
         facts: what Hello tells.
         roles: makes the locators of a connection.
+
+    Raises:
+        ConfigError: something that is no socket stands in its place.
+        CannotListenError: the directory does not take a socket.
     """
-    with contextlib.suppress(FileNotFoundError):
-        path.unlink()
+    _remove_stale(path)
 
     class Accepting(Factory):
         noisy = False
 
         def buildProtocol(self, addr: IAddress | None) -> Connection:  # noqa: ARG002, N802
-            connection = _LocalConnection(reactor, limits=_LIMITS)
-            connection.serve(Roles(SessionResponder(), _LocalHello(facts), *roles(connection)))
+            connection = _AcceptedConnection(reactor)
+            own = (SessionResponder(), _LocalHello(facts))
+            connection.serve(_LocalRoles(connection, *own, *roles(connection)))
             return connection
 
-    with _short_path(path) as short:
-        port: IListeningPort = await UNIXServerEndpoint(
-            reactor, short, mode=0o600, wantPID=False
-        ).listen(Accepting())
-    return port
+    with contextlib.ExitStack() as stack:
+        short = stack.enter_context(_short_path(path))
+        endpoint = UNIXServerEndpoint(reactor, short, mode=0o600, wantPID=False)
+        port = await endpoint.listen(Accepting())
+        return ControlPort(port, stack.pop_all())
 
 
 async def connect_control(reactor: Any, path: Path) -> Connection:
@@ -120,17 +246,18 @@ async def connect_control(reactor: Any, path: Path) -> Connection:
         noisy = False
 
         def buildProtocol(self, addr: IAddress | None) -> Connection:  # noqa: ARG002, N802
-            connection = Connection(reactor, amp.CommandLocator(), _LIMITS)
+            connection = LocalConnection(reactor)
+            connection.serve(SessionResponder())
             connection.dialled = True
             return connection
 
-    with _short_path(path) as short:
-        try:
+    try:
+        with _short_path(path) as short:
             endpoint = UNIXClientEndpoint(reactor, short, timeout=10)
             connection: Connection = await endpoint.connect(Dialling())
-        except Exception as error:
-            raise NotConnectedError(
-                "no node is running here; start it with 'ampgrid run' and try again"
-            ) from error
+    except (OSError, ConnectError) as error:
+        raise NotConnectedError(
+            "no node is running here; start it with 'ampgrid run' and try again"
+        ) from error
     connection.opened(_LIMITS.calls, _LIMITS.bytes)
     return connection

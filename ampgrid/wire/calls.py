@@ -1,0 +1,194 @@
+"""The calls that this end makes: waiting for credit, in flight, answered or given up.
+
+A call is in flight from the moment it is sent until its answer is here, also when nobody waits
+for that answer any more: the other end still works on it. How many may be in flight, and how
+many bytes of them, the other end has announced in Hello.
+
+Spec: ``docs/specs/wire.md``, "Calls, answers, credits".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any, cast
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.protocols import amp
+from twisted.python.failure import Failure
+
+from ampgrid.commands import errors as e
+from ampgrid.errors import AmpgridError, CallTimeoutError
+from ampgrid.ports import Clock
+from ampgrid.wire import boxes
+from ampgrid.wire.outbound import OutboundQueue
+
+_MOST_ERROR_TEXT = 1_000
+
+
+@attrs.define(eq=False)
+class _Call:
+    """A call that was asked for and has no answer yet.
+
+    Attributes:
+        data: the box; empty once it is sent.
+        size: of the box, bytes.
+        result: fires with the answer.
+        sent: whether it is in flight.
+        abandoned: when its caller gave up waiting.
+    """
+
+    data: bytes
+    size: int
+    result: Deferred[boxes.Box] = attrs.field(factory=Deferred)
+    sent: bool = False
+    abandoned: float | None = None
+
+
+class Calls:
+    """What this end asks of the other, within the credits that the other gave.
+
+    Args:
+        clock: time and timers.
+        calls: the most calls in flight.
+        size: the most bytes of them.
+    """
+
+    def __init__(self, clock: Clock, calls: int, size: int) -> None:
+        self._clock = clock
+        self._most_calls = calls
+        self._most_bytes = size
+        self._counter = 0
+        self._calls: dict[bytes, _Call] = {}
+        self._waiting: OutboundQueue[_Call] = OutboundQueue()
+        #: Calls in flight, and bytes of them.
+        self.flying_calls = 0
+        self.flying_bytes = 0
+
+    def allow(self, calls: int, size: int) -> None:
+        """Keep to these credits from now on."""
+        self._most_calls = calls
+        self._most_bytes = size
+
+    def ask(
+        self, name: bytes, arguments: boxes.Box, operation: Hashable, deadline: float | None
+    ) -> Deferred[boxes.Box]:
+        """Queue a call.
+
+        Args:
+            name: of the Command.
+            arguments: of the Command, as a box.
+            operation: calls with the same token keep their order; None for one alone.
+            deadline: seconds after which its caller gives up.
+
+        Returns:
+            The answer's box. Cancelling it gives the call up.
+
+        Raises:
+            ValueError: the box is larger than a box may be.
+        """
+        self._counter += 1
+        tag = b"%x" % self._counter
+        data = boxes.serialize({**arguments, boxes.ASK: tag, boxes.COMMAND: name})
+        call = _Call(data, len(data))
+        call.result = Deferred(lambda _: self._give_up(tag, call))
+        self._waiting.push((tag,) if operation is None else operation, call, call.size)
+        self._calls[tag] = call
+        if deadline is not None:
+            timer = self._clock.callLater(deadline, self._time_out, tag, call)
+            call.result.addBoth(_stop_timer, timer)
+        return call.result
+
+    def _give_up(self, tag: bytes, call: _Call) -> None:
+        call.abandoned = self._clock.seconds()
+        call.data = b""
+        if not call.sent:
+            # It still stands in the queue, and is passed over when its turn comes.
+            self._calls.pop(tag, None)
+
+    def _time_out(self, tag: bytes, call: _Call) -> None:
+        self._give_up(tag, call)
+        call.result.errback(Failure(CallTimeoutError("the peer did not answer in time")))
+
+    # Answers.
+
+    def expects(self, tag: bytes) -> bool:
+        """Tell whether a call with this tag is in flight."""
+        call = self._calls.get(tag)
+        return call is not None and call.sent
+
+    def settle(self, box: boxes.Box) -> None:
+        """Take an answer, whose tag `expects` has found."""
+        call = self._calls.pop(box.get(boxes.ANSWER) or box[boxes.ERROR])
+        self.flying_calls -= 1
+        self.flying_bytes -= call.size
+        if call.abandoned is not None:
+            return
+        if boxes.ANSWER in box:
+            call.result.callback(box)
+        else:
+            code = box.get(boxes.ERROR_CODE, b"")
+            text = _plain(box.get(boxes.ERROR_DESCRIPTION, b""))
+            call.result.errback(Failure(amp.RemoteAmpError(code, text)))
+
+    def fail_all(self, error: AmpgridError) -> None:
+        """Fail every call that waits for an answer: none will come."""
+        calls, self._calls = self._calls, {}
+        self._waiting = OutboundQueue()
+        for call in calls.values():
+            if call.abandoned is None:
+                call.result.errback(Failure(error))
+
+    def owed_since(self) -> float | None:
+        """Return when the oldest call in flight was given up, or None."""
+        times = [call.abandoned for call in self._calls.values() if call.abandoned is not None]
+        return min(times, default=None)
+
+    # Sending.
+
+    def can_send(self) -> bool:
+        """Tell whether the next call may be sent now."""
+        while (call := self._waiting.peek()) is not None:
+            if call.abandoned is None:
+                return (
+                    self.flying_calls < self._most_calls
+                    and self.flying_bytes + call.size <= self._most_bytes
+                )
+            self._waiting.pop()
+        return False
+
+    def send(self) -> bytes:
+        """Return the bytes of the next call, which is in flight from now on."""
+        call = self._waiting.pop()
+        call.sent = True
+        self.flying_calls += 1
+        self.flying_bytes += call.size
+        data, call.data = call.data, b""
+        return data
+
+
+def known_errors(command: type[amp.Command]) -> dict[bytes, type[Exception]]:
+    """Return the errors that a Command may answer, by code."""
+    return cast("dict[bytes, type[Exception]]", cast("Any", command).reverseErrors)
+
+
+def local_error(command: type[amp.Command], error: amp.RemoteAmpError) -> Exception:
+    """Return the exception that an answered error is here."""
+    known = known_errors(command).get(error.errorCode)
+    if known is not None:
+        return known(error.description)
+    if error.errorCode == amp.UNHANDLED_ERROR_CODE:
+        return e.NotAllowedError("the peer does not answer this Command")
+    return e.InternalWireError("the peer answered an error that this version does not know")
+
+
+def _plain(text: bytes) -> str:
+    """Make a peer's text fit to be shown and logged: one line, nothing that moves a cursor."""
+    decoded = text[:_MOST_ERROR_TEXT].decode("utf-8", "replace")
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in decoded)
+
+
+def _stop_timer(result: Any, timer: Any) -> Any:
+    if timer.active():
+        timer.cancel()
+    return result
