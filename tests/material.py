@@ -24,7 +24,7 @@ def make_shares(data, needed, total, max_segment_size=1024 * 1024):
         encoded = encoder.encode_segment(index, data[start : start + segment_size])
         encoder.absorb(encoded)
         for body, block in zip(bodies, encoded.blocks, strict=True):
-            body += block
+            body.extend(block)
     tail = encoder.finish()
     header = encoder.layout.header()
     shares = [

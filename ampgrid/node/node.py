@@ -8,7 +8,6 @@ import time
 from typing import Any
 
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint
-from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 from twisted.protocols import amp
 
@@ -48,7 +47,7 @@ class Node:
         self._config = config
         self._reactor = reactor
         self._pools: list[PoolThreads] = []
-        self._ports: list[IListeningPort] = []
+        self._ports: list[Any] = []
         self._peer_store: PeerDatabase | None = None
         self.core: NodeCore | None = None
 
@@ -81,9 +80,7 @@ class Node:
         peer_store = await world.order.run(PeerDatabase, directory.peers_path)
         self._peer_store = peer_store
         storage = await self._open_storage() if config.storage_enabled else None
-        core = self.core = NodeCore(
-            config, secrets, world, peer_store, storage, directory.spool
-        )
+        core = self.core = NodeCore(config, secrets, world, peer_store, storage, directory.spool)
         port = await self._listen(core)
         await core.start(hints_text(advertised_hints(config, port)))
         self._ports.append(

@@ -134,7 +134,9 @@ class DamageTests(DownloadCase):
     def test_a_bad_share_is_named(self):
         bad = bytearray(self.shares[0])
         bad[40] ^= 1
-        shelves = shelves_for(self.cap, [(0, bytes(bad)), (1, self.shares[1]), (2, self.shares[2])])
+        shelves = shelves_for(
+            self.cap, [(0, bytes(bad)), (1, self.shares[1]), (2, self.shares[2])]
+        )
         problems = self.download(self.cap, shelves).problems
         self.assertEqual(1, len(problems))
         self.assertIn("share 0 on server", problems[0])

@@ -245,7 +245,9 @@ class VectorTests(GridCase):
             for server, (number, share) in zip(
                 grid.client.core.servers(), sorted(stored["shares"].items()), strict=True
             ):
-                writers = grid.run(server.allocate(cap.storage_index, [number], len(share))).writers
+                writers = grid.run(
+                    server.allocate(cap.storage_index, [number], len(share))
+                ).writers
                 grid.run(writers[number].put(share))
                 grid.run(writers[number].close())
             self.assertEqual(stored["plaintext"], grid.download(stored["cap"]))
