@@ -39,6 +39,8 @@ class Extents:
 
     def overlaps(self, start: int, end: int) -> list[tuple[int, int]]:
         """Return the covered ranges between ``start`` and ``end``, cut to these."""
+        if start >= end:
+            return []
         first = bisect_right(self._ends, start)
         last = bisect_left(self._starts, end)
         return [

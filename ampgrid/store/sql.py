@@ -328,7 +328,7 @@ class Database:
                 files.close(files.open_new(path))
                 files.fsync_directory(path.parent)
             sql = self._driver.connect(
-                str(path), timeout=2.0, isolation_level=None, check_same_thread=False
+                str(path), timeout=0.5, isolation_level=None, check_same_thread=False
             )
         except (OSError, self._driver.Error) as error:
             raise ConfigError(f"the database {self._name} cannot be opened: {error}") from error
