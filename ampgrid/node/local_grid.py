@@ -234,7 +234,7 @@ class LocalGrid:
         """
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._lock = DirectoryLock(self.root / "grid.pid")
+            self._lock = DirectoryLock(self.root / "grid.pid", "grid")
             self.ready_path.unlink(missing_ok=True)
         except OSError as error:
             raise ConfigError(f"{self.root} could not be used: {error.strerror}.") from error

@@ -18,12 +18,13 @@ class DirectoryLock:
 
     Args:
         path: the pid file, made if it is missing.
+        what: what runs there, for messages.
 
     Raises:
         ConfigError: another process holds it, or the file cannot be opened.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, what: str = "node") -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
             descriptor = os.open(path, flags, 0o600)
@@ -35,7 +36,7 @@ class DirectoryLock:
             pid = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
             os.close(descriptor)
             who = f", as process {pid}" if pid.isdecimal() else ""
-            raise ConfigError(f"A node runs in {path.parent} already{who}.") from None
+            raise ConfigError(f"A {what} runs in {path.parent} already{who}.") from None
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
         self._descriptor: int | None = descriptor

@@ -81,7 +81,7 @@ def makeService(options: Options) -> NodeService:  # noqa: N802 - Twisted's name
     """Return the service that ``twist`` is to run.
 
     Raises:
-        UsageError: the node directory cannot be used, or a node runs in it already.
+        SystemExit: the node directory cannot be used, or a node runs in it already.
     """
     from twisted.internet import reactor
 
@@ -90,4 +90,5 @@ def makeService(options: Options) -> NodeService:  # noqa: N802 - Twisted's name
         config = directory.load_config()
         return NodeService(directory, config, directory.lock(), reactor)
     except AmpgridError as error:
-        raise usage.UsageError(str(error)) from None
+        # Python prints it as one line; of a UsageError, twist would show the traceback.
+        raise SystemExit(f"ampgrid: {error}") from None
