@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 
-def print_json(value: object, *, to_stderr: bool = False) -> None:
+def print_json(value: object, *, to_stderr: bool = False, in_one_line: bool = False) -> None:
     """Print one JSON object."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False), err=to_stderr)
+    indent = None if in_one_line else 2
+    click.echo(json.dumps(value, indent=indent, ensure_ascii=False), err=to_stderr)
 
 
 def one_line(text: str) -> str:

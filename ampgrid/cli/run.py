@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import sys
 import threading
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 #: Seconds that a node has to stop once the program that keeps it has gone.
 _LAST_SECONDS = 10.0
+#: Open files and connections that a node asks the system for.
+_DESCRIPTORS = 65_536
 
 
 @contextlib.contextmanager
@@ -50,6 +53,14 @@ def _begin_logging(stream: TextIO, *, debug: bool) -> None:
         textFileLogObserver(stream), [LogLevelFilterPredicate(defaultLogLevel=least)]
     )
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False, discardBuffer=True)
+
+
+def _allow_many_descriptors() -> None:
+    """Raise the soft limit: a connection a peer and a file a bucket pass the usual 1024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(_DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _stop_with_stdin(reactor: Any, stop: Stop) -> None:
@@ -85,6 +96,7 @@ def run(
     directory = session.directory
     config = directory.load_config()
     os.umask(0o077)
+    _allow_many_descriptors()
     if until_stdin_closes:
         # Ctrl-C reaches all processes of a terminal; the one that keeps this node decides.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -129,7 +141,8 @@ def _tell_ready(session: Session, *, as_json: bool) -> None:
     hints = [format_hint(hint) for hint in advertised_hints(config, port)]
     node_id = node_id_text(directory.identity().node_id)
     if as_json:
-        print_json({"node_id": node_id, "kind": config.kind, "addresses": hints})
+        facts = {"node_id": node_id, "kind": config.kind, "addresses": hints}
+        print_json(facts, in_one_line=True)
     else:
         where = f"reached at {', '.join(hints)}" if hints else "dialling only"
         click.echo(f"Ready: {config.kind} {node_id}, {where}")

@@ -240,6 +240,7 @@ class LocalGrid:
             raise ConfigError(f"{self.root} could not be used: {error.strerror}.") from error
         if not self.introducer.config_path.exists():
             create_introducer(self.introducer.path, listen=_LISTEN, shares=self.shares)
+        await self._wait_until_free()
         # The introducer comes first: the nodes need its address, which has its port.
         self._spawn(self.introducer)
         await self.processes["introducer"].connect(self._reactor)
@@ -251,6 +252,19 @@ class LocalGrid:
         facts = self._facts()
         write_whole(self.ready_path, json.dumps(facts, indent=2).encode("utf-8") + b"\n")
         return facts
+
+    async def _wait_until_free(self) -> None:
+        """Wait for nodes of an earlier grid that was killed: they need a moment to stop."""
+        deadline = self._reactor.seconds() + STOP_SECONDS
+        for directory in [self.introducer, *self.nodes, self.client]:
+            while directory.config_path.exists():
+                try:
+                    directory.lock().release()
+                    break
+                except ConfigError:
+                    if self._reactor.seconds() > deadline:
+                        raise
+                await deferLater(self._reactor, _LOOK)
 
     def _make_nodes(self) -> None:
         address = address_of(self.introducer)

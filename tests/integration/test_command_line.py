@@ -246,10 +246,10 @@ class LossTests(GridCase):
         self.client("get", cap, out)
         self.assertEqual(out.read_bytes(), DATA)
 
+        left = self.grid.pids
         self.grid.end(signal.SIGKILL)
-        wait_until_gone(self.grid.pids)
-
         type(self).grid = Grid(self.grid.root)
+        wait_until_gone(left)
         self.assertEqual(self.grid.end(signal.SIGINT).status, 130)
         wait_until_gone(self.grid.pids)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -50,6 +51,13 @@ class RunTests(RunCase):
             self.assertEqual(finish(process).status, status)
             ports.add(line.rpartition(":")[2].strip())
         self.assertEqual(ports, {str(NodeDirectory.at(self.node).listen_port())})
+
+    def test_ready_in_one_line_of_json(self) -> None:
+        process = start("-d", self.node, "run", "--json")
+        facts = json.loads(wait_for_line(process, "{"))
+        self.assertEqual(set(facts), {"node_id", "kind", "addresses"})
+        process.terminate()
+        self.assertEqual(finish(process).status, 0)
 
     def test_a_path_too_long_for_a_socket(self) -> None:
         deep = self.make("d" * 100 + "/" + "e" * 100)
