@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import sys
 import tempfile
@@ -18,9 +19,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ampgrid.cli.exits import Exit, exit_of
+from ampgrid.commands.errors import NotEnoughSharesFoundError
+from ampgrid.errors import NotEnoughSharesError
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
+
+
+#: An error of the wire has no fields, so its numbers stand in its words.
+_FOUND = re.compile(r"found (\d+) of the (\d+) shares")
 
 
 def print_json(value: object, *, to_stderr: bool = False, in_one_line: bool = False) -> None:
@@ -63,9 +70,18 @@ def report(ending: Exit, message: str, *, as_json: bool, **more: Any) -> None:
 def report_error(error: BaseException, *, as_json: bool) -> Exit:
     """Print an expected error and return how the command ends for it."""
     ending = exit_of(error)
-    more = {name: getattr(error, name) for name in ("found", "needed") if hasattr(error, name)}
-    report(ending, describe(error), as_json=as_json, **more)
+    message = describe(error)
+    report(ending, message, as_json=as_json, **_counts(error, message))
     return ending
+
+
+def _counts(error: BaseException, message: str) -> dict[str, int]:
+    """Return how many shares were found and needed, where the error tells."""
+    if isinstance(error, NotEnoughSharesError):
+        return {"found": error.found, "needed": error.needed}
+    if isinstance(error, NotEnoughSharesFoundError) and (told := _FOUND.match(message)):
+        return {"found": int(told[1]), "needed": int(told[2])}
+    return {}
 
 
 def report_unexpected(error: BaseException, *, as_json: bool, debug: bool) -> Exit:

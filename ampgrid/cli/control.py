@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
@@ -15,6 +15,8 @@ from ampgrid.cli.session import Session
 from ampgrid.commands import control
 from ampgrid.errors import NotConnectedError, PeerError
 from ampgrid.ports import Clock, Connection
+
+T = TypeVar("T")
 
 #: How the Commands call the number of an operation.
 _OPERATION: str = control.Progress.arguments[0][0].decode("ascii")
@@ -110,16 +112,15 @@ async def _cancel(
         timer.cancel()
 
 
-def ask(session: Session, command: Any, **arguments: Any) -> dict[str, Any]:
-    """Connect to the node, call one short Command and return its answer.
+def ask(session: Session, work: Callable[[Connection], Coroutine[Any, Any, T]]) -> T:
+    """Connect to the node, let ``work`` call short Commands, and return what it returns.
 
     Raises:
         AmpgridError: whatever went wrong.
     """
     session.directory.require()
 
-    async def work(reactor: Any, _stop: Stop) -> dict[str, Any]:
-        connection = await connect(reactor, session)
-        return await connection.call(command, **arguments)
+    async def connected(reactor: Any, _stop: Stop) -> T:
+        return await work(await connect(reactor, session))
 
-    return run_with_reactor(work)
+    return run_with_reactor(connected)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import secrets
 import stat
 import sys
 from collections.abc import Iterator
@@ -15,6 +17,7 @@ import click
 from ampgrid.cli import console
 from ampgrid.cli.params import SHARES, SIZE, argument_text, json_option
 from ampgrid.cli.session import Session
+from ampgrid.commands.errors import FileFailedError
 from ampgrid.errors import BadCapError, FileError
 
 if TYPE_CHECKING:
@@ -24,63 +27,80 @@ if TYPE_CHECKING:
 _STDIN, _STDOUT = 0, 1
 
 
-def _whole(path: str) -> str:
-    return os.path.abspath(path)  # noqa: PTH100 - a symbolic link is followed by the node
-
-
 @contextmanager
-def source_of(file: str) -> Iterator[dict[str, Any]]:
-    """Give the argument of Upload that names ``file``: a path or a descriptor.
+def source_of(file: str) -> Iterator[int]:
+    """Give a descriptor to read ``file`` from.
 
-    What is no ordinary file (a pipe, ``/dev/stdin``) is opened here: only this process may have
-    it.
+    It is opened here, not by the node: so it may be a pipe or be named as no text can be.
 
     Raises:
         FileError: it is missing, a directory, or cannot be read.
     """
     if file == "-":
-        yield {"descriptor": _STDIN}
+        yield _STDIN
         return
     try:
-        kind = os.stat(file).st_mode  # noqa: PTH116 - the path as it was typed
-        if stat.S_ISDIR(kind):
-            raise FileError(f"{file} is a directory; ampgrid put takes one file.")
-        with open(file, "rb") as opened:  # noqa: PTH123
-            if stat.S_ISREG(kind):
-                yield {"path": _whole(file)}
-            else:
-                yield {"descriptor": opened.fileno()}
+        with open(file, "rb") as opened:  # noqa: PTH123 - the path as it was typed
+            yield opened.fileno()
+    except IsADirectoryError:
+        raise FileError(f"{file} is a directory; ampgrid put takes one file.") from None
     except OSError as error:
         raise FileError(f"{file} could not be read: {error.strerror}.") from error
 
 
 @contextmanager
-def target_of(out: str | None) -> Iterator[dict[str, Any]]:
-    """Give the argument of Download that names ``out``: a path or a descriptor.
+def target_of(out: str | None) -> Iterator[int]:
+    """Give a descriptor to write ``out`` to, which is replaced when the context ends well.
 
     Raises:
         FileError: it is a directory, or its own directory is missing or cannot be written.
     """
     if out is None or out == "-":
         sys.stdout.flush()
-        yield {"descriptor": _STDOUT}
+        yield _STDOUT
         return
     # The file behind a symbolic link is replaced, not the link.
     path = Path(os.path.realpath(out))
+    if path.is_dir():
+        raise FileError(f"{out} is a directory; name the file to write.")
     try:
-        if path.is_dir():
-            raise FileError(f"{out} is a directory; name the file to write.")
-        if not path.parent.is_dir():
-            raise FileError(f"{out}: there is no directory {path.parent}.")
         if path.exists() and not path.is_file():
-            with open(path, "wb") as opened:  # noqa: PTH123
-                yield {"descriptor": opened.fileno()}
-            return
-        if not os.access(path.parent, os.W_OK):
-            raise FileError(f"{out} could not be written: no right to write in {path.parent}.")
-        yield {"path": str(path)}
+            with path.open("wb") as device:
+                yield device.fileno()
+        else:
+            with _replacing(path) as descriptor:
+                yield descriptor
     except OSError as error:
         raise FileError(f"{out} could not be written: {error.strerror}.") from error
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[int]:
+    """Give a new file that takes the place of ``path`` when the context ends well."""
+    part = path.with_name(f".ampgrid-{secrets.token_hex(6)}.part")
+    # The user's own umask, or the mode of the file that is replaced.
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            os.fchmod(descriptor, stat.S_IMODE(path.stat().st_mode) & 0o777)
+        yield descriptor
+        os.fsync(descriptor)
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def naming(file: str, standard: str) -> Iterator[None]:
+    """Let what the node says of a file, which it knows by its descriptor alone, name it."""
+    try:
+        yield
+    except FileFailedError as error:
+        name = f"the standard {standard}" if file == "-" else file
+        raise FileError(f"{name}: {error}") from None
 
 
 def readable_cap(text: str) -> str:
@@ -119,9 +139,10 @@ def put(session: Session, *, file: str, shares: EncodingParameters | None, as_js
 
     async def work(reactor: Any, stop: Stop) -> dict[str, Any]:
         connection = await connect(reactor, session)
-        return await call_watched(reactor, connection, stop, bar, Upload, **source, **arguments)
+        return await call_watched(reactor, connection, stop, bar, Upload, **arguments)
 
-    with source_of(file) as source, console.ProgressBar() as bar:
+    with source_of(file) as source, naming(file, "input"), console.ProgressBar() as bar:
+        arguments["descriptor"] = source
         answer = run_with_reactor(work)
     if as_json:
         console.print_json(answer)
@@ -163,16 +184,18 @@ def get(
 
     async def work(reactor: Any, stop: Stop) -> dict[str, Any]:
         connection = await connect(reactor, session)
-        return await call_watched(reactor, connection, stop, bar, Download, **target, **arguments)
+        return await call_watched(reactor, connection, stop, bar, Download, **arguments)
 
-    with target_of(out) as target:
-        to_stdout = target.get("descriptor") == _STDOUT
+    with target_of(out) as target, naming(out or "-", "output"):
+        arguments["descriptor"] = target
+        to_stdout = target == _STDOUT
         # On a terminal the file itself is what is watched.
         with console.ProgressBar(shown=not (to_stdout and sys.stdout.isatty())) as bar:
             answer = run_with_reactor(work)
     problems = answer["problems"].splitlines()
     if as_json:
-        result = {"size": answer["size"], "problems": problems, "out": target.get("path")}
+        where = None if out is None or to_stdout else os.path.realpath(out)
+        result = {"size": answer["size"], "problems": problems, "out": where}
         console.print_json(result, to_stderr=to_stdout)
     else:
         for problem in problems:

@@ -24,7 +24,7 @@ SUBCOMMANDS = {
     "create-introducer": ("create", "create_introducer", "Make the directory of an introducer."),
     "create-node": ("create", "create_node", "Make the directory of a node."),
     "run": ("run", "run", "Run the node in the foreground."),
-    "status": ("status", "status", "Tell how the running node fares."),
+    "status": ("status", "status", "Tell how the running node fares, and its peers."),
     "address": ("status", "address", "Print the node's address."),
     "put": ("files", "put", "Upload FILE and print its cap."),
     "get": ("files", "get", "Download a file by its CAP."),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
 
 import click
 
@@ -11,6 +13,7 @@ from ampgrid.cli import console
 from ampgrid.cli.params import json_option
 from ampgrid.cli.session import Session
 from ampgrid.errors import FormatError
+from ampgrid.ports import Connection
 
 
 def rows_of(value: object, name: str = "") -> Iterator[tuple[str, str]]:
@@ -42,24 +45,51 @@ def _short(value: object) -> str:
     return console.one_line(str(value))
 
 
+def _line_of(peer: dict[str, Any]) -> str:
+    """Return one peer as a line: who, how it stands, where, and why not."""
+    name = f"{peer['nickname']} " if peer["nickname"] else ""
+    words = [f"{name}{peer['node_id']}: {peer['state']}"]
+    if peer["since"] is not None:
+        since = datetime.fromtimestamp(peer["since"]).astimezone()
+        words[0] += since.strftime(" since %Y-%m-%d %H:%M:%S")
+    words += peer["services"]
+    words += peer["addresses"] if peer["state"] == "connected" else []
+    words += [peer["last_error"]] if peer["last_error"] else []
+    return console.one_line(", ".join(words))
+
+
+async def _facts(connection: Connection) -> dict[str, Any]:
+    """Ask the node for its status and, page by page, for its peers."""
+    from ampgrid.commands.control import ListPeers, Status
+
+    try:
+        facts = json.loads((await connection.call(Status))["status"])
+        peers: list[dict[str, Any]] = []
+        start = 0
+        while True:
+            page = await connection.call(ListPeers, start=start)
+            peers += json.loads(page["peers"])
+            start = page["next"]
+            if not start:
+                return {**facts, "peers": peers}
+    except ValueError:
+        raise FormatError("The node's status cannot be read; is it of another version?") from None
+
+
 @click.command()
 @json_option
 @click.pass_obj
 def status(session: Session, *, as_json: bool) -> None:
-    """Tell how the running node fares."""
+    """Tell how the running node fares, and its peers."""
     from ampgrid.cli.control import ask
-    from ampgrid.commands.control import Status
 
-    text = ask(session, Status)["status"]
-    try:
-        facts = json.loads(text)
-    except ValueError:
-        raise FormatError("The node's status cannot be read; is it of another version?") from None
+    facts = ask(session, _facts)
     if as_json:
         console.print_json(facts)
         return
-    rows = list(rows_of(facts))
-    width = max((len(name) for name, _ in rows), default=0)
+    peers = [_line_of(peer) for peer in facts.pop("peers")]
+    rows = [*rows_of(facts), *(("peers", line) for line in peers or ["none"])]
+    width = max(len(name) for name, _ in rows)
     for name, value in rows:
         click.echo(f"{name:<{width}}  {value}")
 

@@ -150,7 +150,7 @@ class ToFile(ToDescriptor):
         self._path = path
         if path.is_dir():
             raise FileError("the output is a directory; name the file in it")
-        self._part = path.with_name(f".{path.name[:200]}.{entropy(6).hex()}.part")
+        self._part = path.with_name(f".ampgrid-{entropy(6).hex()}.part")
         try:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             descriptor = os.open(self._part, flags, 0o666)

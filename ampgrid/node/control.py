@@ -47,8 +47,9 @@ from ampgrid.wire import Connection
 
 #: Seconds that `WaitForPeers` waits when nothing is said.
 WAIT_SECONDS = 60
-#: Peers in one page of `ListPeers`.
+#: Peers in one page of `ListPeers`, and bytes of it: some peers have much to tell of themselves.
 _PEERS_PER_PAGE = 50
+_MOST_PAGE_BYTES = 50_000
 _MOST_PROBLEM_BYTES = 50_000
 
 _WIRE_ERRORS: tuple[tuple[type[AmpgridError], type[e.WireError]], ...] = (
@@ -263,9 +264,17 @@ class ControlResponder(amp.CommandLocator):
     async def list_peers(self, start: int) -> dict[str, Any]:
         """Tell a page of the known peers."""
         peers = self._node.peers()
-        end = start + _PEERS_PER_PAGE
-        page = json.dumps(peers[start:end])
-        return {"peers": page, "next": end if end < len(peers) else 0}
+        page: list[str] = []
+        size = 0
+        for peer in peers[start : start + _PEERS_PER_PAGE]:
+            text = json.dumps(peer)
+            size += len(text) + 2
+            if page and size > _MOST_PAGE_BYTES:
+                break
+            page.append(text)
+        end = start + len(page)
+        more = bool(page) and end < len(peers)
+        return {"peers": f"[{', '.join(page)}]", "next": end if more else 0}
 
     @commands.GetMemoryUsage.responder
     async def get_memory_usage(self) -> dict[str, Any]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import stat
+from pathlib import Path
 
-from ampgrid.cli.files import readable_cap, source_of, target_of
-from ampgrid.cli.status import rows_of
+from ampgrid.cli.files import naming, readable_cap, source_of, target_of
+from ampgrid.cli.status import _line_of, rows_of
+from ampgrid.commands.errors import FileFailedError
 from ampgrid.errors import BadCapError, FileError
 from tests.unit.cli.command_line import CommandLineCase
 
@@ -15,53 +17,85 @@ VERIFY = "URI:CHK-Verifier:" + "a" * 26 + ":" + "a" * 52 + ":3:10:1000"
 
 
 class SourceTests(CommandLineCase):
-    def test_a_file_goes_by_its_absolute_path(self) -> None:
-        (self.root / "f").write_text("x")
-        self.addCleanup(os.chdir, os.getcwd())
-        os.chdir(self.root)
-        with source_of("f") as source:
-            self.assertEqual(source, {"path": os.path.join(os.getcwd(), "f")})
+    def test_a_file_however_it_is_named(self) -> None:
+        for name in [b"f", b"-f", b"with space", "\u00fc".encode(), b"caf\xe9", b"new\nline"]:
+            path = os.path.join(os.fsencode(self.root), name)
+            with open(path, "wb") as file:
+                file.write(name)
+            with source_of(os.fsdecode(path)) as source:
+                self.assertEqual(os.pread(source, 100, 0), name)
 
-    def test_standard_input_goes_as_a_descriptor(self) -> None:
+    def test_standard_input(self) -> None:
         with source_of("-") as source:
-            self.assertEqual(source, {"descriptor": 0})
+            self.assertEqual(source, 0)
 
-    def test_a_pipe_is_opened_here(self) -> None:
+    def test_a_pipe(self) -> None:
         reading, writing = os.pipe()
         self.addCleanup(os.close, reading)
         self.addCleanup(os.close, writing)
         with source_of(f"/dev/fd/{reading}") as source:
-            self.assertTrue(stat.S_ISFIFO(os.fstat(source["descriptor"]).st_mode))
+            self.assertTrue(stat.S_ISFIFO(os.fstat(source).st_mode))
 
     def test_what_cannot_be_read(self) -> None:
-        for name in [str(self.root), str(self.root / "missing"), str(self.root / "f" / "g")]:
-            self.assertRaises(FileError, source_of(name).__enter__)
+        (self.root / "f").write_text("x")
+        for name in [self.root, self.root / "missing", self.root / "f" / "g"]:
+            error = self.assertRaises(FileError, source_of(str(name)).__enter__)
+            self.assertIn(str(name), str(error))
+
+    def test_what_the_node_says_names_the_file(self) -> None:
+        for file, name in [("a b", "a b"), ("-", "the standard input")]:
+            with self.assertRaises(FileError) as caught, naming(file, "input"):
+                raise FileFailedError("cannot read the file: broken")
+            self.assertEqual(str(caught.exception), f"{name}: cannot read the file: broken")
 
 
 class TargetTests(CommandLineCase):
+    def write(self, out: Path, data: bytes) -> None:
+        with target_of(str(out)) as target:
+            os.write(target, data)
+            self.assertFalse(out.is_file() and out.read_bytes() == data)
+
     def test_a_new_file_and_one_to_replace(self) -> None:
         out = self.root / "out"
-        for _ in range(2):
-            with target_of(str(out)) as target:
-                self.assertEqual(target, {"path": os.path.realpath(out)})
-            out.write_text("old")
+        self.write(out, b"first")
+        before = os.umask(0)
+        os.umask(before)
+        self.assertEqual(stat.S_IMODE(out.stat().st_mode), 0o666 & ~before)
+        out.chmod(0o640)
+        self.write(out, b"second")
+        self.assertEqual(out.read_bytes(), b"second")
+        self.assertEqual(stat.S_IMODE(out.stat().st_mode), 0o640)
+        self.assertEqual(os.listdir(self.root), ["out"])
+
+    def test_a_name_as_long_as_they_come(self) -> None:
+        self.write(self.root / ("\u00fc" * 127), b"x")
+
+    def test_it_is_left_alone_when_something_fails(self) -> None:
+        out = self.root / "out"
+        out.write_text("old")
+        with self.assertRaises(KeyboardInterrupt), target_of(str(out)) as target:
+            os.write(target, b"new")
+            raise KeyboardInterrupt
         self.assertEqual(out.read_text(), "old")
+        self.assertEqual(os.listdir(self.root), ["out"])
 
     def test_the_file_behind_a_link_is_replaced(self) -> None:
         (self.root / "link").symlink_to(self.root / "file")
-        with target_of(str(self.root / "link")) as target:
-            self.assertEqual(target, {"path": os.path.realpath(self.root / "file")})
+        self.write(self.root / "link", b"x")
+        self.assertTrue((self.root / "link").is_symlink())
+        self.assertEqual((self.root / "file").read_bytes(), b"x")
 
-    def test_standard_output_and_devices_go_as_descriptors(self) -> None:
+    def test_standard_output_and_devices(self) -> None:
         for name in [None, "-"]:
             with target_of(name) as target:
-                self.assertEqual(target, {"descriptor": 1})
+                self.assertEqual(target, 1)
         with target_of("/dev/null") as target:
-            self.assertTrue(stat.S_ISCHR(os.fstat(target["descriptor"]).st_mode))
+            self.assertTrue(stat.S_ISCHR(os.fstat(target).st_mode))
 
     def test_what_cannot_be_written(self) -> None:
-        for name in [str(self.root), str(self.root / "no" / "file")]:
-            self.assertRaises(FileError, target_of(name).__enter__)
+        for name in [self.root, self.root / "no" / "file"]:
+            error = self.assertRaises(FileError, target_of(str(name)).__enter__)
+            self.assertIn(str(name), str(error))
 
 
 class CapArgumentTests(CommandLineCase):
@@ -89,6 +123,23 @@ class NoNodeTests(CommandLineCase):
 
 
 class StatusTests(CommandLineCase):
+    def test_a_peer_is_a_line(self) -> None:
+        peer = {
+            "node_id": "abc",
+            "nickname": "a\x1b[2Jb",
+            "state": "connected",
+            "addresses": ["192.0.2.1:7420"],
+            "services": ["storage"],
+            "software": "ampgrid/1",
+            "dialled": True,
+            "since": None,
+            "last_error": "",
+            "is_introducer": False,
+        }
+        self.assertEqual(_line_of(peer), "a [2Jb abc: connected, storage, 192.0.2.1:7420")
+        lost = peer | {"nickname": "", "state": "waiting", "since": 0.0, "last_error": "refused"}
+        self.assertRegex(_line_of(lost), r"\Aabc: waiting since \d{4}-.*, storage, refused\Z")
+
     def test_nested_facts_become_rows(self) -> None:
         facts = {
             "node": {"id": "abc", "open": False},

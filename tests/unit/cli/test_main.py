@@ -14,8 +14,10 @@ import click
 
 from ampgrid import __version__
 from ampgrid.cli import main
+from ampgrid.cli.console import _counts
 from ampgrid.cli.params import argument_text
-from ampgrid.errors import BadArgumentValueError, NotEnoughSharesError
+from ampgrid.commands.errors import NotEnoughSharesFoundError
+from ampgrid.errors import BadArgumentValueError, FileError, NotEnoughSharesError
 from tests.unit.cli.command_line import CommandLineCase, run
 
 ROOT = Path(__file__).parents[3]
@@ -85,6 +87,16 @@ class FailureTests(CommandLineCase):
     def test_an_expected_error_is_one_line(self) -> None:
         error = NotEnoughSharesError("Found 1\nof 3.\x1b[31m", found=1, needed=3)
         self.assertEqual(self.fails(error), (5, "ampgrid: Found 1 of 3. [31m\n"))
+
+    def test_json_tells_how_many_shares_there_were(self) -> None:
+        told = "found 1 of the 3 shares that are needed (of 10 made), asking 2 servers"
+        for error, counts in [
+            (NotEnoughSharesFoundError(told), {"found": 1, "needed": 3}),
+            (NotEnoughSharesError("x", found=1, needed=3), {"found": 1, "needed": 3}),
+            (NotEnoughSharesFoundError("none"), {}),
+            (FileError(told), {}),
+        ]:
+            self.assertEqual(_counts(error, str(error)), counts)
 
     def test_an_unexpected_error_is_one_line_and_a_file(self) -> None:
         self.patch(tempfile, "tempdir", str(self.root))
