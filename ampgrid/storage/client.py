@@ -37,7 +37,7 @@ class LeaseSecrets:
     Args:
         client_secret: 32 random bytes that the node keeps.
 
-    Source: ``docs/specs/shares.md``, "Lease secrets".
+    Source: ``docs/specs/share.md``, "Lease secrets".
     """
 
     def __init__(self, client_secret: bytes) -> None:

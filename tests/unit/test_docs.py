@@ -1,0 +1,164 @@
+"""The documents hold together: links, names, examples, and what docstrings say of them."""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import importlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from ampgrid.node.config import _KNOWN, NodeConfig
+from ampgrid.node.sizes import parse_size
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.rglob("*.md"))]
+
+#: A page named in a text, and behind it, in quotes, one of its sections.
+_REFERENCE = re.compile(r"\bdocs/[\w/-]+\.(?:md|py)")
+_SECTION = re.compile(r"(\bdocs/[\w/-]+\.md)`*,\s+\"([^\"]+)\"")
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+_FENCE = re.compile(r"^```.*$", re.MULTILINE)
+_CODE = re.compile(r"^```.*?^```|^ {4}\S.*?$|`[^`\n]+`", re.MULTILINE | re.DOTALL)
+#: A path that only one machine has; `~` and a bare `/` are no such paths.
+_MACHINE_PATH = re.compile(
+    r"(?<![\w.~/>)])/(?:home|root|tmp|work|var|usr|opt|mnt|srv|etc|proc|Users)\b"
+)
+
+
+def sources() -> Iterator[Path]:
+    """Yield every Python file of the project but the tests."""
+    for folder in ("ampgrid", "commands", "examples", "docs"):
+        yield from sorted((ROOT / folder).rglob("*.py"))
+
+
+def headings(page: Path) -> list[str]:
+    """Return the headings of a page, without their marks."""
+    text = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    return re.findall(r"^#+ +(.+?)\s*$", text, flags=re.MULTILINE)
+
+
+def anchor(heading: str) -> str:
+    """Return the anchor by which a link names a heading."""
+    return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+
+
+def texts_of(path: Path) -> Iterator[str]:
+    """Yield the docstrings of a Python file and the string constants that may name a page."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+class LinkTests(SynchronousTestCase):
+    def test_every_relative_link_leads_somewhere(self) -> None:
+        for page in PAGES:
+            prose = _CODE.sub("", page.read_text("utf-8"))
+            for target in _LINK.findall(prose):
+                if re.match(r"[a-z]+:", target):
+                    continue
+                path, _, section = target.partition("#")
+                where = (page.parent / path).resolve() if path else page
+                self.assertTrue(where.exists(), f"{page.name}: {target}")
+                if section:
+                    self.assertIn(section, [anchor(h) for h in headings(where)], page.name)
+
+    def test_every_page_that_a_text_names_is_there(self) -> None:
+        for path in [*sources(), *PAGES]:
+            texts = texts_of(path) if path.suffix == ".py" else [path.read_text("utf-8")]
+            for text in texts:
+                for name in _REFERENCE.findall(text):
+                    self.assertTrue((ROOT / name).exists(), f"{path.name}: {name}")
+                for name, section in _SECTION.findall(text):
+                    self.assertIn(" ".join(section.split()), headings(ROOT / name), path.name)
+
+    def test_no_page_names_a_path_of_one_machine(self) -> None:
+        for page in PAGES:
+            self.assertEqual(_MACHINE_PATH.findall(page.read_text("utf-8")), [], page.name)
+
+    def test_no_page_has_white_space_at_the_end_of_a_line(self) -> None:
+        for page in PAGES:
+            self.assertEqual(re.findall(r"[ \t]+$", page.read_text("utf-8"), re.MULTILINE), [])
+
+
+class NameTests(SynchronousTestCase):
+    def test_every_name_of_the_package_exists(self) -> None:
+        for page in PAGES:
+            for name in re.findall(r"`(ampgrid(?:\.\w+)+)", page.read_text("utf-8")):
+                if name.endswith((".sock", ".md")):
+                    continue
+                self.assertTrue(_exists(name), f"{page.name}: {name}")
+
+    def test_every_command_in_the_table_of_the_seeds_exists(self) -> None:
+        from ampgrid.commands import control, introduction, session, storage
+
+        known = {name for m in (control, introduction, session, storage) for name in vars(m)}
+        text = (DOCS / "seeds.md").read_text("utf-8")
+        named = re.findall(r"Command `(\w+)`", text)
+        self.assertTrue(named)
+        self.assertEqual([name for name in named if name not in known], [])
+
+
+def _exists(name: str) -> bool:
+    parts = name.split(".")
+    for count in range(len(parts), 0, -1):
+        try:
+            found: object = importlib.import_module(".".join(parts[:count]))
+        except ImportError:
+            continue
+        for part in parts[count:]:
+            # Attributes of instances stand among the annotations of a class.
+            if not hasattr(found, part) and part not in getattr(found, "__annotations__", {}):
+                return False
+            found = getattr(found, part, None)
+        return True
+    return False
+
+
+class ExampleTests(SynchronousTestCase):
+    def test_examples_give_what_they_say(self) -> None:
+        ran = 0
+        for page in PAGES:
+            # Without its fences a block of code ends where doctest sees its end.
+            text = _FENCE.sub("", page.read_text("utf-8"))
+            test = doctest.DocTestParser().get_doctest(text, {}, page.name, str(page), 0)
+            report: list[str] = []
+            result = doctest.DocTestRunner(verbose=False).run(test, out=report.append)
+            self.assertEqual(result.failed, 0, "".join(report))
+            ran += result.attempted
+        self.assertGreater(ran, 40)
+
+
+class NodeTomlTests(SynchronousTestCase):
+    """`docs/reference/node-toml.md` against what is read."""
+
+    def rows(self) -> dict[tuple[str, str], str]:
+        """Return {(table, key): what stands in the last column}."""
+        text = (DOCS / "reference" / "node-toml.md").read_text("utf-8")
+        parts = re.split(r"^## (.+)$", text, flags=re.MULTILINE)
+        found: dict[tuple[str, str], str] = {}
+        for heading, section in zip(parts[1::2], parts[2::2], strict=True):
+            for row in re.findall(r"^\| `(\w+)` \|.*\| (.+?) \|$", section, re.MULTILINE):
+                found[heading.strip("[]"), row[0]] = row[1]
+        return found
+
+    def test_every_known_key_is_described_and_no_other(self) -> None:
+        known = {(table, key) for table, keys in _KNOWN.items() for key in keys}
+        self.assertEqual(set(self.rows()), known)
+
+    def test_the_defaults_are_those_of_the_code(self) -> None:
+        rows, default = self.rows(), NodeConfig(kind="node")
+        assert default.listen is not None
+        host, port = default.listen
+        self.assertEqual(rows["node", "listen"], f'`"{host}:{port}"`')
+        self.assertEqual(rows["grid", "open"], "`false`")
+        self.assertFalse(default.is_open)
+        self.assertEqual(rows["storage", "enabled"], "`true`")
+        self.assertTrue(default.storage_enabled)
+        self.assertEqual(parse_size(rows["storage", "reserve"].strip('`"')), default.reserve)
+        segment_size = parse_size(rows["upload", "max_segment_size"].strip('`"'))
+        self.assertEqual(segment_size, default.max_segment_size)
