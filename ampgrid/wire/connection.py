@@ -82,9 +82,8 @@ class Connection(amp.BinaryBoxProtocol):
         self._paused = True
         self._pumping = False
         self._closing = False
-        self._pinging = False
         self._timers: list[Any] = []
-        self._heard_at = self._moved_at = clock.seconds()
+        self._heard_at = self._moved_at = self._sent_at = self._pinged_at = clock.seconds()
 
     # The life of a connection.
 
@@ -117,7 +116,8 @@ class Connection(amp.BinaryBoxProtocol):
         """Begin; the transport tells when it wants no more."""
         self.transport = transport
         self._paused = False
-        self._heard_at = self._moved_at = self._clock.seconds()
+        now = self._clock.seconds()
+        self._heard_at = self._moved_at = self._sent_at = self._pinged_at = now
         transport.registerProducer(self, True)
         self._timers.append(self._clock.callLater(self.limits.look_seconds, self._look))
         self.connectionMade()
@@ -255,7 +255,7 @@ class Connection(amp.BinaryBoxProtocol):
                     if self._closing:
                         self._finish_closing()
                     break
-                self._moved_at = self._clock.seconds()
+                self._moved_at = self._sent_at = self._clock.seconds()
                 self.transport.write(data)
         finally:
             self._pumping = False
@@ -284,7 +284,9 @@ class Connection(amp.BinaryBoxProtocol):
         dead_at = self._heard_at + limits.dead_seconds
         stuck_at = self._moved_at + limits.stuck_seconds if self._paused else float("inf")
         owed_at = float("inf") if owed_since is None else owed_since + limits.stuck_seconds
-        ping_at = self._heard_at + limits.ping_seconds
+        # An end that only reads says something too: to the other end it would seem dead.
+        quiet_since = max(min(self._heard_at, self._sent_at), self._pinged_at)
+        ping_at = quiet_since + limits.ping_seconds
         if now >= dead_at:
             self.abort("no byte came for too long")
         elif now >= stuck_at:
@@ -293,7 +295,7 @@ class Connection(amp.BinaryBoxProtocol):
             self.abort("the peer left a call unanswered for too long")
         if self._lost is not None:
             return
-        if not self.connected or self._pinging or self._closing:
+        if not self.connected or self._closing:
             ping_at = float("inf")
         elif now >= ping_at:
             self._ping()
@@ -303,15 +305,10 @@ class Connection(amp.BinaryBoxProtocol):
         self._timers.append(self._clock.callLater(due - now, self._look))
 
     def _ping(self) -> None:
-        self._pinging = True
-
-        def pinged(result: Any) -> None:
-            self._pinging = False
-            # No answer shows as silence; nothing else is to be done about it here.
-            if isinstance(result, Failure):
-                result.trap(AmpgridError)
-
-        Deferred.fromCoroutine(self.call(Ping, deadline=None)).addBoth(pinged)
+        self._pinged_at = self._clock.seconds()
+        pinging = Deferred.fromCoroutine(self.call(Ping, deadline=None))
+        # No answer shows as silence; nothing else is to be done about it here.
+        pinging.addErrback(lambda failure: failure.trap(AmpgridError))
 
 
 def _log_abort(reason: str) -> None:

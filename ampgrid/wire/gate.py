@@ -18,7 +18,7 @@ from typing import Any, cast
 from OpenSSL import SSL
 from twisted.internet.interfaces import IHandshakeListener, ITCPTransport
 from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.logger import Logger, LogLevel
+from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -122,10 +122,12 @@ class Gate(Protocol):
     def _give_to_tls(self, tls: TLSMemoryBIOProtocol, data: bytes) -> None:
         try:
             tls.dataReceived(data)
-        except Exception:  # noqa: BLE001 - whatever a peer's bytes set off, it ends here
-            # A stranger can repeat this at will, so it fills no log.
-            level = LogLevel.critical if self._done else LogLevel.debug
-            _log.failure("an error while bytes were taken", level=level)
+        except Exception as error:  # noqa: BLE001 - whatever a peer's bytes set off, it ends here
+            if self._done:
+                _log.failure("an error while bytes were taken")
+            else:
+                # A stranger can repeat this at will, so it fills no log.
+                _log.debug("the handshake failed: {kind}", kind=type(error).__name__)
             self.refuse("the handshake failed")
             self.connection.abort("an error while bytes were taken")
 

@@ -16,7 +16,7 @@ class Limits:
         calls: calls of the other end in flight.
         bytes: bytes of those calls.
         box_bytes: the largest box.
-        ping_seconds: silence after which a Ping is sent.
+        ping_seconds: silence of either end after which a Ping is sent.
         dead_seconds: silence after which the connection is dead.
         stuck_seconds: time that the other end may take nothing of what is queued for it, or owe
             an answer beyond the caller's deadline.

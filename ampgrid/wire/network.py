@@ -9,6 +9,7 @@ Spec: ``docs/specs/wire.md``, "Hello".
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -300,11 +301,8 @@ class Network:
 
         self._strangers.remove(gate, place)
         connection.when_lost(lost)
-        try:
+        with contextlib.suppress(HandshakeError):
             self._open_up(gate, node_id, heard)
-        except Exception:  # noqa: BLE001 - what the upper rooms do must not leave it half open
-            _log.failure("a new connection could not be taken into service")
-            connection.abort("it could not be taken into service")
 
     # Both.
 
@@ -318,11 +316,17 @@ class Network:
         connection.peer_services = heard.facts.services
         connection.peer_nickname = heard.facts.nickname
         connection.peer_software = heard.facts.software
-        connection.serve(Roles(SessionResponder(), *self._roles(connection)))
-        connection.opened(heard.max_calls, heard.max_bytes)
-        self._open.add(connection)
-        connection.when_lost(lambda: self._open.discard(connection))
-        self._connected(connection)
+        try:
+            connection.serve(Roles(SessionResponder(), *self._roles(connection)))
+            connection.opened(heard.max_calls, heard.max_bytes)
+            self._open.add(connection)
+            connection.when_lost(lambda: self._open.discard(connection))
+            self._connected(connection)
+        except Exception as error:
+            # What the rooms above do must not leave a connection half open.
+            _log.failure("a new connection could not be taken into service")
+            connection.abort("it could not be taken into service")
+            raise HandshakeError("this node could not take it into service") from error
 
     def connections(self) -> list[Connection]:
         """Return every connection whose Hello is done."""

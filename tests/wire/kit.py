@@ -228,8 +228,10 @@ def _certificate(key: Any, algorithm: Any, extra: int) -> x509.Certificate:
 class Tls:
     """One end of a TLS session as bytes in and bytes out."""
 
-    def __init__(self, made: SSL.Context, *, client: bool) -> None:
+    def __init__(self, made: SSL.Context, *, client: bool, session: Any = None) -> None:
         self.connection = SSL.Connection(made, None)
+        if session is not None:
+            self.connection.set_session(session)
         if client:
             self.connection.set_connect_state()
         else:
@@ -279,6 +281,10 @@ class Tls:
             sent += self.drain()
         return sent
 
+    def resumed(self) -> bool:
+        """Whether the handshake went on where another session ended."""
+        return bool(SSL._lib.SSL_session_reused(self.connection._ssl))
+
     def exported(self) -> bytes:
         return self.connection.export_keying_material(EXPORTER_LABEL, 32)
 
@@ -303,9 +309,12 @@ class Tls:
 class RawPeer(RawEnd):
     """A raw peer that can speak TLS when the test wants it."""
 
-    def __init__(self, made: SSL.Context | None = None, *, client: bool = True) -> None:
+    def __init__(
+        self, made: SSL.Context | None = None, *, client: bool = True, session: Any = None
+    ) -> None:
         super().__init__()
         self.tls: Tls | None = None
+        self._session = session
         self._context = made
         self._client = client
 
@@ -318,7 +327,7 @@ class RawPeer(RawEnd):
         if self.tls is not None:
             self.transport.write(self.tls.feed(data))
         elif self._context is not None and self.received == self.awaited:
-            self.tls = Tls(self._context, client=self._client)
+            self.tls = Tls(self._context, client=self._client, session=self._session)
             if not self._client:
                 self.transport.write(ANSWER)
             self.transport.write(self.tls.start())
