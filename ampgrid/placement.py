@@ -154,6 +154,8 @@ class PlacementPlan(Generic[Server]):
         happy: the happiness that the upload needs, a number of servers.
         most_per_request: at most so many shares are asked of a server at a time.
         rounds: at most so often does `requests` ask, plus once for each server lost with shares.
+        surveyed: whether what the servers hold has been told with `answered` already, so that
+            the first questions need not go to all.
     """
 
     def __init__(
@@ -164,6 +166,7 @@ class PlacementPlan(Generic[Server]):
         *,
         most_per_request: int = MOST_SHARES_PER_REQUEST,
         rounds: int = MOST_ROUNDS,
+        surveyed: bool = False,
     ) -> None:
         self.total = total
         self.happy = happy
@@ -171,7 +174,7 @@ class PlacementPlan(Generic[Server]):
         self._rounds_left = rounds
         self._candidates = {server: _Candidate() for server in servers_in_order}
         self._settled: dict[int, Server] = {}
-        self._asked_before = False
+        self._asked_before = surveyed
 
     # Asking.
 
@@ -197,6 +200,12 @@ class PlacementPlan(Generic[Server]):
             candidate.asked |= shares
             candidate.pending |= shares
         return {server: frozenset(shares) for server, shares in wanted.items()}
+
+    def would_ask(self) -> bool:
+        """Tell whether `requests` would return anything, without asking."""
+        if self._rounds_left == 0:
+            return False
+        return bool(self._improvements() if self._asked_before else self._first_requests())
 
     def _first_requests(self) -> dict[Server, set[int]]:
         first = list(self._candidates)[: self.total]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from twisted.protocols import amp
 
 from ampgrid.commands import errors as e
-from ampgrid.commands.arguments import Count, Text
+from ampgrid.commands.arguments import Count, Exact, Flag, Text
 from ampgrid.commands.base import GridCommand, error_map
 
 _OPERATION = (b"operation", Count(2**63 - 1, optional=True))
@@ -95,6 +95,160 @@ class Download(GridCommand):
         e.DamagedError,
         e.CancelledError,
     )
+
+
+class Check(GridCommand):
+    """Ask the servers which shares of a file they hold, and answer a report as JSON.
+
+    The report's keys are in ``docs/reference/check.md``. A cap that can only verify will do.
+
+    :answered-by: nodes, on their socket
+    :needs: the socket
+    :bound: 512 bytes, answer 62 KiB
+    :repeat: yes
+    :since: 1
+    """
+
+    arguments = [(b"cap", Text(300)), _OPERATION]
+    response = [(b"report", Text(62_000))]
+    errors = error_map(e.BadCapTextError, e.CancelledError)
+
+
+class Verify(GridCommand):
+    """Read and hash every share of a file, and answer a report as JSON, as `Check` does.
+
+    :answered-by: nodes, on their socket
+    :needs: the socket
+    :bound: 512 bytes, answer 62 KiB
+    :repeat: yes
+    :since: 1
+    """
+
+    arguments = [(b"cap", Text(300)), _OPERATION]
+    response = [(b"report", Text(62_000))]
+    errors = error_map(e.BadCapTextError, e.CancelledError)
+
+
+class Repair(GridCommand):
+    """Check (with ``verify``, verify) a file, then write the missing shares and replace bad ones.
+
+    The report is that of `Check` with what was done added.
+
+    :answered-by: nodes, on their socket
+    :needs: the socket
+    :bound: 512 bytes, answer 62 KiB
+    :repeat: yes
+    :since: 1
+    """
+
+    arguments = [(b"cap", Text(300)), (b"verify", Flag(optional=True)), _OPERATION]
+    response = [(b"report", Text(62_000))]
+    errors = error_map(
+        e.BadCapTextError,
+        e.NotEnoughSharesFoundError,
+        e.NotHappyEnoughError,
+        e.DamagedError,
+        e.CancelledError,
+    )
+
+
+class ListKept(GridCommand):
+    """Tell the files that the keeper keeps, a page at a time, as a JSON list.
+
+    ``start`` is 0 at first and then ``next`` of the page before; a ``next`` of 0 ends the list.
+
+    :answered-by: nodes, on their socket
+    :needs: the socket
+    :bound: 64 bytes, answer 60 KiB
+    :repeat: yes
+    :since: 1
+    """
+
+    arguments = [(b"start", Count())]
+    response = [(b"kept", Text(60_000)), (b"next", Count())]
+
+
+class DropKept(GridCommand):
+    """Keep a file no longer: its leases are renewed no more. ``cap`` is its read or verify cap.
+
+    :answered-by: nodes, on their socket
+    :needs: the socket
+    :bound: 512 bytes, answer 64 bytes
+    :repeat: yes
+    :since: 1
+    """
+
+    arguments = [(b"cap", Text(300))]
+    response = [(b"dropped", Flag())]
+    errors = error_map(e.BadCapTextError)
+
+
+class RunKeeper(GridCommand):
+    """Walk the kept files now: renew leases, check, repair; answer a report as JSON.
+
+    Without ``now`` only what is due is walked. With ``dry_run`` nothing is written anywhere.
+
+    :answered-by: nodes, on their socket
+    :needs: the socket
+    :bound: 128 bytes, answer 62 KiB
+    :repeat: yes
+    :since: 1
+    """
+
+    arguments = [(b"now", Flag(optional=True)), (b"dry_run", Flag(optional=True)), _OPERATION]
+    response = [(b"report", Text(62_000))]
+    errors = error_map(e.CancelledError)
+
+
+class RunScrub(GridCommand):
+    """Re-hash every share of this node's store now; answer a report as JSON.
+
+    :answered-by: nodes that keep shares, on their socket
+    :needs: the socket
+    :bound: 64 bytes, answer 62 KiB
+    :repeat: yes
+    :since: 1
+    """
+
+    arguments = [_OPERATION]
+    response = [(b"report", Text(62_000))]
+    errors = error_map(e.StoreFailedError, e.CancelledError)
+
+
+class ImportTahoe(GridCommand):
+    """Take the shares of a Tahoe-LAFS storage directory into this node's store.
+
+    What is here already is passed over, so that it can be repeated after an interruption.
+
+    :answered-by: nodes that keep shares, on their socket
+    :needs: the socket
+    :bound: 5 KiB, answer 62 KiB
+    :repeat: yes
+    :since: 1
+    """
+
+    arguments = [(b"path", Text(4_096)), _OPERATION]
+    response = [(b"report", Text(62_000))]
+    errors = error_map(e.FileFailedError, e.NoSpaceError, e.StoreFailedError, e.CancelledError)
+
+
+class ExportShare(GridCommand):
+    """Write the bytes of a share of this node's store to a file.
+
+    :answered-by: nodes that keep shares, on their socket
+    :needs: the socket
+    :bound: 5 KiB, answer 64 bytes
+    :repeat: yes
+    :since: 1
+    """
+
+    arguments = [
+        (b"storage_index", Exact(16)),
+        (b"share", Count(255)),
+        (b"path", Text(4_096)),
+    ]
+    response = [(b"size", Count())]
+    errors = error_map(e.NoSuchShareError, e.FileFailedError, e.StoreFailedError)
 
 
 class Progress(GridCommand):

@@ -198,12 +198,33 @@ class FileEncoder:
             tail: what `finish` returned.
             share_number: from 0 to n - 1.
         """
-        return b"".join(
-            (
-                bytes(self.layout.tree_size),
-                tail.crypttext_tree,
-                tail.block_trees[share_number],
-                pack_share_hashes(tail.share_hash_chains[share_number]),
-                self.layout.pack_ueb(tail.ueb_bytes),
-            )
+        return share_tail(
+            self.layout,
+            tail.crypttext_tree,
+            tail.block_trees[share_number],
+            tail.share_hash_chains[share_number],
+            tail.ueb_bytes,
         )
+
+
+def share_tail(
+    layout: ShareLayout, crypttext_tree: bytes, block_tree: bytes, chain: Chain, ueb: bytes
+) -> bytes:
+    """Return everything of a share that stands behind its blocks.
+
+    Args:
+        layout: of the file's shares.
+        crypttext_tree: the tree over the crypttext segments.
+        block_tree: the tree over this share's blocks.
+        chain: from this share's root to the root of all shares.
+        ueb: the URI extension block.
+    """
+    return b"".join(
+        (
+            bytes(layout.tree_size),
+            crypttext_tree,
+            block_tree,
+            pack_share_hashes(chain),
+            layout.pack_ueb(ueb),
+        )
+    )

@@ -17,8 +17,7 @@ import attrs
 from twisted.internet.defer import Deferred
 
 from ampgrid.caps import ChkCap, LitCap
-from ampgrid.errors import AmpgridError, BadArgumentValueError
-from ampgrid.formats.ueb import UriExtension
+from ampgrid.errors import BadArgumentValueError
 from ampgrid.immutable.operation import Operation
 from ampgrid.immutable.pool import SharePool
 from ampgrid.immutable.segment import SegmentDecoder, SegmentFetch
@@ -130,7 +129,7 @@ class _Download:
         extension = pool.extension
         assert extension is not None
         operation.enter("downloading")
-        hashes = await self._crypttext_hashes(extension)
+        hashes = await pool.crypttext_hashes(operation.check)
         decoder = SegmentDecoder(self._cap.key, extension, hashes)
         size = extension.segment_size
         indices = range(offset // size, -(-end // size)) if end > offset else range(0)
@@ -151,26 +150,7 @@ class _Download:
                 unwanted.addErrback(lambda _failure: None)
         return pool.problems()
 
-    async def _crypttext_hashes(self, extension: UriExtension) -> list[bytes]:
-        while True:
-            reader = self._pool.ready()[0]
-            try:
-                return await reader.crypttext_hashes(extension)
-            except AmpgridError as error:
-                self._pool.bad(reader, error)
-                await self._pool.gather(self._operation.check)
-
     async def _segment(self, decoder: SegmentDecoder, index: int) -> bytes:
         """Return the plaintext of one segment."""
         fetch = SegmentFetch(self._pool, index, self._cap.needed, self._operation)
-        try:
-            while True:
-                blocks = await fetch.blocks()
-                plaintext, bad = await self._threads.run(decoder.decode, index, blocks)
-                for reader in bad:
-                    self._pool.bad(reader, f"block {index} does not match its hash")
-                    fetch.drop(reader)
-                if plaintext is not None:
-                    return plaintext
-        finally:
-            fetch.end()
+        return await fetch.decoded(decoder, self._threads)

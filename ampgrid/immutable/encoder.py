@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import hmac
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TypeVar
 
-from twisted.internet.defer import Deferred, gatherResults
-from twisted.python.failure import Failure
+from twisted.internet.defer import Deferred
 
 from ampgrid.crypto import hashing
 from ampgrid.errors import AmpgridError, FileChangedError
 from ampgrid.formats.chkwriter import EncodedSegment, FileEncoder, FileTail
 from ampgrid.formats.segments import segment_length
 from ampgrid.immutable.operation import Operation
+from ampgrid.immutable.several import each
 from ampgrid.immutable.uploadables import Uploadable
 from ampgrid.ports import Threads
 from ampgrid.storage.client import BucketWriter
@@ -31,16 +31,6 @@ AHEAD = 2
 
 #: Told of each share whose server failed; raises to end the upload.
 Loss = Callable[[int, Exception], None]
-
-
-async def each(work: Mapping[int, Callable[[], Deferred[T]]]) -> dict[int, T | Exception]:
-    """Do several things at once; return each one's result or error."""
-
-    def caught(started: Deferred[T]) -> Deferred[T | Exception]:
-        return started.addErrback(_error_of)
-
-    results = await gatherResults([caught(start()) for start in work.values()])
-    return dict(zip(work, results, strict=True))
 
 
 class ShareSender:
@@ -160,12 +150,6 @@ class ShareSender:
                     loss(number, error)
             elif isinstance(error, Exception):
                 raise error
-
-
-def _error_of(failure: Failure) -> Exception:
-    if not isinstance(failure.value, Exception):
-        failure.raiseException()
-    return failure.value
 
 
 def _as_deferred(work: object) -> Deferred[T]:

@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from ampgrid.caps import ChkCap, ChkVerifierCap
-from ampgrid.errors import AmpgridError, NotEnoughSharesError
+from ampgrid.errors import AmpgridError, FormatError, IntegrityError, NotEnoughSharesError
 from ampgrid.formats.ueb import UriExtension
 from ampgrid.immutable.bell import Bell
 from ampgrid.immutable.finder import ShareFinder
@@ -122,12 +122,23 @@ class SharePool:
         self._preparing.discard(reader)
         failure.trap(AmpgridError)
         self.note(f"{reader}: {failure.getErrorMessage()}")
+        if failure.check(IntegrityError, FormatError):
+            self.damaged(reader, failure.getErrorMessage())
 
     def bad(self, reader: ShareReader, why: object) -> None:
         """Leave a share aside for good."""
         if reader in self._ready:
             self._ready.remove(reader)
             self.note(f"{reader}: {why}")
+
+    def damaged(self, reader: ShareReader, why: str) -> None:
+        """Leave a share aside that is not what it should be, and tell its server."""
+        self.bad(reader, why)
+        telling = Deferred.fromCoroutine(
+            reader.server.advise_corrupt(self._cap.storage_index, reader.number, why[:150])
+        )
+        # Whoever does not listen keeps its bad share; this download goes on without it.
+        telling.addErrback(lambda failure: None if failure.check(AmpgridError) else failure)
 
     def slow(self, reader: ShareReader) -> None:
         """Note that a share keeps a download waiting; others go before it from now on."""
@@ -200,6 +211,27 @@ class SharePool:
                 for reader in list(self._preparing):
                     self.slow(reader)
                 extra += 1
+
+    async def crypttext_hashes(self, check: Callable[[], None]) -> list[bytes]:
+        """Return the hashes of the crypttext segments, from whichever ready share has them.
+
+        Raises:
+            NotEnoughSharesError: too few good shares are left.
+        """
+        while True:
+            reader = self.ready()[0]
+            assert self.extension is not None
+            try:
+                return await reader.crypttext_hashes(self.extension)
+            except (IntegrityError, FormatError) as error:
+                self.damaged(reader, str(error))
+            except AmpgridError as error:
+                self.bad(reader, error)
+            await self.gather(check)
+
+    def known_roots(self) -> dict[int, bytes]:
+        """Return the checked root of the block tree of each ready share, by share number."""
+        return {reader.number: reader.root for reader in self._ready}
 
     def _known_numbers(self) -> set[int]:
         readers = (*self._ready, *self._preparing, *self._fresh)

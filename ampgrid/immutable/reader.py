@@ -40,6 +40,7 @@ class ShareReader:
     Attributes:
         found_order: how many shares were found before this one; smaller is faster.
         slow: whether it kept a download waiting.
+        root: of the tree over its blocks, checked; empty before `prepare`.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class ShareReader:
         self.number = number
         self.found_order = 0
         self.slow = False
+        self.root = b""
         self._cap = cap
         self._size = size
         self._head = head
@@ -113,6 +115,7 @@ class ShareReader:
         tail = await self.read(header.offset_block_hashes, end - header.offset_block_hashes)
         extension, leaves = await self._threads.run(self._check_tail, header, tail)
         self._extension, self._block_hashes = extension, leaves
+        self.root = hashtree.tree_root(leaves)
         return extension
 
     def _check_tail(self, header: ShareHeader, tail: bytes) -> tuple[UriExtension, list[bytes]]:

@@ -9,24 +9,27 @@ from twisted.python.failure import Failure
 
 from ampgrid.crypto import cipher, hashing
 from ampgrid.erasure import Codec
-from ampgrid.errors import AmpgridError, IntegrityError
+from ampgrid.errors import AmpgridError, FormatError, IntegrityError
 from ampgrid.formats.segments import block_length, segment_length
 from ampgrid.formats.ueb import UriExtension
 from ampgrid.immutable.operation import Operation
 from ampgrid.immutable.pool import SLOW_SECONDS, SharePool
 from ampgrid.immutable.reader import ShareReader
+from ampgrid.ports import Threads
 
 
 class SegmentDecoder:
-    """Turns blocks into plaintext; made once a file, used from worker threads.
+    """Turns blocks into segments; made once a file, used from worker threads.
 
     Args:
-        key: the file's AES key, 16 bytes.
+        key: the file's AES key, 16 bytes; None to leave the segments enciphered.
         extension: the file's URI extension, checked.
         crypttext_hashes: the hash of each crypttext segment, checked.
     """
 
-    def __init__(self, key: bytes, extension: UriExtension, crypttext_hashes: list[bytes]) -> None:
+    def __init__(
+        self, key: bytes | None, extension: UriExtension, crypttext_hashes: list[bytes]
+    ) -> None:
         self._key = key
         self._extension = extension
         self._crypttext_hashes = crypttext_hashes
@@ -42,8 +45,8 @@ class SegmentDecoder:
             blocks: exactly as many as are needed, by the share that each is of.
 
         Returns:
-            The plaintext and no shares, or None and the shares whose block is not what it
-            should be.
+            The segment, deciphered if the key is known, and no shares; or None and the shares
+            whose block is not what it should be.
 
         Raises:
             IntegrityError: all blocks are what the uploader hashed, but the segment is not.
@@ -64,6 +67,8 @@ class SegmentDecoder:
         crypttext = memoryview(padded)[: segment_length(index, size, segment_size)]
         if hashing.crypttext_segment_hash(crypttext) != self._crypttext_hashes[index]:
             raise IntegrityError("the file was uploaded wrong: its shares do not make its segment")
+        if self._key is None:
+            return bytes(crypttext), []
         return cipher.decrypt_at(self._key, index * segment_size, crypttext), []
 
 
@@ -87,15 +92,27 @@ class SegmentFetch:
         self._got: dict[ShareReader, bytes] = {}
         self._extra = 0
 
-    def end(self) -> None:
-        """Listen to the pool no more."""
-        self._pool.unhang(self._bell)
+    async def decoded(self, decoder: SegmentDecoder, threads: Threads) -> bytes:
+        """Return the segment, from as many shares as it takes.
 
-    def drop(self, reader: ShareReader) -> None:
-        """Throw away a block that proved bad."""
-        self._got.pop(reader, None)
+        Raises:
+            NotEnoughSharesError: too few good shares are left.
+            IntegrityError: the uploader made the file wrong.
+            OperationCancelledError: somebody has cancelled.
+        """
+        try:
+            while True:
+                blocks = await self._blocks()
+                segment, bad = await threads.run(decoder.decode, self._index, blocks)
+                for reader in bad:
+                    self._pool.damaged(reader, f"block {self._index} does not match its hash")
+                    del self._got[reader]
+                if segment is not None:
+                    return segment
+        finally:
+            self._pool.unhang(self._bell)
 
-    async def blocks(self) -> dict[ShareReader, bytes]:
+    async def _blocks(self) -> dict[ShareReader, bytes]:
         """Return the blocks of ``needed`` distinct shares, not checked yet.
 
         Raises:
@@ -145,4 +162,7 @@ class SegmentFetch:
     def _fail(self, failure: Failure, reader: ShareReader) -> None:
         failure.trap(AmpgridError)
         self._asked.pop(reader.number, None)
-        self._pool.bad(reader, failure.getErrorMessage())
+        if failure.check(IntegrityError, FormatError):
+            self._pool.damaged(reader, failure.getErrorMessage())
+        else:
+            self._pool.bad(reader, failure.getErrorMessage())

@@ -21,9 +21,10 @@ from ampgrid.crypto.hashing import Buffer
 from ampgrid.errors import AmpgridError, NotHappyError
 from ampgrid.formats.chkwriter import EncodedSegment, FileEncoder, FileTail
 from ampgrid.formats.segments import DEFAULT_MAX_SEGMENT_SIZE, segment_size_for
-from ampgrid.immutable.encoder import ShareSender, each
+from ampgrid.immutable.encoder import ShareSender
 from ampgrid.immutable.existing import claimed_extension
 from ampgrid.immutable.operation import Operation
+from ampgrid.immutable.several import each
 from ampgrid.immutable.uploadables import Data, Uploadable
 from ampgrid.placement import PlacementPlan, permute
 from ampgrid.ports import Threads

@@ -173,27 +173,34 @@ class MemoryGrid:
             "introducer",
             NodeConfig(kind="introducer", shares=advice, storage_enabled=False),
         )
-        introducers = (self.introducer.address,)
-        self.nodes = [
-            MemoryNode(
-                self,
-                f"node{number}",
-                NodeConfig(kind="node", introducers=introducers, reserve=0),
-            )
-            for number in range(1, nodes + 1)
-        ]
+        self.nodes: list[MemoryNode] = []
+        self._make_nodes(nodes)
         self.client = MemoryNode(
             self,
             "client",
             NodeConfig(
                 kind="node",
-                introducers=introducers,
+                introducers=(self.introducer.address,),
                 storage_enabled=False,
                 listen=None,
                 max_segment_size=max_segment_size,
             ),
             convergence,
         )
+
+    def _make_nodes(self, count: int) -> list[MemoryNode]:
+        config = NodeConfig(kind="node", introducers=(self.introducer.address,), reserve=0)
+        first = len(self.nodes) + 1
+        made = [MemoryNode(self, f"node{n}", config) for n in range(first, first + count)]
+        self.nodes += made
+        return made
+
+    def add_nodes(self, count: int) -> list[MemoryNode]:
+        """Bring further storage nodes up; returns them."""
+        made = self._make_nodes(count)
+        for node in made:
+            node.start()
+        return made
 
     @property
     def members(self) -> list[MemoryNode]:

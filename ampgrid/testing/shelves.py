@@ -26,6 +26,7 @@ class Shelf:
 
     Attributes:
         reads: how many bytes were read from it.
+        advised: (storage index, number, reason) of each share that was called bad.
         before: awaited before every answer; may raise or never come back.
     """
 
@@ -34,6 +35,7 @@ class Shelf:
         self.contents = shares
         self.connection = _Up()
         self.reads = 0
+        self.advised: list[tuple[bytes, int, str]] = []
         self.before: Callable[[], Awaitable[None]] | None = None
 
     @property
@@ -59,3 +61,7 @@ class Shelf:
         data = self.contents[storage_index, number][offset : offset + length]
         self.reads += len(data)
         return data
+
+    async def advise_corrupt(self, storage_index: bytes, number: int, reason: str) -> None:
+        """Note that a share is called bad (see `StorageServer.advise_corrupt`)."""
+        self.advised.append((storage_index, number, reason))

@@ -1,0 +1,273 @@
+"""Checking a file: which of its shares exist where, and whether they are good.
+
+A check looks at every share's hashes (that it belongs to this file, is of its number and fits
+together); a verify also reads and hashes every byte that a download could ever use. It needs no
+more than the verify cap. Nothing is taken on a server's word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred, DeferredSemaphore
+
+from ampgrid.caps import ChkCap, ChkVerifierCap, LitCap
+from ampgrid.commands.arguments import MAX_SHARES_PER_REQUEST
+from ampgrid.crypto.base32 import b2a
+from ampgrid.crypto.identity import node_id_text
+from ampgrid.errors import AmpgridError, FormatError, IntegrityError
+from ampgrid.formats.share import MAX_HEADER_SIZE
+from ampgrid.immutable.operation import Operation
+from ampgrid.immutable.reader import ShareReader
+from ampgrid.immutable.several import each
+from ampgrid.placement import happiness
+from ampgrid.ports import Threads
+from ampgrid.storage.client import StorageServer
+
+#: Shares that are read at once.
+_AT_ONCE = 8
+#: Blocks of one share that are read ahead while one is being hashed.
+_BLOCKS_AHEAD = 2
+
+#: Awaited with a number of bytes before they are read, to keep within a bandwidth.
+Pace = Callable[[int], Awaitable[None]]
+
+
+@attrs.frozen
+class BadShare:
+    """A share that a server holds and that is not what it should be.
+
+    Attributes:
+        number: of the share, as the server names it.
+        server_id: who holds it, 20 bytes.
+        reason: one line.
+    """
+
+    number: int
+    server_id: bytes
+    reason: str
+
+
+@attrs.frozen
+class CheckReport:
+    """What a check found.
+
+    Attributes:
+        storage_index: of the file, 16 bytes; empty for a file whose cap holds its data.
+        needed: shares that give the file back (k).
+        total: shares that were made (n).
+        good: share number -> the servers that hold it, good.
+        bad: shares that are damaged or foreign.
+        servers_asked: number of servers that were asked.
+        servers_answered: number of those that answered.
+        verified: whether every byte was read.
+        problems: one line for each server or share that could not be looked at.
+    """
+
+    storage_index: bytes
+    needed: int
+    total: int
+    good: dict[int, tuple[bytes, ...]]
+    bad: tuple[BadShare, ...] = ()
+    servers_asked: int = 0
+    servers_answered: int = 0
+    verified: bool = False
+    problems: tuple[str, ...] = ()
+
+    @property
+    def count_good(self) -> int:
+        """Number of distinct good shares."""
+        return len(self.good)
+
+    @property
+    def recoverable(self) -> bool:
+        """Whether the file can be had from what was found."""
+        return self.count_good >= self.needed
+
+    def holdings(self) -> dict[bytes, set[int]]:
+        """Return the good shares of each server that holds any."""
+        found: dict[bytes, set[int]] = {}
+        for number, servers in self.good.items():
+            for server_id in servers:
+                found.setdefault(server_id, set()).add(number)
+        return found
+
+    @property
+    def happy(self) -> int:
+        """Servers of happiness: how many servers hold a good share of their own."""
+        return happiness(self.holdings())
+
+    @property
+    def healthy(self) -> bool:
+        """Whether every share is there, good, and none that is bad."""
+        return self.count_good == self.total and not self.bad
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report for JSON (``docs/reference/check.md``)."""
+        return {
+            "storage_index": b2a(self.storage_index),
+            "healthy": self.healthy,
+            "recoverable": self.recoverable,
+            "verified": self.verified,
+            "shares_needed": self.needed,
+            "shares_total": self.total,
+            "shares_good": self.count_good,
+            "servers_happy": self.happy,
+            "servers_asked": self.servers_asked,
+            "servers_answered": self.servers_answered,
+            "good": {
+                str(number): [node_id_text(server_id) for server_id in servers]
+                for number, servers in sorted(self.good.items())
+            },
+            "bad": [
+                {"share": b.number, "server": node_id_text(b.server_id), "reason": b.reason}
+                for b in self.bad
+            ],
+            "problems": list(self.problems),
+        }
+
+
+async def _at_once(_size: int) -> None:
+    """Keep no bandwidth."""
+
+
+class Checker:
+    """Checks files.
+
+    Args:
+        servers: returns the storage peers that are connected now.
+        threads: where hashing happens.
+    """
+
+    def __init__(self, servers: Callable[[], Sequence[StorageServer]], threads: Threads) -> None:
+        self._servers = servers
+        self._threads = threads
+
+    async def check(
+        self,
+        cap: ChkCap | ChkVerifierCap | LitCap,
+        operation: Operation | None = None,
+        *,
+        verify: bool = False,
+        pace: Pace = _at_once,
+    ) -> CheckReport:
+        """Look at every share of a file on every connected server.
+
+        Args:
+            cap: of the file; the verify cap is enough.
+            operation: progress and cancelling.
+            verify: read and hash every byte.
+            pace: awaited before bytes are read.
+
+        Raises:
+            OperationCancelledError: somebody has cancelled.
+        """
+        if isinstance(cap, LitCap):
+            return CheckReport(b"", 0, 0, {}, verified=verify)
+        check = _Check(cap, self._threads, operation or Operation(), verify=verify, pace=pace)
+        return await check.run(self._servers())
+
+
+class _Check:
+    """One check of one file."""
+
+    def __init__(
+        self,
+        cap: ChkCap | ChkVerifierCap,
+        threads: Threads,
+        operation: Operation,
+        *,
+        verify: bool,
+        pace: Pace,
+    ) -> None:
+        self._cap = cap
+        self._threads = threads
+        self._operation = operation
+        self._verify = verify
+        self._pace = pace
+        self._turns = DeferredSemaphore(_AT_ONCE)
+        self._good: dict[int, list[bytes]] = {}
+        self._bad: list[BadShare] = []
+        self._problems: list[str] = []
+        self._answered = 0
+
+    async def run(self, servers: Sequence[StorageServer]) -> CheckReport:
+        """Look at everything."""
+        self._operation.enter("verifying" if self._verify else "checking", self._cap.size)
+
+        def start(server: StorageServer) -> Callable[[], Deferred[None]]:
+            return lambda: Deferred.fromCoroutine(self._look_at(server))
+
+        looked = await each({i: start(server) for i, server in enumerate(servers)})
+        self._operation.check()
+        for error in looked.values():
+            if isinstance(error, Exception):
+                raise error
+        cap = self._cap
+        return CheckReport(
+            storage_index=cap.storage_index,
+            needed=cap.needed,
+            total=cap.total,
+            good={number: tuple(ids) for number, ids in sorted(self._good.items())},
+            bad=tuple(sorted(self._bad, key=lambda bad: (bad.number, bad.server_id))),
+            servers_asked=len(servers),
+            servers_answered=self._answered,
+            verified=self._verify,
+            problems=tuple(self._problems),
+        )
+
+    async def _look_at(self, server: StorageServer) -> None:
+        want = range(min(self._cap.total, MAX_SHARES_PER_REQUEST))
+        try:
+            sizes, heads = await server.shares(self._cap.storage_index, want, MAX_HEADER_SIZE)
+        except AmpgridError as error:
+            self._problems.append(f"server {server.name}: {error}")
+            return
+        self._answered += 1
+        for number, size in sizes.items():
+            reader = ShareReader(
+                server, self._cap, number, size, heads.get(number, b""), self._threads
+            )
+            await self._turns.run(self._judge, reader)
+
+    async def _judge(self, reader: ShareReader) -> None:
+        self._operation.check()
+        server_id = reader.server.server_id
+        try:
+            if reader.number >= self._cap.total:
+                raise IntegrityError("the file has no share of this number")
+            extension = await reader.prepare()
+            if self._verify:
+                await self._pace(64 * extension.num_segments)
+                await reader.crypttext_hashes(extension)
+                await self._read_blocks(reader, extension.num_segments)
+        except (IntegrityError, FormatError) as error:
+            self._bad.append(BadShare(reader.number, server_id, str(error)))
+        except AmpgridError as error:
+            self._operation.check()
+            self._problems.append(f"{reader}: {error}")
+        else:
+            self._good.setdefault(reader.number, []).append(server_id)
+
+    async def _read_blocks(self, reader: ShareReader, count: int) -> None:
+        block_size = -(-self._cap.size // self._cap.needed // count)
+        reading: list[Deferred[bytes]] = []
+        started = 0
+        try:
+            for index in range(count):
+                while started < count and len(reading) <= _BLOCKS_AHEAD:
+                    await self._pace(block_size)
+                    reading.append(Deferred.fromCoroutine(reader.block(started)))
+                    started += 1
+                block = await reading.pop(0)
+                self._operation.check()
+                if not await self._threads.run(reader.check_block, index, block):
+                    raise IntegrityError(f"block {index} does not match its hash")
+                self._operation.done = min(
+                    self._cap.size, self._operation.done + len(block) // max(1, self._cap.total)
+                )
+        finally:
+            for unwanted in reading:
+                unwanted.addErrback(lambda _failure: None)

@@ -1,0 +1,309 @@
+"""Repairing a file: its missing shares are made again, bad ones replaced, clumped ones spread.
+
+It needs no more than the verify cap: blocks are decoded to crypttext and encoded again, and
+every share that is written leads to the same root as those that were found. A server is told of
+each bad share it holds, looks for itself, and may then take a good one in its place; where it
+keeps the bad one, another server gets the share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred
+
+from ampgrid.caps import ChkCap, ChkVerifierCap, LitCap
+from ampgrid.crypto import hashing
+from ampgrid.crypto.identity import node_id_text
+from ampgrid.erasure import Codec
+from ampgrid.errors import AmpgridError, IntegrityError
+from ampgrid.formats import hashtree
+from ampgrid.formats.chkwriter import share_tail
+from ampgrid.formats.share import ShareLayout
+from ampgrid.immutable.checker import BadShare, Checker, CheckReport, Pace
+from ampgrid.immutable.operation import Operation
+from ampgrid.immutable.pool import SharePool
+from ampgrid.immutable.segment import SegmentDecoder, SegmentFetch
+from ampgrid.immutable.several import each
+from ampgrid.placement import PlacementPlan, permute
+from ampgrid.ports import Clock, Threads
+from ampgrid.storage.client import Allocation, BucketWriter, StorageServer
+
+
+@attrs.frozen
+class RepairReport:
+    """What a repair did.
+
+    Attributes:
+        before: what the check before it found.
+        after: what there is now; the same as ``before`` where nothing was to be done.
+        written: (share number, server) of each share that was written.
+        problems: one line for each server that failed on the way.
+    """
+
+    before: CheckReport
+    after: CheckReport
+    written: tuple[tuple[int, bytes], ...] = ()
+    problems: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report for JSON (``docs/reference/check.md``)."""
+        return {
+            **self.after.to_json(),
+            "before": self.before.to_json(),
+            "written": [
+                {"share": number, "server": node_id_text(server)}
+                for number, server in self.written
+            ],
+            "repair_problems": list(self.problems),
+        }
+
+
+class Repairer:
+    """Repairs files.
+
+    Args:
+        servers: returns the storage peers that are connected now.
+        threads: where hashing and coding happen.
+        clock: time and timers.
+    """
+
+    def __init__(
+        self, servers: Callable[[], Sequence[StorageServer]], threads: Threads, clock: Clock
+    ) -> None:
+        self._servers = servers
+        self._threads = threads
+        self._clock = clock
+        self._checker = Checker(servers, threads)
+
+    async def repair(
+        self,
+        cap: ChkCap | ChkVerifierCap | LitCap,
+        operation: Operation | None = None,
+        *,
+        verify: bool = False,
+        pace: Pace | None = None,
+    ) -> RepairReport:
+        """Check a file and write what is missing, bad or clumped.
+
+        Raises:
+            NotEnoughSharesError: too few good shares are left.
+            OperationCancelledError: somebody has cancelled.
+        """
+        operation = operation or Operation()
+        paced = {} if pace is None else {"pace": pace}
+        before = await self._checker.check(cap, operation, verify=verify, **paced)
+        if isinstance(cap, LitCap):
+            return RepairReport(before, before)
+        servers = {server.server_id: server for server in self._servers()}
+        await self._advise(servers, cap.storage_index, before.bad)
+        repair = _Repair(cap, servers, before, self._threads, self._clock, operation)
+        await repair.place()
+        if not repair.anything_to_do:
+            return RepairReport(before, before, (), tuple(repair.problems))
+        await repair.write()
+        after = await self._checker.check(cap, operation)
+        return RepairReport(before, after, tuple(repair.written), tuple(repair.problems))
+
+    async def _advise(
+        self, servers: dict[bytes, StorageServer], index: bytes, bad: Sequence[BadShare]
+    ) -> None:
+        """Tell servers of their bad shares, so that they may take good ones instead."""
+        for share in bad:
+            server = servers.get(share.server_id)
+            if server is not None:
+                try:
+                    await server.advise_corrupt(index, share.number, share.reason)
+                except AmpgridError:
+                    continue  # whoever does not listen keeps its bad share
+
+
+class _Repair:
+    """One repair of one file."""
+
+    def __init__(
+        self,
+        cap: ChkCap | ChkVerifierCap,
+        servers: dict[bytes, StorageServer],
+        found: CheckReport,
+        threads: Threads,
+        clock: Clock,
+        operation: Operation,
+    ) -> None:
+        self.problems: list[str] = []
+        self.written: list[tuple[int, bytes]] = []
+        self._cap = cap
+        self._servers = servers
+        self._found = found
+        self._threads = threads
+        self._clock = clock
+        self._operation = operation
+        self._writers: dict[tuple[bytes, int], BucketWriter] = {}
+        order = permute(cap.storage_index, servers)
+        self._plan: PlacementPlan[bytes] = PlacementPlan(order, cap.total, 1, surveyed=True)
+        for server_id, numbers in found.holdings().items():
+            if server_id in servers:
+                self._plan.answered(server_id, (), numbers, ())
+        self._pool = SharePool(cap, list(servers.values()), threads, clock)
+        self._size = 0
+
+    @property
+    def anything_to_do(self) -> bool:
+        """Whether a server has taken in a share to be written."""
+        return bool(self._writers)
+
+    async def place(self) -> None:
+        """Ask servers for room, as long as that improves anything."""
+        if not self._plan.would_ask():
+            return
+        await self._pool.gather(self._operation.check)
+        extension = self._pool.extension
+        assert extension is not None
+        self._layout = ShareLayout(
+            extension.size, extension.needed_shares, extension.segment_size, extension.total_shares
+        )
+        while requests := self._plan.requests():
+            self._operation.check()
+            order = list(requests)
+            answers = await each(
+                {
+                    i: self._asking(server_id, requests[server_id])
+                    for i, server_id in enumerate(order)
+                }
+            )
+            for i, answer in answers.items():
+                self._take(order[i], requests[order[i]], answer)
+        for place in self._plan.settle():
+            writer = self._writers.pop(place)
+            Deferred.fromCoroutine(writer.abort())
+
+    def _asking(
+        self, server_id: bytes, numbers: frozenset[int]
+    ) -> Callable[[], Deferred[Allocation]]:
+        server, index, size = (
+            self._servers[server_id],
+            self._cap.storage_index,
+            self._layout.share_size,
+        )
+        return lambda: Deferred.fromCoroutine(server.allocate(index, numbers, size))
+
+    def _take(
+        self, server_id: bytes, asked: frozenset[int], answer: Allocation | Exception
+    ) -> None:
+        if isinstance(answer, AmpgridError):
+            self._fail(server_id, answer)
+        elif isinstance(answer, Exception):
+            raise answer
+        else:
+            for number, writer in answer.writers.items():
+                self._writers[server_id, number] = writer
+            good = self._found.holdings().get(server_id, set())
+            kept_bad = answer.already_got - good
+            self._plan.answered(server_id, asked, good, set(answer.writers), kept_bad)
+
+    def _fail(self, server_id: bytes, error: Exception) -> None:
+        self.problems.append(f"server {self._servers[server_id].name}: {error}")
+        self._plan.failed(server_id)
+        for place in [place for place in self._writers if place[0] == server_id]:
+            del self._writers[place]
+
+    async def write(self) -> None:
+        """Make the shares again and send them.
+
+        Raises:
+            NotEnoughSharesError: too few good shares are left.
+            IntegrityError: what was made does not lead to the file's root.
+        """
+        pool, operation = self._pool, self._operation
+        extension = pool.extension
+        assert extension is not None
+        operation.enter("repairing", extension.size)
+        hashes = await pool.crypttext_hashes(operation.check)
+        decoder = SegmentDecoder(None, extension, hashes)
+        roots = pool.known_roots()
+        wanted = {number for _server, number in self._writers}
+        # Those of unknown root are made too: the chain of a new share passes by them.
+        made = sorted(wanted | (set(range(self._cap.total)) - roots.keys()))
+        block_hashes: dict[int, list[bytes]] = {number: [] for number in made}
+        await self._to_all(lambda _number: self._layout.header())
+        for index in range(extension.num_segments):
+            operation.check()
+            crypttext = await self._segment(decoder, index)
+            blocks = await self._threads.run(self._encode, crypttext, made)
+            for number in made:
+                block_hashes[number].append(blocks[number][1])
+            await self._to_all({n: block for n, (block, _hash) in blocks.items()}.__getitem__)
+            operation.done = min(extension.size, (index + 1) * extension.segment_size)
+        tails = await self._threads.run(self._tails, hashes, block_hashes, roots)
+        await self._to_all(tails.__getitem__)
+        await self._close()
+
+    async def _segment(self, decoder: SegmentDecoder, index: int) -> bytes:
+        fetch = SegmentFetch(self._pool, index, self._cap.needed, self._operation)
+        return await fetch.decoded(decoder, self._threads)
+
+    def _encode(self, crypttext: bytes, made: Sequence[int]) -> dict[int, tuple[bytes, bytes]]:
+        """Return {share number: (block, its hash)} of one segment (in a thread)."""
+        needed, total = self._cap.needed, self._cap.total
+        padded = crypttext + bytes(-len(crypttext) % needed)
+        blocks = Codec(len(padded), needed, total).encode(padded, made)
+        return {
+            number: (bytes(block), hashing.block_hash(block))
+            for number, block in zip(made, blocks, strict=True)
+        }
+
+    def _tails(
+        self,
+        crypttext_hashes: list[bytes],
+        block_hashes: dict[int, list[bytes]],
+        roots: dict[int, bytes],
+    ) -> dict[int, bytes]:
+        """Return what stands behind the data of each new share (in a thread)."""
+        extension = self._pool.extension
+        assert extension is not None
+        trees = {number: hashtree.build_tree(row) for number, row in block_hashes.items()}
+        roots = roots | {number: tree[:32] for number, tree in trees.items()}
+        share_tree = hashtree.build_tree([roots[n] for n in range(self._cap.total)])
+        if share_tree[:32] != extension.share_root_hash:
+            raise IntegrityError("the shares that were made do not lead to the file's root")
+        crypttext_tree = hashtree.build_tree(crypttext_hashes)
+        return {
+            number: share_tail(
+                self._layout,
+                crypttext_tree,
+                tree,
+                hashtree.chain_for(share_tree, number, self._cap.total),
+                extension.pack(),
+            )
+            for number, tree in trees.items()
+        }
+
+    async def _to_all(self, piece: Callable[[int], bytes]) -> None:
+        def start(number: int, writer: BucketWriter) -> Callable[[], Deferred[None]]:
+            return lambda: Deferred.fromCoroutine(writer.put(piece(number)))
+
+        await self._each_writer(start)
+
+    async def _close(self) -> None:
+        def start(_number: int, writer: BucketWriter) -> Callable[[], Deferred[None]]:
+            return lambda: Deferred.fromCoroutine(writer.close())
+
+        await self._each_writer(start)
+        self.written = [(number, server_id) for server_id, number in self._writers]
+        self._writers = {}
+
+    async def _each_writer(
+        self, start: Callable[[int, BucketWriter], Callable[[], Deferred[None]]]
+    ) -> None:
+        places = list(self._writers)
+        results = await each(
+            {i: start(place[1], self._writers[place]) for i, place in enumerate(places)}
+        )
+        for i, error in results.items():
+            if isinstance(error, AmpgridError):
+                if places[i] in self._writers:
+                    self._fail(places[i][0], error)
+            elif isinstance(error, Exception):
+                raise error

@@ -1,0 +1,161 @@
+"""Check, verify and repair on a grid in memory, with the read cap and with the verify cap."""
+
+import tempfile
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from ampgrid.caps import LitCap, parse_cap
+from ampgrid.errors import NotEnoughSharesError
+from ampgrid.immutable import Checker, Repairer
+from ampgrid.testing.clock import HeapClock
+from ampgrid.testing.grid import MemoryGrid
+from ampgrid.testing.shelves import Shelf
+from ampgrid.wire import InlineThreads
+from tests.material import make_shares, shelves_for, some_bytes
+
+
+class CheckTests(SynchronousTestCase):
+    """What a check finds, on shelves."""
+
+    def setUp(self):
+        self.clock = HeapClock()
+        self.cap, self.shares = make_shares(some_bytes(5_000), 3, 6, max_segment_size=1_000)
+
+    def check(self, shelves, *, verify=False, cap=None):
+        """Check with the verify cap."""
+        checker = Checker(lambda: shelves, InlineThreads())
+        return self.clock.run(checker.check(cap or self.cap.get_verify_cap(), verify=verify))
+
+    def test_all_good(self):
+        report = self.check(shelves_for(self.cap, list(enumerate(self.shares))), verify=True)
+        self.assertTrue(report.healthy)
+        self.assertEqual((6, 6, ()), (report.count_good, report.happy, report.bad))
+
+    def test_missing_and_clumped(self):
+        one = Shelf(b"1" * 20, {(self.cap.storage_index, n): self.shares[n] for n in range(3)})
+        two = Shelf(b"2" * 20, {(self.cap.storage_index, 2): self.shares[2]})
+        report = self.check([one, two, Shelf(b"3" * 20, {})])
+        self.assertEqual(
+            {0: (b"1" * 20,), 1: (b"1" * 20,), 2: (b"1" * 20, b"2" * 20)}, report.good
+        )
+        self.assertEqual(2, report.happy)
+        self.assertTrue(report.recoverable)
+        self.assertFalse(report.healthy)
+        self.assertEqual((3, 3), (report.servers_asked, report.servers_answered))
+
+    def test_a_flipped_byte_is_found_by_verify_and_named(self):
+        share = self.shares[1]
+        found = 0
+        for position in range(0, len(share), 7):
+            bad = bytearray(share)
+            bad[position] ^= 1
+            shelves = shelves_for(self.cap, [(0, self.shares[0]), (1, bytes(bad))])
+            report = self.check(shelves, verify=True)
+            if report.bad:
+                found += 1
+                self.assertEqual((1, b"\1" * 20), (report.bad[0].number, report.bad[0].server_id))
+                self.assertEqual({0}, set(report.good))
+        self.assertGreater(found, len(share) // 7 // 2)
+
+    def test_a_check_alone_finds_foreign_shares(self):
+        _cap, others = make_shares(some_bytes(5_000, b"o"), 3, 6, max_segment_size=1_000)
+        shelves = shelves_for(self.cap, [(0, self.shares[0]), (1, others[1]), (2, b"junk" * 99)])
+        report = self.check(shelves)
+        self.assertEqual([1, 2], [bad.number for bad in report.bad])
+
+    def test_a_literal_file_is_always_healthy(self):
+        report = self.check([], cap=LitCap(b"abc"))
+        self.assertTrue(report.healthy)
+        self.assertTrue(report.recoverable)
+
+    def test_the_report_is_json(self):
+        report = self.check(shelves_for(self.cap, list(enumerate(self.shares))[:2])).to_json()
+        self.assertEqual(
+            (2, 6, False), (report["shares_good"], report["shares_total"], report["healthy"])
+        )
+        self.assertEqual(["0", "1"], list(report["good"]))
+
+
+class RepairTests(SynchronousTestCase):
+    """What a repair writes, on a grid."""
+
+    def grid(self, **arguments):
+        """Return a started grid."""
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        grid = MemoryGrid(Path(folder.name), **arguments)
+        grid.start()
+        self.addCleanup(grid.stop)
+        return grid
+
+    def repair(self, grid, cap, *, verify=False):
+        """Repair through the client with the verify cap."""
+        repairer = Repairer(grid.client.core.servers, InlineThreads(), grid.clock)
+        return grid.run(repairer.repair(parse_cap(cap).get_verify_cap(), verify=verify))
+
+    def shares_of(self, grid, cap):
+        """Return {number: share} of all nodes."""
+        index = parse_cap(cap).storage_index
+        found = {}
+        for server in grid.client.core.servers():
+            for number, size in grid.run(server.shares(index))[0].items():
+                found[number] = grid.run(server.read(index, number, 0, size))
+        return found
+
+    def check_missing(self, size, lost):
+        """Upload, lose some nodes, repair onto new ones; the shares are those of before."""
+        grid = self.grid(nodes=8, shares=(2, 5, 5), max_segment_size=10_000)
+        data = some_bytes(size)
+        cap = grid.upload(data)
+        before = self.shares_of(grid, cap)
+        self.assertEqual(5, len(before))
+        index = parse_cap(cap).storage_index
+        holders = [n for n in grid.nodes if grid.run(self.holds(n, index))]
+        for node in holders[:lost]:
+            node.cut()
+        grid.clock.advance(1)
+        report = self.repair(grid, cap)
+        self.assertEqual(5 - lost, report.before.count_good)
+        self.assertEqual(5, report.after.count_good)
+        self.assertEqual(5, report.after.happy)
+        self.assertEqual(lost, len(report.written))
+        self.assertEqual(before, self.shares_of(grid, cap))
+        self.assertEqual(data, grid.download(cap))
+        again = self.repair(grid, cap)
+        self.assertEqual((), again.written)
+
+    async def holds(self, node, index):
+        """Tell whether a node holds shares of a file."""
+        sizes, _heads = await node.core._servers[node.core.node_id].shares(index)
+        return bool(sizes)
+
+    def test_one_missing_share(self):
+        self.check_missing(45_000, 1)
+
+    def test_as_many_missing_as_can_be(self):
+        self.check_missing(45_000, 3)
+
+    def test_a_small_file(self):
+        self.check_missing(500, 2)
+
+    def test_too_few_left(self):
+        grid = self.grid(nodes=5, shares=(3, 5, 5))
+        cap = grid.upload(some_bytes(5_000))
+        for node in grid.nodes[:3]:
+            node.cut()
+        grid.clock.advance(1)
+        with self.assertRaises(NotEnoughSharesError):
+            self.repair(grid, cap)
+
+    def test_clumped_shares_are_spread(self):
+        grid = self.grid(nodes=2, shares=(2, 2, 6))
+        data = some_bytes(20_000)
+        cap = grid.upload(data)
+        late = grid.add_nodes(4)
+        self.assertEqual(6, grid.run(grid.client.core.wait_for_peers(6, 600)))
+        report = self.repair(grid, cap)
+        self.assertEqual((6, 2), (report.before.count_good, report.before.happy))
+        self.assertEqual(6, report.after.happy)
+        self.assertEqual({n.identity.node_id for n in late}, {s for _n, s in report.written})
+        self.assertEqual(data, grid.download(cap))
