@@ -70,7 +70,13 @@ class Connection(Protocol):
         ...
 
     async def call(
-        self, command: Any, /, *, operation: object = None, deadline: float = 60.0, **arguments: Any
+        self,
+        command: Any,
+        /,
+        *,
+        operation: object = None,
+        deadline: float = 60.0,
+        **arguments: Any,
     ) -> dict[str, Any]:
         """Send one Command and return its answer.
 
