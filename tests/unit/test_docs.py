@@ -11,8 +11,20 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from ampgrid import placement
+from ampgrid.caps import MAX_FILE_SIZE, MAX_LIT_SIZE
+from ampgrid.commands.introduction import MAX_ANNOUNCEMENTS_PER_BOX
+from ampgrid.formats import announcement, segments, ueb
+from ampgrid.formats.address import MAX_HINTS
 from ampgrid.node.config import _KNOWN, NodeConfig
 from ampgrid.node.sizes import parse_size
+from ampgrid.peers import announcements, dialler, introducer, keeping, table
+from ampgrid.storage import buckets
+from ampgrid.store import SMALL_SHARE_BYTES, catalog, health, leases, uploads
+from ampgrid.store.peerdb import PEERS_SCHEMA
+from ampgrid.store.schema import SHARES_SCHEMA
+from ampgrid.wire import Limits, boxes, gate, hello, network, outbound, tcp
+from ampgrid.wire.tls import EXPORTER_LABEL
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -131,6 +143,83 @@ class ExampleTests(SynchronousTestCase):
             self.assertEqual(result.failed, 0, "".join(report))
             ran += result.attempted
         self.assertGreater(ran, 40)
+
+
+class NumberTests(SynchronousTestCase):
+    """Bounds that pages state are those of the code."""
+
+    def check(self, page: str, *statements: str) -> None:
+        text = (DOCS / "specs" / page).read_text("utf-8")
+        for statement in statements:
+            self.assertIn(statement, text)
+
+    def test_wire(self) -> None:
+        limits = Limits()
+        ping, dead = round(limits.ping_seconds), round(limits.dead_seconds)
+        stuck, close = round(limits.stuck_seconds), round(limits.close_seconds)
+        self.assertEqual(gate.HANDSHAKE_SECONDS, 10)
+        self.check(
+            "wire.md",
+            "Ten seconds after the TCP connection stands",
+            f"reads at most {gate.MOST_STRANGER_BYTES:,} bytes",
+            f"{boxes.MAX_BOX_BYTES:,} bytes; {network.MOST_HELLO_BYTES:,} before Hello",
+            f"| keys in a box | {boxes.MAX_KEYS}, none",
+            f"| tag | 1 to {boxes.MAX_TAG_BYTES} bytes |",
+            f"says {hello.MAX_CALLS} calls and {hello.MAX_BYTES:,} bytes",
+            f"label `{EXPORTER_LABEL.decode()}`",
+            f"small boxes (up to {outbound.SMALL_BYTES:,} bytes)",
+            f"| {ping} s in which either end sent nothing | `Ping`",
+            f"| {dead} s without a byte from the other end | abort |",
+            f"| {stuck} s in which the other end takes nothing",
+            f"at most {close} seconds",
+            f"bears {network.MOST_STRANGERS} strangers",
+            f"accepts {network.MOST_ACCEPTED:,} connections",
+            f"(at most {keeping.MOST_DIALLED:,}, and {keeping.MOST_DIALS_AT_ONCE} dials",
+            f"the other {round(dialler.HEAD_START_SECONDS)} seconds later",
+            f"each for at most {tcp.DIAL_SECONDS} seconds",
+            f"between 0 and min({round(dialler.CAP_SECONDS)}, 2^(n-1))",
+            f"less than {round(dialler.STABLE_SECONDS)} seconds counts",
+            f"not answered within {round(table.PROBE_SECONDS)} seconds",
+            f"once in {round(introducer.ANNOUNCE_SECONDS)} seconds, else `BUSY`",
+            f"at most {MAX_ANNOUNCEMENTS_PER_BOX} a box",
+            f"keep announcements ({announcements.MOST_PEERS:,} of them)",
+        )
+
+    def test_identity(self) -> None:
+        self.check(
+            "identity.md",
+            f"at most {announcement.MAX_ANNOUNCEMENT_BYTES} bytes",
+            f"nickname, at most {announcement.MAX_NICKNAME_BYTES} bytes",
+            f"software, at most {announcement.MAX_SOFTWARE_BYTES} bytes",
+            f"number of services, at most {announcement.MAX_SERVICES} |",
+            f"number of addresses, at most {MAX_HINTS} |",
+        )
+
+    def test_files(self) -> None:
+        self.check("caps.md", f"is at most {MAX_LIT_SIZE} bytes in base32")
+        self.assertEqual(MAX_FILE_SIZE, 2**60)
+        self.check(
+            "share.md",
+            f"{segments.DEFAULT_MAX_SEGMENT_SIZE:,} bytes; at most {segments.MAX_SEGMENT_SIZE:,}",
+            f"takes a block of at most {ueb.MAX_UEB_BYTES:,} bytes",
+        )
+        self.check("placement.md", f"at most {placement.MOST_SHARES_PER_REQUEST} shares are asked")
+        self.assertEqual(placement.MOST_ROUNDS, 10)
+
+    def test_store(self) -> None:
+        self.check(
+            "store.md",
+            f"| above {SMALL_SHARE_BYTES:,} bytes |",
+            f"application id `{SHARES_SCHEMA.application_id:#x}`, version {SHARES_SCHEMA.version}",
+            f"id `{PEERS_SCHEMA.application_id:#x}`, version {PEERS_SCHEMA.version}",
+            f"at most every {health.PROBE_SECONDS} seconds",
+            f"| {buckets.MOST_BUCKETS} |",
+            f"| {uploads.MOST_PIECES:,} |",
+            f"| {round(buckets.IDLE_SECONDS) // 60} minutes",
+            f"It lasts {leases.LEASE_SECONDS // 86_400} days",
+            f"at most {leases.MOST_LEASES:,} leases",
+            f"{catalog.MOST_ADVISORIES:,} in all",
+        )
 
 
 class NodeTomlTests(SynchronousTestCase):
