@@ -5,6 +5,7 @@
 * `ampgrid.crypto.cipher`: AES-128-CTR at any offset.
 * `ampgrid.crypto.identity`: Ed25519 node keys, node ids, signatures.
 * `ampgrid.crypto.keyfile`: secret files, written once.
+* `ampgrid.crypto.sealed`: bytes under a passphrase.
 """
 
 from ampgrid.crypto.base32 import a2b, b2a
