@@ -92,9 +92,11 @@ class LinkTests(SynchronousTestCase):
         for path in [*sources(), *PAGES]:
             texts = texts_of(path) if path.suffix == ".py" else [path.read_text("utf-8")]
             for text in texts:
-                for name in _REFERENCE.findall(text):
-                    if not (ROOT / name).exists():
-                        broken.append(f"{path.name}: {name}")
+                broken += [
+                    f"{path.name}: {name}"
+                    for name in _REFERENCE.findall(text)
+                    if not (ROOT / name).exists()
+                ]
                 for name, section in _SECTION.findall(text):
                     if " ".join(section.split()) not in headings(ROOT / name):
                         broken.append(f"{path.name}: {name}, {section!r}")
