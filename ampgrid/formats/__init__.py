@@ -8,6 +8,8 @@
 * `ampgrid.formats.share`: the layout of a share.
 * `ampgrid.formats.chkwriter`: makes shares.
 * `ampgrid.formats.chk`: computes the cap of a file.
+* `ampgrid.formats.tahoe_container`: the share files of a Tahoe-LAFS server.
+* `ampgrid.formats.recovery`: what brings a lost node back.
 """
 
 __all__ = [
@@ -16,7 +18,9 @@ __all__ = [
     "chk",
     "chkwriter",
     "hashtree",
+    "recovery",
     "segments",
     "share",
+    "tahoe_container",
     "ueb",
 ]
