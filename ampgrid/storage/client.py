@@ -19,16 +19,16 @@ from ampgrid.crypto import hashing
 from ampgrid.crypto.hashing import Buffer
 from ampgrid.crypto.identity import node_id_text
 from ampgrid.errors import AmpgridError
-from ampgrid.ports import Connection
+from ampgrid.ports import Connection, Patience
 
 #: The most unanswered bytes of one share.
 WINDOW_BYTES = 12 * commands.MAX_CHUNK_BYTES
 #: Seconds for an answer about allocation or shares, beyond which a server is passed over.
 ASK_SECONDS = 15.0
-#: Seconds for the answer to one write or read of at most 65,000 bytes.
-MOVE_SECONDS = 60.0
+#: Seconds without the answer to any of a server's reads, or of a share's writes.
+MOVE_SECONDS = 30.0
 #: Seconds for the answer to a close, which waits for the disk.
-CLOSE_SECONDS = 60.0
+CLOSE_SECONDS = 50.0
 
 
 class LeaseSecrets:
@@ -82,6 +82,7 @@ class StorageServer:
         self.server_id = connection.peer_id
         self._secrets = secrets
         self._next_bucket = 0
+        self._reading = Patience(MOVE_SECONDS)
 
     @property
     def name(self) -> str:
@@ -196,7 +197,7 @@ class StorageServer:
         answer = await self.connection.call(
             commands.ReadShare,
             operation=(storage_index, number),
-            deadline=MOVE_SECONDS,
+            deadline=self._reading,
             storage_index=storage_index,
             share=number,
             offset=offset,
@@ -217,6 +218,20 @@ class StorageServer:
             storage_index=storage_index,
             share=number,
             reason=reason,
+        )
+
+    async def add_lease(self, storage_index: bytes) -> None:
+        """Add this client's lease to the shares of a file there, or renew it for the full time.
+
+        Raises:
+            NoSuchShareError: the server holds no share of the file.
+            PeerError: the server did not answer, or answered another error.
+        """
+        await self.connection.call(
+            commands.AddLease,
+            deadline=ASK_SECONDS,
+            storage_index=storage_index,
+            **self._lease(storage_index),
         )
 
     async def space(self) -> dict[str, Any]:
@@ -246,6 +261,7 @@ class BucketWriter:
         self._unanswered = 0
         self._error: Exception | None = None
         self._waiting: Deferred[None] | None = None
+        self._writing = Patience(MOVE_SECONDS)
 
     async def put(self, data: Buffer) -> None:
         """Send the next bytes of the share; waits while the window is full.
@@ -276,7 +292,7 @@ class BucketWriter:
             self._call(
                 commands.WriteShare,
                 operation=self._operation,
-                deadline=MOVE_SECONDS,
+                deadline=self._writing,
                 offset=self._offset,
                 data=data,
                 **self._bucket,
