@@ -1,22 +1,14 @@
-"""Making a new node directory, so that a crash at any moment leaves none that looks complete.
-
-Keys come first and ``node.toml`` last. A directory in which an earlier attempt was cut short is
-recognised (nothing in it but what this module writes first, so no node can have run there) and
-made again from the start.
-"""
+"""Making a new node or introducer: its keys and secrets, and the text of its ``node.toml``."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from attrs import evolve
 
-from ampgrid.crypto.base32 import b2a
 from ampgrid.crypto.identity import Identity, node_id_text
-from ampgrid.crypto.keyfile import write_secret_file
 from ampgrid.errors import BadArgumentValueError, ConfigError
 from ampgrid.formats.address import Address, format_hint, parse_address
 from ampgrid.node.config import (
@@ -29,21 +21,13 @@ from ampgrid.node.config import (
     parse_config,
     parse_listen,
 )
-from ampgrid.node.directory import (
-    GRID_SECRET_BYTES,
-    OWN_SECRET_BYTES,
-    NodeDirectory,
-    sync_directory,
-    write_whole,
-)
+from ampgrid.node.directory import GRID_SECRET_BYTES, OWN_SECRET_BYTES, NodeDirectory
+from ampgrid.node.newdirectory import OwnSecrets, write_directory
 from ampgrid.node.sizes import format_size, parse_size
 from ampgrid.ports import Entropy
 
 #: Every interface, and a port that the first run picks and keeps.
 DEFAULT_LISTEN = "0.0.0.0:0"
-
-_SECRET_NAMES = frozenset({"node.pem", "grid-secret", "convergence", "lease-secret"})
-_TEMPORARY = ".new-"
 
 
 def create_introducer(
@@ -156,71 +140,18 @@ def _create(
     # What was asked for is what will be read.
     if parse_config(text) != config:
         raise ConfigError("These settings cannot be written to a node.toml.")
-    directory = NodeDirectory.at(path)
-    try:
-        _make_empty(directory)
-        directory.private.mkdir(mode=0o700)
-        write_secret_file(directory.key_path, Identity.create(entropy).to_pem())
-        secrets = [(directory.grid_secret_path, secret)]
-        if config.kind == "node":
-            secrets.append((directory.convergence_path, entropy(OWN_SECRET_BYTES)))
-            secrets.append((directory.lease_secret_path, entropy(OWN_SECRET_BYTES)))
-        for secret_path, value in secrets:
-            if value is not None:
-                write_secret_file(secret_path, b2a(value).encode("ascii") + b"\n")
-        if config.kind == "node":
-            directory.make_rooms()
-        write_whole(directory.config_path, text.encode("utf-8"))
-        sync_directory(directory.path.parent)
-    except OSError as error:
-        where = error.filename or directory.path
-        raise ConfigError(f"{where} could not be written: {error.strerror}.") from error
-    return directory
-
-
-def _make_empty(directory: NodeDirectory) -> None:
-    """Make the directory, or take over one that is empty or was left unfinished."""
-    path = directory.path
-    if path.exists() and not path.is_dir():
-        raise ConfigError(f"{path} is there already and is no directory.")
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if directory.config_path.exists():
-        raise ConfigError(f"{path} is a node directory already; it was left as it is.")
-    if not _is_unfinished(directory):
-        raise ConfigError(f"{path} is not empty; name a new or an empty directory.")
-    _clear(directory)
-    path.chmod(0o700)
-
-
-def _is_unfinished(directory: NodeDirectory) -> bool:
-    """Tell whether nothing is there but what `_create` writes before ``node.toml``."""
-    for entry in directory.path.iterdir():
-        if entry == directory.private:
-            if not _is_directory(entry) or not all(
-                inner.name in _SECRET_NAMES or inner.name.startswith(_TEMPORARY)
-                for inner in entry.iterdir()
-            ):
-                return False
-        elif entry in {directory.storage, directory.spool}:
-            if not _is_directory(entry) or any(entry.iterdir()):
-                return False
-        elif not entry.name.startswith(_TEMPORARY) or not entry.is_file():
-            return False
-    return True
-
-
-def _is_directory(path: Path) -> bool:
-    return path.is_dir() and not path.is_symlink()
-
-
-def _clear(directory: NodeDirectory) -> None:
-    for entry in directory.path.iterdir():
-        if entry.is_dir():
-            for inner in entry.iterdir():
-                inner.unlink()
-            entry.rmdir()
-        else:
-            entry.unlink()
+    is_node = config.kind == "node"
+    return write_directory(
+        path,
+        config.kind,
+        text,
+        OwnSecrets(
+            Identity.create(entropy).to_pem(),
+            secret,
+            entropy(OWN_SECRET_BYTES) if is_node else None,
+            entropy(OWN_SECRET_BYTES) if is_node else None,
+        ),
+    )
 
 
 def _quoted(text: str) -> str:

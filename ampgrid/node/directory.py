@@ -10,10 +10,12 @@
         grid-secret     the grid's secret, 16 bytes in base32
         convergence     convergence secret, 32 bytes in base32 (as Tahoe-LAFS keeps it)
         lease-secret    root of the lease secrets, 32 bytes in base32
+        section-NAME    what a recovery file of a later version held beyond what is known here
       storage/          the shares kept for others, and their database
       spool/            uploads from a stream, enciphered, while they are under way
       peers.sqlite      the announcements of the peers it has met
       listen-port       the port picked at the first run, when node.toml says port 0
+      recovery-exported when the last recovery file was exported
       node.pid          locked while a node runs here
       ampgrid.sock      the control socket
 """
@@ -37,6 +39,9 @@ from ampgrid.node.lock import DirectoryLock
 #: Lengths of the secrets, bytes.
 GRID_SECRET_BYTES = 16
 OWN_SECRET_BYTES = 32
+
+#: How the files in ``private/`` begin that hold unknown sections of a recovery file.
+SECTION_PREFIX = "section-"
 
 _MAX_SECRET_FILE = 4096
 
@@ -105,6 +110,11 @@ class NodeDirectory:
     def listen_port_path(self) -> Path:
         """The port that was picked at the first run."""
         return self.path / "listen-port"
+
+    @property
+    def exported_path(self) -> Path:
+        """When the last recovery file was exported."""
+        return self.path / "recovery-exported"
 
     @property
     def pid_path(self) -> Path:
