@@ -34,6 +34,8 @@ class TestedCall:
         self.function: Callable[..., Any] | None = function
         self.args = args
         self.cancelled = False
+        #: Which of its entries in the clock's queue counts: a reset makes another one.
+        self.place = -1
         self._clock = clock
 
     def active(self) -> bool:
@@ -114,7 +116,8 @@ class HeapClock:
 
     def schedule(self, call: TestedCall) -> None:
         """Put a call into the queue at its time; where it stood before, it is passed over."""
-        heapq.heappush(self._heap, (call.time, next(self._order), call))
+        call.place = next(self._order)
+        heapq.heappush(self._heap, (call.time, call.place, call))
 
     def note_cancelled(self) -> None:
         """Count a cancelled call, and sweep them out now and then."""
@@ -178,6 +181,6 @@ class HeapClock:
 
 
 def _is_due(entry: tuple[float, int, TestedCall]) -> bool:
-    """Tell whether an entry of the heap is still to happen, and at this very time."""
-    time, _order, call = entry
-    return call.function is not None and time == call.time
+    """Tell whether an entry of the heap is still to happen, and was not replaced by a reset."""
+    _time, place, call = entry
+    return call.function is not None and place == call.place

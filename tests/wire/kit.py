@@ -391,3 +391,36 @@ class Host:
     def counters(self) -> tuple[int, int]:
         """(strangers, accepted connections)."""
         return len(self.network._strangers), self.network._accepted
+
+
+class Serving(amp.CommandLocator):
+    """Knows the names of some Commands, and notes each call of one."""
+
+    def __init__(self, commands: Sequence[type[Any]]) -> None:
+        super().__init__()
+        self.names = {command.commandName for command in commands}
+        self.served: list[bytes] = []
+
+    def locateResponder(self, name: bytes) -> Any:
+        if name not in self.names:
+            return None
+
+        def respond(box: dict[bytes, bytes]) -> Deferred[dict[bytes, bytes]]:
+            self.served.append(name)
+            answer: Deferred[dict[bytes, bytes]] = Deferred()
+            answer.callback({})
+            return answer
+
+        return respond
+
+
+def commands_in(*modules: Any) -> list[type[Any]]:
+    """Every Command that is defined in a module."""
+    return [
+        value
+        for module in modules
+        for value in vars(module).values()
+        if isinstance(value, type)
+        and issubclass(value, amp.Command)
+        and value.__module__ == module.__name__
+    ]

@@ -17,7 +17,7 @@ from ampgrid.commands.base import GridCommand
 from ampgrid.commands.session import PROTOCOL_VERSION
 from ampgrid.commands.storage import MAX_HEADS_BYTES
 from ampgrid.wire import boxes
-from tests.wire.kit import Recorder
+from tests.wire.kit import Recorder, commands_in
 
 MODULES = (session, introduction, storage, control)
 #: What amp.Command knows, and what its metaclass makes of it.
@@ -37,14 +37,7 @@ MEANINGFUL = {
 
 
 def all_commands() -> list[type[Any]]:
-    return [
-        value
-        for module in MODULES
-        for value in vars(module).values()
-        if isinstance(value, type)
-        and issubclass(value, amp.Command)
-        and value.__module__ == module.__name__
-    ]
+    return commands_in(*MODULES)
 
 
 def leaves() -> list[type[errors.WireError]]:

@@ -1,0 +1,389 @@
+"""The control socket, over real sockets: who is served, with what, and what it leaves behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import stat
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
+from twisted.internet.protocol import Protocol
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
+from twisted.protocols import amp
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from ampgrid.commands import control, errors, introduction, session, storage
+from ampgrid.commands.arguments import Count
+from ampgrid.commands.base import GridCommand
+from ampgrid.commands.session import PROTOCOL_VERSION, Hello, Ping
+from ampgrid.errors import ConfigError, NotConnectedError
+from ampgrid.testing.clock import HeapClock
+from ampgrid.testing.pipes import MemoryNet
+from ampgrid.wire import Connection, Facts, boxes, connect_control, listen_control
+from ampgrid.wire.hello import MAX_CALLS, say
+from ampgrid.wire.unixsocket import MOST_PATH_BYTES, ControlPort
+from tests.wire.kit import Break, Echo, Hold, Host, Recorder, Serving, ask_box, commands_in
+
+FACTS = Facts(frozenset({"test"}), "nick", "kit/1")
+PEER_COMMANDS = commands_in(introduction, storage)
+CONTROL_COMMANDS = commands_in(control)
+
+
+class ReadFrom(GridCommand):
+    """Read all of a descriptor."""
+
+    arguments = [(b"descriptor", amp.Descriptor()), (b"number", Count(9, optional=True))]
+    response = [(b"size", Count())]
+
+
+class Reader(Recorder):
+    @ReadFrom.responder
+    async def read_from(self, descriptor: int, number: int | None) -> dict[str, Any]:
+        with os.fdopen(descriptor, "rb") as file:
+            return {"size": len(file.read())}
+
+
+class Collecting(Protocol):
+    """Collects bytes until so many boxes are here, or the end."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._data = b""
+        self.done: Deferred[list[dict[bytes, bytes]]] = Deferred()
+
+    def dataReceived(self, data: bytes) -> None:
+        self._data += data
+        with contextlib.suppress(ValueError):
+            found = [dict(box) for box in amp.parseString(self._data)]
+            if len(found) >= self._count:
+                self._count = 10**9
+                self.done.callback(found)
+
+    def connectionLost(self, reason: Any = None) -> None:
+        if not self.done.called:
+            self.done.callback([])
+
+
+def open_descriptors() -> dict[str, str]:
+    """What is open, but for the directory that is read to tell."""
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            found[name] = str(Path("/proc/self/fd", name).readlink())
+    return found
+
+
+class SocketTest(TestCase):
+    """A directory of its own, and everything closed at the end."""
+
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory(prefix="ampgrid-test-")
+        self.addCleanup(folder.cleanup)
+        self.path = Path(folder.name) / "ampgrid.sock"
+        self.accepted: list[Connection] = []
+
+    async def listen(self, *locators: amp.CommandLocator, path: Path | None = None) -> ControlPort:
+        def roles(connection: Connection) -> Sequence[amp.CommandLocator]:
+            self.accepted.append(connection)
+            return locators
+
+        port = await listen_control(reactor, path or self.path, FACTS, roles)
+        self.addCleanup(port.stopListening)
+        return port
+
+    async def connect(self, path: Path | None = None) -> Connection:
+        connection = await connect_control(reactor, path or self.path)
+        self.addCleanup(self.gone, connection)
+        return connection
+
+    async def gone(self, connection: Connection) -> None:
+        """End a connection, and wait until both ends have noticed."""
+        ends = [end for end in (connection, *self.accepted) if not end.transport.disconnected]
+        for end in ends:
+            end.abort("the test is over")
+        while not all(end.transport.disconnected for end in ends):
+            await deferLater(reactor, 0)
+
+
+class MeetingTest(SocketTest):
+    async def test_hello_ping_and_the_roles(self) -> None:
+        await self.listen(Recorder())
+        connection = await self.connect()
+        answer = await connection.call(Hello, **say(Facts(), bytes(32)))
+        self.assertEqual(answer["version"], PROTOCOL_VERSION)
+        self.assertEqual((answer["nickname"], answer["services"]), ("nick", "test"))
+        self.assertEqual(await connection.call(Ping), {})
+        data = bytes(65_000)
+        self.assertEqual(await connection.call(Echo, data=data), {"data": data})
+        self.assertEqual(connection.peer_id, b"")
+
+    async def test_the_node_may_ping_its_client(self) -> None:
+        await self.listen()
+        connection = await self.connect()
+        await connection.call(Ping)
+        self.assertEqual(await self.accepted[0].call(Ping), {})
+
+    async def test_stock_amp_as_client(self) -> None:
+        await self.listen(Recorder())
+        endpoint = UNIXClientEndpoint(reactor, str(self.path))
+        stock = await connectProtocol(endpoint, amp.AMP())
+        self.assertEqual(await stock.callRemote(Echo, data=b"x"), {"data": b"x"})
+        self.assertEqual(await stock.callRemote(Ping), {})
+        asked = [stock.callRemote(Hold, number=number) for number in range(200)]
+        await stock.callRemote(Ping)
+        self.assertTrue(self.accepted[0].connected, "it knows no credits")
+        with self.assertRaises(errors.NoSpaceError):
+            await stock.callRemote(Break, how="declared")
+        lost: Deferred[None] = Deferred()
+        self.accepted[0].when_lost(lambda: lost.callback(None))
+        for each in asked:
+            each.addErrback(lambda _: None)
+        stock.transport.loseConnection()
+        await lost
+
+    async def test_nobody_listens(self) -> None:
+        with self.assertRaises(NotConnectedError):
+            await connect_control(reactor, self.path)
+        with self.assertRaises(NotConnectedError):
+            await connect_control(reactor, self.path.parent / ("no" * 100) / "ampgrid.sock")
+
+    async def ask_all(self, commands: Sequence[type[Any]]) -> list[dict[bytes, bytes]]:
+        endpoint = UNIXClientEndpoint(reactor, str(self.path))
+        collecting = await connectProtocol(endpoint, Collecting(len(commands)))
+        for number, command in enumerate(commands):
+            collecting.transport.write(ask_box(command.commandName, tag=b"%d" % number))
+        answers: list[dict[bytes, bytes]] = await collecting.done
+        lost: Deferred[None] = Deferred()
+        self.accepted[-1].when_lost(lambda: lost.callback(None))
+        collecting.transport.loseConnection()
+        await lost
+        return answers
+
+    async def test_peer_commands_are_unhandled(self) -> None:
+        serving = Serving(CONTROL_COMMANDS)
+        await self.listen(serving)
+        answers = await self.ask_all([*PEER_COMMANDS, session.StartTLS])
+        self.assertEqual(
+            [box[boxes.ERROR_CODE] for box in answers],
+            [amp.UNHANDLED_ERROR_CODE] * (len(PEER_COMMANDS) + 1),
+        )
+        self.assertEqual(serving.served, [])
+
+    async def test_control_commands_are_served(self) -> None:
+        serving = Serving(CONTROL_COMMANDS)
+        await self.listen(serving)
+        await self.ask_all(CONTROL_COMMANDS)
+        self.assertEqual(serving.served, [each.commandName for each in CONTROL_COMMANDS])
+
+
+class OverTcpTest(SynchronousTestCase):
+    def test_control_commands_are_unhandled(self) -> None:
+        """Over TCP, where the roles of a peer are served and nothing else."""
+        net = MemoryNet(HeapClock())
+        serving = Serving(PEER_COMMANDS)
+        one, two = Host(net, 1), Host(net, 2, roles=lambda _: [serving])
+        connection = net.clock.run(one.dial(two))
+
+        for command in CONTROL_COMMANDS:
+            asking = connection._calls.ask(command.commandName, {}, None, 5)
+            connection._pump()
+            with self.assertRaises(amp.RemoteAmpError) as caught:
+                net.clock.run(asking)
+            self.assertEqual(caught.exception.errorCode, amp.UNHANDLED_ERROR_CODE)
+        self.assertEqual(serving.served, [])
+        for command in PEER_COMMANDS:
+            asking = connection._calls.ask(command.commandName, {}, None, 5)
+            connection._pump()
+            net.clock.run(asking)
+        self.assertEqual(serving.served, [each.commandName for each in PEER_COMMANDS])
+
+
+class PathTest(SocketTest):
+    async def test_only_the_user_may_connect(self) -> None:
+        await self.listen()
+        mode = self.path.stat().st_mode
+        self.assertTrue(stat.S_ISSOCK(mode))
+        self.assertEqual(stat.S_IMODE(mode), 0o600)
+
+    async def test_another_user_is_not_served(self) -> None:
+        recorder = Recorder()
+        await self.listen(recorder)
+        raw = socket.socket(socket.AF_UNIX)
+        self.addCleanup(raw.close)
+        if os.getuid() == 0:
+            self.path.parent.chmod(0o755)
+            self.path.chmod(0o666)
+            os.seteuid(65_534)
+            try:
+                raw.connect(str(self.path))
+            finally:
+                os.seteuid(0)
+        else:
+            self.patch(os, "getuid", lambda: 65_534)
+            raw.connect(str(self.path))
+        with contextlib.suppress(OSError):
+            raw.send(ask_box(b"Echo", data=b"x"))
+
+        def read() -> bytes:
+            with contextlib.suppress(ConnectionError):
+                return raw.recv(1_000)
+            return b""
+
+        self.assertEqual(await deferToThread(read), b"")
+        self.assertEqual(recorder.calls, [])
+        self.assertFalse(self.accepted[0].connected)
+
+    async def test_the_socket_goes_with_the_node(self) -> None:
+        port = await self.listen()
+        self.assertTrue(self.path.exists())
+        await port.stopListening()
+        self.assertFalse(self.path.exists())
+
+    async def test_a_stale_socket_is_replaced(self) -> None:
+        stale = socket.socket(socket.AF_UNIX)
+        stale.bind(str(self.path))
+        stale.close()
+        self.assertTrue(self.path.exists())
+        with self.assertRaises(NotConnectedError):
+            await connect_control(reactor, self.path)
+        await self.listen()
+        connection = await self.connect()
+        self.assertEqual(await connection.call(Ping), {})
+
+    async def test_something_else_is_not_removed(self) -> None:
+        self.path.write_text("precious")
+        with self.assertRaises(ConfigError):
+            await self.listen()
+        self.assertEqual(self.path.read_text(), "precious")
+        self.path.unlink()
+        self.path.symlink_to(self.path.parent / "elsewhere")
+        with self.assertRaises(ConfigError):
+            await self.listen()
+        self.assertTrue(self.path.is_symlink())
+
+    async def test_a_path_longer_than_a_socket_can_have(self) -> None:
+        deep = self.path.parent / ("d" * 100) / ("e" * 100)
+        deep.mkdir(parents=True)
+        path = deep / "ampgrid.sock"
+        self.assertGreater(len(os.fsencode(path)), MOST_PATH_BYTES)
+        await deferLater(reactor, 0)  # the reactor runs, and has opened what it needs
+        before = open_descriptors()
+        temporary = set(os.listdir(tempfile.gettempdir()))
+        port = await self.listen(Recorder(), path=path)
+        self.assertEqual(stat.S_IMODE(path.stat().st_mode), 0o600)
+        connection = await self.connect(path)
+        self.assertEqual(await connection.call(Echo, data=b"x"), {"data": b"x"})
+        await self.gone(connection)
+        await port.stopListening()
+        self.assertFalse(path.exists())
+        self.assertEqual(open_descriptors(), before)
+        left = set(os.listdir(tempfile.gettempdir())) - temporary
+        self.assertEqual([name for name in left if name.startswith("ampgrid-")], [])
+
+    async def test_the_longest_path_that_fits(self) -> None:
+        room = MOST_PATH_BYTES - len(os.fsencode(self.path.parent)) - 1
+        for length in (room, room + 1):
+            path = self.path.parent / ("s" * length)
+            port = await self.listen(path=path)
+            connection = await self.connect(path)
+            self.assertEqual(await connection.call(Ping), {})
+            await port.stopListening()
+
+
+class DescriptorTest(SocketTest):
+    """Files travel as descriptors, and none is left open."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.file = self.path.parent / "file"
+        self.file.write_bytes(bytes(1_234))
+
+    def opened(self) -> int:
+        descriptor = os.open(self.file, os.O_RDONLY)
+        self.addCleanup(os.close, descriptor)
+        return descriptor
+
+    async def test_a_descriptor_is_passed(self) -> None:
+        await self.listen(Recorder(), Reader())
+        connection = await self.connect()
+        mine = self.opened()
+        await connection.call(Ping)
+        before = open_descriptors()
+        for _ in range(3):
+            os.lseek(mine, 0, os.SEEK_SET)
+            answer = await connection.call(ReadFrom, descriptor=mine)
+            self.assertEqual(answer, {"size": 1_234})
+        self.assertEqual(open_descriptors(), before)
+
+    async def test_stock_amp_passes_one(self) -> None:
+        await self.listen(Reader())
+        endpoint = UNIXClientEndpoint(reactor, str(self.path))
+        stock = await connectProtocol(endpoint, amp.AMP())
+        answer = await stock.callRemote(ReadFrom, descriptor=self.opened())
+        self.assertEqual(answer, {"size": 1_234})
+        lost: Deferred[None] = Deferred()
+        self.accepted[0].when_lost(lambda: lost.callback(None))
+        stock.transport.loseConnection()
+        await lost
+
+    async def test_descriptors_that_are_never_claimed(self) -> None:
+        await self.listen(Recorder())
+        connection = await self.connect()
+        await connection.call(Ping)
+        before = open_descriptors()
+        mine = [self.opened() for _ in range(5)]
+        for each in mine:
+            with self.assertRaises(errors.NotAllowedError):
+                await connection.call(ReadFrom, descriptor=each)
+        self.assertEqual(len(open_descriptors()), len(before) + 10)
+        await self.gone(connection)
+        self.assertEqual(len(open_descriptors()), len(before) + 5 - 2)
+
+    async def test_a_descriptor_of_a_malformed_call(self) -> None:
+        class Wrong(ReadFrom):
+            commandName = b"ReadFrom"
+            arguments = [(b"descriptor", amp.Descriptor()), (b"number", Count())]
+
+        await self.listen(Reader())
+        connection = await self.connect()
+        mine = self.opened()
+        await connection.call(Ping)
+        before = open_descriptors()
+        with self.assertRaises(errors.BadArgumentError):
+            await connection.call(Wrong, descriptor=mine, number=10)
+        self.assertEqual(open_descriptors(), before)
+
+    async def test_a_descriptor_that_was_not_sent(self) -> None:
+        class Wrong(ReadFrom):
+            commandName = b"ReadFrom"
+            arguments = [(b"descriptor", Count())]
+
+        await self.listen(Reader())
+        connection = await self.connect()
+        for number in (0, 7):
+            with self.assertRaises(errors.BadArgumentError):
+                await connection.call(Wrong, descriptor=number)
+        self.assertEqual(await connection.call(Ping), {})
+
+    async def test_more_descriptors_than_calls(self) -> None:
+        await self.listen(Recorder())
+        connection = await self.connect()
+        mine = self.opened()
+        await connection.call(Ping)
+        before = open_descriptors()
+        lost: Deferred[None] = Deferred()
+        self.accepted[0].when_lost(lambda: lost.callback(None))
+        for _ in range(MAX_CALLS + 1):
+            calling = Deferred.fromCoroutine(connection.call(ReadFrom, descriptor=mine))
+            calling.addErrback(lambda _: None)
+        await lost
+        await self.gone(connection)
+        self.assertLessEqual(len(open_descriptors()), len(before))
