@@ -85,8 +85,16 @@ class Repairer:
         *,
         verify: bool = False,
         pace: Pace | None = None,
+        found: CheckReport | None = None,
     ) -> RepairReport:
         """Check a file and write what is missing, bad or clumped.
+
+        Args:
+            cap: of the file; the verify cap is enough.
+            operation: progress and cancelling.
+            verify: read and hash every byte of what is there first.
+            pace: awaited before bytes are read or written.
+            found: what a check has just found, so that it is not done again.
 
         Raises:
             NotEnoughSharesError: too few good shares are left.
@@ -94,7 +102,7 @@ class Repairer:
         """
         operation = operation or Operation()
         paced = {} if pace is None else {"pace": pace}
-        before = await self._checker.check(cap, operation, verify=verify, **paced)
+        before = found or await self._checker.check(cap, operation, verify=verify, **paced)
         if isinstance(cap, LitCap):
             return RepairReport(before, before)
         servers = {server.server_id: server for server in self._servers()}
@@ -103,7 +111,7 @@ class Repairer:
         await repair.place()
         if not repair.anything_to_do:
             return RepairReport(before, before, (), tuple(repair.problems))
-        await repair.write()
+        await repair.write(pace)
         after = await self._checker.check(cap, operation)
         return RepairReport(before, after, tuple(repair.written), tuple(repair.problems))
 
@@ -209,8 +217,11 @@ class _Repair:
         for place in [place for place in self._writers if place[0] == server_id]:
             del self._writers[place]
 
-    async def write(self) -> None:
+    async def write(self, pace: Pace | None) -> None:
         """Make the shares again and send them.
+
+        Args:
+            pace: awaited before the bytes of a segment are read and written.
 
         Raises:
             NotEnoughSharesError: too few good shares are left.
@@ -230,6 +241,9 @@ class _Repair:
         await self._to_all(lambda _number: self._layout.header())
         for index in range(extension.num_segments):
             operation.check()
+            if pace is not None:
+                block_size = extension.segment_size // extension.needed_shares
+                await pace(extension.segment_size + block_size * len(self._writers))
             crypttext = await self._segment(decoder, index)
             blocks = await self._threads.run(self._encode, crypttext, made)
             for number in made:
