@@ -82,13 +82,22 @@ class OpenFile:
         descriptor: open for reading, of a regular file.
 
     Raises:
-        FileError: it is not a regular file.
+        FileError: it is not a regular file, or one that does not tell its size.
     """
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._mark = self._look()
         self._size: int = self._mark[0]
+        # Files of the kernel (/proc, /sys) say 0 and hold something.
+        if not self._size and self._read_some():
+            raise FileError("it does not tell its size; pipe it in with '-' instead")
+
+    def _read_some(self) -> bytes:
+        try:
+            return os.pread(self._descriptor, 1, 0)
+        except OSError as error:
+            raise FileError(f"cannot read the file: {error.strerror}") from error
 
     @classmethod
     def at(cls, path: Path) -> OpenFile:

@@ -155,7 +155,7 @@ class ControlResponder(amp.CommandLocator):
     ) -> dict[str, Any]:
         """Upload a file or a stream."""
         node = self._node
-        with _as_wire_errors(), self._operation(operation) as progress:
+        with _as_wire_errors(), _closed(descriptor), self._operation(operation) as progress:
             encoding = _encoding(needed, happy, total) or node.encoding()
             source = await self._source(path, descriptor, progress)
             try:
@@ -179,13 +179,14 @@ class ControlResponder(amp.CommandLocator):
         if path is not None:
             return await node.work.run(OpenFile.at, _absolute(path))
         assert descriptor is not None
-        try:
-            regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
-            if regular and os.lseek(descriptor, 0, os.SEEK_CUR) == 0:
-                return OpenFile(os.dup(descriptor))
+        if not _is_whole_file(descriptor):
             return await self._spooled(descriptor, operation)
-        finally:
-            os.close(descriptor)
+        own = os.dup(descriptor)
+        try:
+            return OpenFile(own)
+        except BaseException:
+            os.close(own)
+            raise
 
     async def _spooled(self, descriptor: int, operation: Operation) -> Spool:
         operation.enter("reading the input", 0)
@@ -211,7 +212,7 @@ class ControlResponder(amp.CommandLocator):
     ) -> dict[str, Any]:
         """Download a file, or a range of it, to a path or a descriptor."""
         node = self._node
-        with _as_wire_errors(), self._operation(operation) as progress:
+        with _as_wire_errors(), _closed(descriptor), self._operation(operation) as progress:
             target = await self._target(path, descriptor)
             try:
                 parsed = parse_cap(cap)
@@ -231,7 +232,7 @@ class ControlResponder(amp.CommandLocator):
         if (path is None) == (descriptor is None):
             raise BadArgumentValueError("give either a path or a descriptor")
         if descriptor is not None:
-            return ToDescriptor(descriptor, node.streams)
+            return ToDescriptor(os.dup(descriptor), node.streams)
         assert path is not None
         return await node.work.run(ToFile, _absolute(path), node.work, node.entropy)
 
@@ -297,6 +298,25 @@ def _encoding(needed: int | None, happy: int | None, total: int | None) -> Encod
     if not 1 <= needed <= total <= 256 or not 1 <= happy <= total:
         raise BadArgumentValueError("needed and happy must be from 1 to total, total at most 256")
     return Encoding(needed, happy, total)
+
+
+@contextmanager
+def _closed(descriptor: int | None) -> Iterator[None]:
+    """Close what came with a call when the call is done, however it ends."""
+    try:
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _is_whole_file(descriptor: int) -> bool:
+    """Tell whether it is a regular file at its beginning, which can be read at any offset."""
+    found = os.fstat(descriptor)
+    # One of no size may be the kernel's (/proc), which is read to its end like a stream.
+    if not stat.S_ISREG(found.st_mode) or not found.st_size:
+        return False
+    return os.lseek(descriptor, 0, os.SEEK_CUR) == 0
 
 
 def _add_some(spool: Spool, descriptor: int) -> bool:

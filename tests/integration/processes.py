@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import select
+import shutil
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from random import Random
+from typing import Any, BinaryIO
 
 from attrs import frozen
+from twisted.protocols import amp
+from twisted.trial.unittest import SynchronousTestCase
+
+from ampgrid.commands.control import Status
 
 ROOT = Path(__file__).parents[2]
 #: Seconds after which a test gives up; far more than anything here takes.
 PATIENCE = 60.0
+#: The file of most tests: large enough to be streamed in several chunks.
+DATA = Random(1).randbytes(300_001)
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -109,7 +121,7 @@ class Grid:
     def __init__(self, root: Path, *words: object) -> None:
         self.root = root
         self.process = start("grid", root, *words)
-        self.ready_line = wait_for_line(self.process, "Ready:")
+        self.ready_line = wait_for_line(self.process, "{" if "--json" in words else "Ready:")
         self.ready = json.loads((root / "ready.json").read_text())
 
     @property
@@ -128,3 +140,82 @@ class Grid:
             return Outcome(self.process.returncode, b"", "")
         self.process.send_signal(number)
         return finish(self.process)
+
+
+class GridCase(SynchronousTestCase):
+    """Tests of one class share a grid, of three storage nodes and 2-of-3 unless they say more."""
+
+    words: tuple[object, ...] = ("--nodes", 3, "--shares", "2/3/3")
+    root: Path
+    grid: Grid
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.root = Path(tempfile.mkdtemp())
+        try:
+            cls.grid = Grid(cls.root / "grid", *cls.words)
+        except BaseException:
+            shutil.rmtree(cls.root)
+            raise
+
+    @classmethod
+    def tearDownClass(cls) -> None:
+        cls.grid.end()
+        shutil.rmtree(cls.root)
+
+    def setUp(self) -> None:
+        self.place = Path(tempfile.mkdtemp(dir=self.root))
+        self.file = self.place / "file"
+        self.file.write_bytes(DATA)
+
+    def client(self, *words: object, stdin: bytes = b"") -> str:
+        """Run a command that must succeed in silence; returns its output as text."""
+        outcome = self.grid.client(*words, stdin=stdin)
+        self.assertEqual((outcome.status, outcome.err), (0, ""))
+        return outcome.text
+
+    def put(self) -> str:
+        return self.client("put", self.file)
+
+
+def ask(directory: Path | str, command: Any, **arguments: Any) -> dict[str, Any]:
+    """Call one control Command, as any AMP program could, and return its answer.
+
+    Raises:
+        RuntimeError: the node answers an error; the message begins with its code.
+    """
+    box = command.makeArguments(arguments, None)
+    box[amp.ASK], box[amp.COMMAND] = b"1", command.commandName
+    with socket.socket(socket.AF_UNIX) as node:
+        node.settimeout(PATIENCE)
+        node.connect(str(Path(directory) / "ampgrid.sock"))
+        node.sendall(box.serialize())
+        with node.makefile("rb") as stream:
+            (answer,) = amp.parse(_one_box(stream))
+    if amp.ERROR in answer:
+        raise RuntimeError(f"{answer[amp.ERROR_CODE]!r} {answer[amp.ERROR_DESCRIPTION]!r}")
+    return dict(command.parseResponse(answer, None))
+
+
+def _one_box(stream: BinaryIO) -> BinaryIO:
+    data = b""
+    while length := stream.read(2):
+        data += length
+        if length == b"\0\0":
+            return io.BytesIO(data)
+        data += stream.read(int.from_bytes(length, "big"))
+    raise RuntimeError("the node went away")
+
+
+def status_of(directory: Path | str) -> Any:
+    """Return what a node tells of itself."""
+    return json.loads(ask(directory, Status)["status"])
+
+
+def wait_until(what: Callable[[], bool]) -> None:
+    """Wait until something holds."""
+    deadline = time.monotonic() + PATIENCE
+    while not what():
+        if time.monotonic() > deadline:
+            raise AssertionError("it never came about")
+        select.select([], [], [], 0.02)

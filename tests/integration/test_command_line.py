@@ -10,57 +10,21 @@ import signal
 import subprocess
 import tempfile
 from pathlib import Path
-from random import Random
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from ampgrid.formats.address import parse_address
 from tests.integration.processes import (
+    DATA,
     ROOT,
     Grid,
+    GridCase,
     ampgrid,
     finish,
     is_alive,
     start,
     wait_until_gone,
 )
-
-DATA = Random(1).randbytes(300_001)
-
-
-class GridCase(SynchronousTestCase):
-    """Tests of one class share a grid of three storage nodes, 2-of-3."""
-
-    root: Path
-    grid: Grid
-
-    @classmethod
-    def setUpClass(cls) -> None:
-        cls.root = Path(tempfile.mkdtemp())
-        try:
-            cls.grid = Grid(cls.root / "grid", "--nodes", 3, "--shares", "2/3/3")
-        except BaseException:
-            shutil.rmtree(cls.root)
-            raise
-
-    @classmethod
-    def tearDownClass(cls) -> None:
-        cls.grid.end()
-        shutil.rmtree(cls.root)
-
-    def setUp(self) -> None:
-        self.place = Path(tempfile.mkdtemp(dir=self.root))
-        self.file = self.place / "file"
-        self.file.write_bytes(DATA)
-
-    def client(self, *words: object, stdin: bytes = b"") -> str:
-        """Run a command that must succeed in silence; returns its output as text."""
-        outcome = self.grid.client(*words, stdin=stdin)
-        self.assertEqual((outcome.status, outcome.err), (0, ""))
-        return outcome.text
-
-    def put(self) -> str:
-        return self.client("put", self.file)
 
 
 class FileTests(GridCase):
