@@ -7,6 +7,7 @@
 * `ampgrid.formats.ueb`: the URI extension block.
 * `ampgrid.formats.share`: the layout of a share.
 * `ampgrid.formats.chkwriter`: makes shares.
+* `ampgrid.formats.stored`: checks a share that is kept, without a cap.
 * `ampgrid.formats.chk`: computes the cap of a file.
 * `ampgrid.formats.tahoe_container`: the share files of a Tahoe-LAFS server.
 * `ampgrid.formats.recovery`: what brings a lost node back.
