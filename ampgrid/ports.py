@@ -56,6 +56,21 @@ class Threads(Protocol):
         ...
 
 
+class Patience:
+    """A deadline for calls that belong together: so long without any answer to any of them.
+
+    On a slow line the last of many calls waits for all before it; what tells a slow peer from
+    a stuck one is whether answers come at all.
+
+    Args:
+        seconds: without an answer, after which the calls are given up.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.answered_at = float("-inf")
+
+
 class Connection(Protocol):
     """An authenticated AMP connection to one peer, as the services see it."""
 
@@ -75,7 +90,7 @@ class Connection(Protocol):
         /,
         *,
         operation: object = None,
-        deadline: float = 60.0,
+        deadline: float | Patience | None = 60.0,
         **arguments: Any,
     ) -> dict[str, Any]:
         """Send one Command and return its answer.
@@ -83,7 +98,8 @@ class Connection(Protocol):
         Args:
             command: a class of `ampgrid.commands`.
             operation: calls with the same token keep their order and share one turn with others.
-            deadline: seconds after which `CallTimeoutError` is raised; the connection stays.
+            deadline: seconds after which `CallTimeoutError` is raised, or a `Patience` shared
+                with other calls, or None for none; the connection stays.
             arguments: the Command's arguments.
 
         Raises:

@@ -62,6 +62,7 @@ class CheckReport:
         bad: shares that are damaged or foreign.
         servers_asked: number of servers that were asked.
         servers_answered: number of those that answered.
+        failing: servers that did not answer, or not for a share of theirs.
         verified: whether every byte was read.
         problems: one line for each server or share that could not be looked at.
     """
@@ -73,6 +74,7 @@ class CheckReport:
     bad: tuple[BadShare, ...] = ()
     servers_asked: int = 0
     servers_answered: int = 0
+    failing: frozenset[bytes] = frozenset()
     verified: bool = False
     problems: tuple[str, ...] = ()
 
@@ -192,6 +194,7 @@ class _Check:
         self._bad: list[BadShare] = []
         self._problems: list[str] = []
         self._answered = 0
+        self._failing: set[bytes] = set()
 
     async def run(self, servers: Sequence[StorageServer]) -> CheckReport:
         """Look at everything."""
@@ -214,6 +217,7 @@ class _Check:
             bad=tuple(sorted(self._bad, key=lambda bad: (bad.number, bad.server_id))),
             servers_asked=len(servers),
             servers_answered=self._answered,
+            failing=frozenset(self._failing),
             verified=self._verify,
             problems=tuple(self._problems),
         )
@@ -224,6 +228,7 @@ class _Check:
             sizes, heads = await server.shares(self._cap.storage_index, want, MAX_HEADER_SIZE)
         except AmpgridError as error:
             self._problems.append(f"server {server.name}: {error}")
+            self._failing.add(server.server_id)
             return
         self._answered += 1
         for number, size in sizes.items():
@@ -248,6 +253,7 @@ class _Check:
         except AmpgridError as error:
             self._operation.check()
             self._problems.append(f"{reader}: {error}")
+            self._failing.add(server_id)
         else:
             self._good.setdefault(reader.number, []).append(server_id)
 

@@ -105,7 +105,8 @@ class Repairer:
         before = found or await self._checker.check(cap, operation, verify=verify, **paced)
         if isinstance(cap, LitCap):
             return RepairReport(before, before)
-        servers = {server.server_id: server for server in self._servers()}
+        # Who has just failed would only keep the repair waiting.
+        servers = {s.server_id: s for s in self._servers() if s.server_id not in before.failing}
         await self._advise(servers, cap.storage_index, before.bad)
         repair = _Repair(cap, servers, before, self._threads, self._clock, operation)
         await repair.place()

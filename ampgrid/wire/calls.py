@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 
 from ampgrid.commands import errors as e
 from ampgrid.errors import AmpgridError, CallTimeoutError
-from ampgrid.ports import Clock
+from ampgrid.ports import Clock, Patience
 from ampgrid.wire import boxes
 from ampgrid.wire.outbound import OutboundQueue
 
@@ -71,7 +71,11 @@ class Calls:
         self._most_bytes = size
 
     def ask(
-        self, name: bytes, arguments: boxes.Box, operation: Hashable, deadline: float | None
+        self,
+        name: bytes,
+        arguments: boxes.Box,
+        operation: Hashable,
+        deadline: float | Patience | None,
     ) -> Deferred[boxes.Box]:
         """Queue a call.
 
@@ -79,7 +83,7 @@ class Calls:
             name: of the Command.
             arguments: of the Command, as a box.
             operation: calls with the same token keep their order; None for one alone.
-            deadline: seconds after which its caller gives up.
+            deadline: seconds after which its caller gives up, or what it has of patience.
 
         Returns:
             The answer's box. Cancelling it gives the call up.
@@ -94,10 +98,31 @@ class Calls:
         call.result = Deferred(lambda _: self._give_up(tag, call))
         self._waiting.push((tag,) if operation is None else operation, call, call.size)
         self._calls[tag] = call
-        if deadline is not None:
+        if isinstance(deadline, Patience):
+            self._be_patient(tag, call, deadline)
+        elif deadline is not None:
             timer = self._clock.callLater(deadline, self._time_out, tag, call)
             call.result.addBoth(_stop_timer, timer)
         return call.result
+
+    def _be_patient(self, tag: bytes, call: _Call, patience: Patience) -> None:
+        clock = self._clock
+        asked_at = clock.seconds()
+
+        def look() -> None:
+            left = max(asked_at, patience.answered_at) + patience.seconds - clock.seconds()
+            if left > 0:
+                timers[0] = clock.callLater(left, look)
+            else:
+                self._time_out(tag, call)
+
+        def answered(result: Any) -> Any:
+            if not isinstance(result, Failure):
+                patience.answered_at = clock.seconds()
+            return _stop_timer(result, timers[0])
+
+        timers = [clock.callLater(patience.seconds, look)]
+        call.result.addBoth(answered)
 
     def _give_up(self, tag: bytes, call: _Call) -> None:
         call.abandoned = self._clock.seconds()

@@ -27,7 +27,7 @@ from zope.interface import implementer
 
 from ampgrid.commands.session import Ping
 from ampgrid.errors import AmpgridError, NotConnectedError, RemoteProtocolError
-from ampgrid.ports import Clock
+from ampgrid.ports import Clock, Patience
 from ampgrid.wire import boxes
 from ampgrid.wire.calls import Calls, local_error
 from ampgrid.wire.limits import Limits
@@ -198,7 +198,7 @@ class Connection(amp.BinaryBoxProtocol):
         /,
         *,
         operation: Hashable = None,
-        deadline: float | None = 60.0,
+        deadline: float | Patience | None = 60.0,
         **arguments: Any,
     ) -> dict[str, Any]:
         """Send one Command and return its answer (see `ampgrid.ports.Connection`).

@@ -16,11 +16,15 @@ from twisted.python.failure import Failure
 
 from ampgrid.commands import errors as e
 from ampgrid.errors import AmpgridError, CallTimeoutError, NotConnectedError
-from ampgrid.ports import Clock
+from ampgrid.ports import Clock, Patience
 from ampgrid.wire import boxes
 from ampgrid.wire.calls import local_error
 
 _log = Logger()
+
+
+def _seconds(deadline: float | Patience | None) -> float | None:
+    return deadline.seconds if isinstance(deadline, Patience) else deadline
 
 
 class LoopbackConnection:
@@ -49,7 +53,7 @@ class LoopbackConnection:
         /,
         *,
         operation: Hashable = None,  # noqa: ARG002 - calls are served in their order anyway
-        deadline: float | None = 60.0,
+        deadline: float | Patience | None = 60.0,
         **arguments: Any,
     ) -> dict[str, Any]:
         """Call the responder (see `ampgrid.ports.Connection`)."""
@@ -65,7 +69,7 @@ class LoopbackConnection:
         except Exception as error:
             raise e.BadArgumentError("malformed arguments") from error
         try:
-            answer = await self._answer(maybeDeferred(lambda: answering), deadline)
+            answer = await self._answer(maybeDeferred(lambda: answering), _seconds(deadline))
         except AmpgridError:
             raise
         except amp.RemoteAmpError as error:

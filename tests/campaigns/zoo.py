@@ -1,0 +1,457 @@
+"""A zoo of lying and stalling storage servers, and every client operation against each.
+
+    python tests/campaigns/zoo.py --count 20 --seed 1
+
+For each misbehaviour and seed: a file is downloaded with the liar among the servers, once with
+honest servers enough without it and once where its share would be needed; files are uploaded
+and repaired with it. Wrong plaintext, an operation of more than 60 seconds of the clock, an
+unexpected exception, or a liar that is not named, end the run with exit status 1.
+"""
+
+import argparse
+import random
+import struct
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from twisted.internet.task import deferLater
+
+from ampgrid.commands.errors import InternalWireError, NoSuchShareError, StoreFailedError
+from ampgrid.errors import AmpgridError, CallTimeoutError, NotConnectedError
+from ampgrid.formats.share import parse_header
+from ampgrid.immutable import (
+    Checker,
+    Data,
+    Downloader,
+    Encoding,
+    Operation,
+    Repairer,
+    ToData,
+    Uploader,
+)
+from ampgrid.storage.client import ASK_SECONDS, MOVE_SECONDS, Allocation
+from ampgrid.testing.clock import HeapClock
+from ampgrid.testing.shelves import Shelf
+from ampgrid.wire import InlineThreads
+from tests.material import make_shares, some_bytes
+
+NEEDED, TOTAL = 3, 6
+MOST_SECONDS = 60.0
+#: An operation that cannot do without the liar may take so long to say so.
+MOST_SECONDS_WITHOUT = 300.0
+
+# What a liar makes of a share before it hands it out: (random, share, header) -> share.
+
+
+def flip(share, rng, start, end):
+    """Return the share with a byte between two places changed."""
+    bad = bytearray(share)
+    bad[rng.randrange(start, end)] ^= rng.randrange(1, 256)
+    return bytes(bad)
+
+
+def put_word(share, word, value):
+    """Return the share with one word of its header replaced."""
+    return share[: 4 * word] + struct.pack(">L", value % 2**32) + share[4 * word + 4 :]
+
+
+def word_changer(word):
+    """Return a mutation that changes one word of the header to something likely to hurt."""
+
+    def change(share, rng, _header):
+        old = struct.unpack_from(">L", share, 4 * word)[0]
+        value = rng.choice(
+            [0, 1, old + 1, old - 1, 2**31, 2**32 - 1, len(share), rng.getrandbits(32)]
+        )
+        return put_word(share, word, value if value != old else old + 2)
+
+    return change
+
+
+def other_file(seed):
+    """Return a whole share of another file of the same size."""
+    return make_shares(some_bytes(20_000, b"other%d" % seed), NEEDED, TOTAL, 4_000)[1][0]
+
+
+MUTATIONS = {
+    "a byte of a block": lambda s, r, h: flip(s, r, h.offset_data, h.offset_plaintext_tree),
+    "every byte of the blocks": lambda s, r, h: (
+        s[: h.offset_data] + r.randbytes(h.data_size) + s[h.offset_plaintext_tree :]
+    ),
+    "block 0 in the place of every block": lambda s, r, h: (
+        s[: h.offset_data]
+        + (s[h.offset_data : h.offset_data + h.block_size] * 99)[: h.data_size]
+        + s[h.offset_plaintext_tree :]
+    ),
+    "two blocks swapped": lambda s, r, h: (
+        s[: h.offset_data]
+        + s[h.offset_data + h.block_size : h.offset_data + 2 * h.block_size]
+        + s[h.offset_data : h.offset_data + h.block_size]
+        + s[h.offset_data + 2 * h.block_size :]
+    ),
+    "the version": word_changer(0),
+    "the block size": word_changer(1),
+    "the data size": word_changer(2),
+    "the offset of the data": word_changer(3),
+    "the offset of the plaintext tree": word_changer(4),
+    "the offset of the crypttext tree": word_changer(5),
+    "the offset of the block hashes": word_changer(6),
+    "the offset of the share hashes": word_changer(7),
+    "the offset of the URI extension": word_changer(8),
+    "a crypttext hash": lambda s, r, h: flip(s, r, h.offset_crypttext_tree, h.offset_block_hashes),
+    "a block hash": lambda s, r, h: flip(s, r, h.offset_share_hashes - 160, h.offset_share_hashes),
+    "a share hash": lambda s, r, h: flip(s, r, h.offset_share_hashes, h.offset_ueb),
+    "the length of the URI extension": lambda s, r, h: flip(s, r, h.offset_ueb, h.offset_ueb + 4),
+    "the URI extension": lambda s, r, h: flip(s, r, h.offset_ueb + 4, len(s)),
+    "any one byte": lambda s, r, h: flip(s, r, 0, len(s)),
+    "a share of another file": lambda s, r, h: other_file(r.randrange(3)),
+    "its URI extension from another file": lambda s, r, h: (
+        s[: h.offset_ueb] + other_file(0)[h.offset_ueb :]
+    ),
+    "cut in the middle": lambda s, r, h: s[: r.randrange(1, len(s))],
+    "cut by one byte": lambda s, r, h: s[:-1],
+    "nothing at all": lambda s, r, h: b"",
+    "a million bytes behind it": lambda s, r, h: s + bytes(1_000_000),
+    "all zeros": lambda s, r, h: bytes(len(s)),
+    "noise": lambda s, r, h: r.randbytes(len(s)),
+    "version 2 with offsets beyond everything": lambda s, r, h: (
+        struct.pack(">L8Q", 2, *(r.getrandbits(62) for _ in range(8))) + s[68:]
+    ),
+}
+
+
+class Liar(Shelf):
+    """A shelf that misbehaves in the way of its class."""
+
+    def __init__(self, server_id, contents, clock, rng):
+        super().__init__(server_id, contents)
+        self.clock = clock
+        self.rng = rng
+
+    async def stall(self):
+        """Answer nothing, until the client's own patience ends."""
+        await deferLater(self.clock, MOVE_SECONDS, lambda: None)
+        raise CallTimeoutError("the peer did not answer in time")
+
+
+class StallsBeforeTheFirstByte(Liar):
+    async def answering(self):
+        await deferLater(self.clock, ASK_SECONDS, lambda: None)
+        raise CallTimeoutError("the peer did not answer in time")
+
+
+class StallsAfterTheFirstAnswer(Liar):
+    answers = 0
+
+    async def answering(self):
+        self.answers += 1
+        if self.answers > 1:
+            await self.stall()
+
+
+class StallsInTheMiddle(Liar):
+    answers = 0
+
+    async def answering(self):
+        self.answers += 1
+        if self.answers > 4:
+            await self.stall()
+
+
+class OneByteASecond(Liar):
+    async def read(self, storage_index, number, offset, length):
+        if length > MOVE_SECONDS:
+            await self.stall()
+        await deferLater(self.clock, length, lambda: None)
+        return await super().read(storage_index, number, offset, length)
+
+
+class TenSecondsAnAnswer(Liar):
+    async def answering(self):
+        await deferLater(self.clock, 10, lambda: None)
+
+
+class AnswersMoreThanAsked(Liar):
+    async def read(self, storage_index, number, offset, length):
+        return await super().read(storage_index, number, offset, length + 1_000)
+
+
+class AnswersNothing(Liar):
+    async def read(self, storage_index, number, offset, length):
+        return b""
+
+
+class ClaimsWhatItLacks(Liar):
+    async def shares(self, storage_index, want=(), head=0):
+        return dict.fromkeys(range(256), 20000), {}
+
+    async def read(self, storage_index, number, offset, length):
+        raise NoSuchShareError("no such share")
+
+
+class ClaimsImpossibleSizes(Liar):
+    async def shares(self, storage_index, want=(), head=0):
+        return dict.fromkeys(range(TOTAL), 2**63 - 1), {}
+
+
+class DeniesWhatItHas(Liar):
+    async def shares(self, storage_index, want=(), head=0):
+        return {}, {}
+
+
+class FailsEveryTime(Liar):
+    async def answering(self):
+        raise InternalWireError("reference 00000000")
+
+
+class GoesAwayInTheMiddle(Liar):
+    answers = 0
+
+    async def answering(self):
+        self.answers += 1
+        if self.answers > 3:
+            raise NotConnectedError("the connection was lost")
+
+
+class ChangesItsMind(Liar):
+    """Tells the truth about hashes and lies about blocks, now and then."""
+
+    async def read(self, storage_index, number, offset, length):
+        data = await super().read(storage_index, number, offset, length)
+        if length > 1_000 and self.rng.random() < 0.5 and data:
+            return flip(data, self.rng, 0, len(data))
+        return data
+
+
+class HeadsAndReadsDisagree(Liar):
+    async def shares(self, storage_index, want=(), head=0):
+        sizes, heads = await super().shares(storage_index, want, head)
+        return sizes, {n: self.rng.randbytes(len(h)) for n, h in heads.items()}
+
+
+class HandsOutTheWrongNumber(Liar):
+    async def shares(self, storage_index, want=(), head=0):
+        sizes, _heads = await super().shares(storage_index, want, head)
+        return {(n + 1) % TOTAL: size for n, size in sizes.items()}, {}
+
+    async def read(self, storage_index, number, offset, length):
+        return await super().read(storage_index, (number - 1) % TOTAL, offset, length)
+
+
+class AcceptsAndDrops(Liar):
+    async def store(self, storage_index, number, data):
+        return Allocation(frozenset(), {}, frozenset((number,)))
+
+    async def allocate(self, storage_index, numbers, size):
+        allocation = await super().allocate(storage_index, numbers, size)
+        for writer in allocation.writers.values():
+            writer._index = b"nowhere"
+        return allocation
+
+
+class SaysItHasItAll(Liar):
+    async def store(self, storage_index, number, data):
+        return Allocation(frozenset(range(TOTAL)), {}, frozenset())
+
+    async def allocate(self, storage_index, numbers, size):
+        return Allocation(frozenset(range(TOTAL)), {}, frozenset())
+
+    async def shares(self, storage_index, want=(), head=0):
+        return dict.fromkeys(range(TOTAL), 5000), {}
+
+    async def read(self, storage_index, number, offset, length):
+        return self.rng.randbytes(length)
+
+
+class AcceptsWhatWasNotAsked(Liar):
+    async def allocate(self, storage_index, numbers, size):
+        return await super().allocate(storage_index, range(TOTAL), size)
+
+
+class RefusesEverything(Liar):
+    async def store(self, storage_index, number, data):
+        return Allocation(frozenset(), {}, frozenset())
+
+    async def allocate(self, storage_index, numbers, size):
+        return Allocation(frozenset(), {}, frozenset())
+
+
+class FailsToStore(Liar):
+    async def store(self, storage_index, number, data):
+        raise StoreFailedError("reference 00000000")
+
+    async def allocate(self, storage_index, numbers, size):
+        raise StoreFailedError("reference 00000000")
+
+
+BEHAVIOURS = list(Liar.__subclasses__())
+#: What has nothing to be named for: honest answers that are merely unhelpful, or lies that a
+#: download never meets.
+UNNAMED = {
+    "DeniesWhatItHas",
+    "AcceptsAndDrops",
+    "AcceptsWhatWasNotAsked",
+    "RefusesEverything",
+    "FailsToStore",
+    "AnswersMoreThanAsked",
+    "a million bytes behind it",
+    "any one byte",
+    "the offset of the plaintext tree",
+    "the offset of the crypttext tree",
+    "a crypttext hash",
+    "the data size",
+    # They hold nobody up while others answer.
+    "StallsBeforeTheFirstByte",
+    "TenSecondsAnAnswer",
+}
+
+
+class ViolationError(Exception):
+    """The zoo has found something."""
+
+
+class Cage:
+    """One misbehaviour, one seed."""
+
+    def __init__(self, name, make_liar, seed):
+        self.name = name
+        self.rng = random.Random(f"{name} {seed}")
+        self.clock = HeapClock()
+        self.size = self.rng.choice([300, 3_000, 20_000, 120_000])
+        self.data = some_bytes(self.size, b"zoo%d" % seed)
+        self.cap, self.shares = make_shares(self.data, NEEDED, TOTAL, 4_000)
+        self.make_liar = make_liar
+
+    def honest(self, numbers):
+        """Return an honest shelf for each number."""
+        index = self.cap.storage_index
+        return [Shelf(bytes([50 + n]) * 20, {(index, n): self.shares[n]}) for n in numbers]
+
+    def liar(self, number):
+        """Return the liar, with share ``number``."""
+        contents = (
+            {} if number is None else {(self.cap.storage_index, number): self.shares[number]}
+        )
+        return self.make_liar(b"liar" * 5, contents, self.clock, self.rng)
+
+    def run(self, work, within=MOST_SECONDS):
+        """Do the work within that many seconds of the clock."""
+        began = self.clock.seconds()
+        try:
+            return self.clock.run(work, within)
+        except AssertionError as error:
+            spent = self.clock.seconds() - began
+            raise ViolationError(f"{self.name}: not done after {spent:.0f} s: {error}") from error
+
+    def download(self, servers, within=MOST_SECONDS):
+        """Return the report of a download, or the clear error that it ended with."""
+        downloader = Downloader(lambda: servers, InlineThreads(), self.clock)
+        try:
+            done = self.run(downloader.download(self.cap, ToData()), within)
+        except AmpgridError as error:
+            return error
+        if done.result != self.data:
+            raise ViolationError(f"{self.name}: wrong plaintext")
+        return done
+
+    def all_downloads(self):
+        """Download with and without honest servers enough; returns whether the liar was named."""
+        liar = self.liar(0)
+        done = self.download([liar, *self.honest([1, 2, 3, 4])])
+        if isinstance(done, AmpgridError):
+            raise ViolationError(f"{self.name}: stood in the way of a download: {done}")
+        named = any(liar.name in line for line in done.problems)
+        self.download([self.liar(0), *self.honest([1, 2])], MOST_SECONDS_WITHOUT)
+        self.download([self.liar(0), self.liar(1), *self.honest([2])], MOST_SECONDS_WITHOUT)
+        return named
+
+    def check(self):
+        """Check and verify; nothing of the liar that is bad may be called good."""
+        for verify in (False, True):
+            liar = self.liar(0)
+            checker = Checker(lambda liar=liar: [liar, *self.honest([1, 2, 3])], InlineThreads())
+            checking = checker.check(self.cap.get_verify_cap(), verify=verify)
+            report = self.run(checking, MOST_SECONDS_WITHOUT)
+            if not {1, 2, 3} <= report.good.keys():
+                raise ViolationError(f"{self.name}: honest shares were not found good")
+
+    def upload(self):
+        """Upload with the liar among seven; what was acknowledged can be had without it."""
+        shelves = [Shelf(bytes([70 + n]) * 20, {}) for n in range(6)]
+        uploader = Uploader(lambda: [self.liar(None), *shelves], b"c" * 32, InlineThreads(), 4_000)
+        encoding = Encoding(NEEDED, 5, TOTAL)
+        # A server that is slow and honest sets the pace of an upload.
+        within = MOST_SECONDS_WITHOUT if self.name == "TenSecondsAnAnswer" else MOST_SECONDS
+        uploaded = self.run(uploader.upload(Data(self.data), encoding, Operation()), within)
+        if uploaded.cap != self.cap:
+            raise ViolationError(f"{self.name}: another cap")
+        if isinstance(self.download(shelves), AmpgridError):
+            raise ViolationError(f"{self.name}: an acknowledged file is lost with one server")
+
+    def repair(self):
+        """Repair with the liar there; afterwards the honest servers alone have the file."""
+        empty = [Shelf(bytes([90 + n]) * 20, {}) for n in range(4)]
+        honest = self.honest([1, 2, 3])
+        servers = [self.liar(0), *honest, *empty]
+        repairer = Repairer(lambda: servers, InlineThreads(), self.clock)
+        try:
+            repairing = repairer.repair(self.cap.get_verify_cap(), verify=True)
+            self.run(repairing, MOST_SECONDS_WITHOUT)
+        except AmpgridError as error:
+            raise ViolationError(f"{self.name}: stood in the way of a repair: {error}") from error
+        if isinstance(self.download(honest + empty), AmpgridError):
+            raise ViolationError(f"{self.name}: repaired, and still lost")
+
+
+def mutated(mutation):
+    """Return what makes a shelf whose shares are damaged by ``mutation``."""
+
+    def make(server_id, contents, _clock, rng):
+        return Shelf(
+            server_id,
+            {
+                place: mutation(share, rng, parse_header(share, len(share)))
+                for place, share in contents.items()
+            },
+        )
+
+    return make
+
+
+def catalogue():
+    """Return {name: what makes the liar}."""
+    found = {name: mutated(mutation) for name, mutation in MUTATIONS.items()}
+    return found | {cls.__name__: cls for cls in BEHAVIOURS}
+
+
+def run(count, seed, tell=print):
+    """Run the zoo; returns the number of violations."""
+    violations = 0
+    zoo = catalogue()
+    for name, make in zoo.items():
+        named = 0
+        for one in range(seed, seed + count):
+            cage = Cage(name, make, one)
+            for work in (cage.all_downloads, cage.check, cage.upload, cage.repair):
+                try:
+                    named += bool(work())
+                except Exception as error:
+                    violations += 1
+                    what = "" if isinstance(error, ViolationError) else f"{type(error).__name__} "
+                    tell(f"VIOLATION seed {one}, {work.__name__}: {what}{error}")
+        if named == 0 and count >= 10 and name not in UNNAMED:
+            violations += 1
+            tell(f"VIOLATION: {name}: the liar was never named")
+        tell(f"{name}: {count} seeds, named in {named}")
+    tell(f"{len(zoo)} misbehaviours, {count} seeds each, {violations} violations")
+    return violations
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--count", type=int, default=20, help="seeds for each misbehaviour")
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    sys.exit(1 if run(options.count, options.seed) else 0)
