@@ -10,11 +10,13 @@ from pathlib import Path
 from random import Random
 
 from ampgrid.caps import ChkCap, parse_cap
+from ampgrid.commands.control import WaitForPeers
 from ampgrid.crypto.base32 import b2a
 from tests.integration.processes import (
     Grid,
     GridCase,
     ampgrid,
+    ask,
     finish,
     start,
     wait_for_line,
@@ -51,7 +53,7 @@ class TenNodesTests(GridCase):
         error = json.loads(lost.err)["error"]
         self.assertEqual((error["found"], error["needed"]), (2, 3))
         self.assertIn("found 2 of the 3 shares", error["message"])
-        self.assertEqual(os.listdir(self.place), ["file", "back"])
+        self.assertEqual(sorted(os.listdir(self.place)), ["back", "file"])
 
         before = self.grid.ready
         self.assertEqual(self.grid.end().status, 0)
@@ -109,6 +111,7 @@ class TenNodesTests(GridCase):
         try:
             for process in processes:
                 wait_for_line(process, "Ready:")
+            self.assertEqual(ask(client, WaitForPeers, count=3)["connected"], 3)
             self.assertEqual(ampgrid("-d", client, "get", cap, self.place / "last").status, 0)
             self.assertEqual((self.place / "last").read_bytes(), FILE)
         finally:
