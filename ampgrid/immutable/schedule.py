@@ -107,9 +107,8 @@ def least_shares(file: KeptFile) -> int:
 
 def falls_short(file: KeptFile, report: CheckReport, repair_below: int | None) -> bool:
     """Tell whether too little of a file was found."""
-    return (
-        report.happy < least_happiness(file, repair_below)
-        or report.count_good < least_shares(file)
+    return report.happy < least_happiness(file, repair_below) or report.count_good < least_shares(
+        file
     )
 
 

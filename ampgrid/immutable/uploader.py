@@ -8,13 +8,13 @@ in one round trip each; a larger one streams.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import attrs
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from ampgrid.caps import MAX_LIT_SIZE, ChkCap, LitCap
+from ampgrid.caps import MAX_LIT_SIZE, ChkCap, ChkVerifierCap, LitCap
 from ampgrid.commands.storage import MAX_CHUNK_BYTES
 from ampgrid.crypto import hashing
 from ampgrid.crypto.hashing import Buffer
@@ -74,6 +74,14 @@ class Uploaded:
     problems: tuple[str, ...] = ()
 
 
+#: Notes durably that a file is to be kept alive.
+Remember = Callable[[ChkVerifierCap, Encoding], Awaitable[None]]
+
+
+async def _forget(_cap: ChkVerifierCap, _encoding: Encoding) -> None:
+    """Keep no list of files."""
+
+
 class Uploader:
     """Uploads files.
 
@@ -82,6 +90,7 @@ class Uploader:
         convergence: the node's convergence secret.
         threads: where reading, enciphering, coding and hashing happen.
         max_segment_size: bytes.
+        remember: awaited with every file before its cap is given away.
     """
 
     def __init__(
@@ -90,11 +99,13 @@ class Uploader:
         convergence: bytes,
         threads: Threads,
         max_segment_size: int = DEFAULT_MAX_SEGMENT_SIZE,
+        remember: Remember = _forget,
     ) -> None:
         self._servers = servers
         self._convergence = convergence
         self._threads = threads
         self._max_segment_size = max_segment_size
+        self._remember = remember
 
     async def upload_data(self, data: bytes, encoding: Encoding) -> Uploaded:
         """Upload bytes (see `upload`)."""
@@ -107,7 +118,8 @@ class Uploader:
 
         Raises:
             NotHappyError: the shares could not be placed on enough servers.
-            FileError: the source cannot be read, or changed on the way.
+            FileError: the source cannot be read, or changed on the way; or the file could not
+                be noted as one to be kept.
             OperationCancelledError: somebody has cancelled.
         """
         size = source.get_size()
@@ -116,6 +128,16 @@ class Uploader:
             data = await self._threads.run(source.read_at, 0, size)
             operation.done = size
             return Uploaded(LitCap(data), size)
+        uploaded = await self._spread(source, encoding, operation)
+        verify = uploaded.cap.get_verify_cap()
+        assert verify is not None
+        await self._remember(verify, encoding)
+        return uploaded
+
+    async def _spread(
+        self, source: Uploadable, encoding: Encoding, operation: Operation
+    ) -> Uploaded:
+        size = source.get_size()
         segment_size = segment_size_for(size, encoding.needed, self._max_segment_size)
         if size <= segment_size:
             # Read once: what is in memory cannot change between the two passes.

@@ -51,6 +51,7 @@ KEPT_SCHEMA = Schema(
         )""",
         "CREATE UNIQUE INDEX kept_by_cap ON kept (storage_index, ueb_hash, needed, total, size)",
         "CREATE INDEX kept_by_time ON kept (next_at, number)",
+        "CREATE INDEX kept_by_put ON kept (put_at)",
         "CREATE INDEX kept_failing ON kept (number) WHERE failures > 0",
         """CREATE TABLE marks (
             name TEXT PRIMARY KEY,
@@ -85,7 +86,7 @@ class KeptFile:
         number: of its row; lists go by it.
         cap: its verify cap.
         happy: servers of happiness that its uploader asked for.
-        put_at: when it was put last.
+        put_at: when it was put first.
         next_at: when the keeper shall look at it next.
         renewed_at: when its leases were renewed.
         renewed_servers: on how many servers that was.
@@ -162,8 +163,8 @@ class KeptDatabase:
     def record_all(self, puts: Sequence[FilePut]) -> list[Outcome[bool]]:
         """Keep files, in one transaction where that is possible; each has its own outcome.
 
-        A file that is kept already keeps its place in the schedule and what is known of it; what
-        its uploader asks for now counts from now on.
+        A file that is kept already keeps its place in the schedule and what is known of it; the
+        happiness that its uploader asks for now counts from now on.
 
         Returns:
             Whether each was not kept before, or why it cannot be (`StoreError`).
@@ -176,8 +177,8 @@ class KeptDatabase:
 
     def _record(self, sql: Sql, put: FilePut) -> bool:
         changed = sql.execute(
-            f"UPDATE kept SET happy = ?, put_at = ? WHERE {_CAP}",  # noqa: S608 - our own words
-            (put.happy, put.put_at, *_of(put.cap)),
+            f"UPDATE kept SET happy = ? WHERE {_CAP}",  # noqa: S608 - our own words
+            (put.happy, *_of(put.cap)),
         )
         if changed.rowcount:
             return False
@@ -243,17 +244,26 @@ class KeptDatabase:
         )
         return None if row is None else row[0]
 
-    def counts(self) -> tuple[int, int]:
-        """Return how many files are kept, and how many of them are failing."""
+    def counts(self, since: float) -> tuple[int, int, int]:
+        """Return how many files are kept, how many of them fail, how many are new.
 
-        def count(sql: Sql) -> tuple[int, int]:
-            kept = sql.execute("SELECT count(*) FROM kept").fetchone()
-            failing = sql.execute("SELECT count(*) FROM kept WHERE failures > 0").fetchone()
-            assert kept is not None
-            assert failing is not None
-            return int(kept[0]), int(failing[0])
+        Args:
+            since: a file that was put after it is new, seconds since 1970.
+        """
 
-        return self._database.read(count)
+        def count(sql: Sql, which: str, *values: Any) -> int:
+            statement = f"SELECT count(*) FROM kept {which}"  # noqa: S608 - our own words
+            row = sql.execute(statement, values).fetchone()
+            assert row is not None
+            return int(row[0])
+
+        return self._database.read(
+            lambda sql: (
+                count(sql, ""),
+                count(sql, "WHERE failures > 0"),
+                count(sql, "WHERE put_at > ?", since),
+            )
+        )
 
     # What the keeper found.
 

@@ -1,0 +1,401 @@
+"""The keeper: it walks the files that the node has put, so that the grid does not forget them.
+
+Each file has its moment (`ampgrid.immutable.schedule`). When it has come the keeper renews the
+file's leases, checks it and repairs it if need be (`ampgrid.immutable.walker`), one file at a
+time and within a bandwidth. What is found is written down file by file, so that a restart goes
+on where the node stopped.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred, DeferredLock
+from twisted.logger import Logger
+
+from ampgrid.errors import AmpgridError, OperationCancelledError, StoreError
+from ampgrid.immutable.bandwidth import Bandwidth
+from ampgrid.immutable.kept import PAGE, KeptFiles
+from ampgrid.immutable.operation import Operation
+from ampgrid.immutable.schedule import HOUR, Schedule, Verdict
+from ampgrid.immutable.walker import Look, Walker
+from ampgrid.ports import Clock, WallClock
+from ampgrid.store.keptdb import KeptFile
+
+_log = Logger()
+
+#: What is counted, of a run and of a period.
+COUNTED = (
+    "walked",
+    "renewed",
+    "checked",
+    "verified",
+    "repaired",
+    "shares_written",
+    "waiting",
+    "skipped",
+    "failed",
+    "lost",
+)
+#: After the start of the node its connections have this long to come up, seconds.
+_START_SECONDS = (120.0, 300.0)
+#: Between two looks at the list, seconds.
+_LEAST_SLEEP, _MOST_SLEEP = 60.0, HOUR
+#: When nobody is connected it is tried again after this, seconds.
+_NOBODY_SLEEP = 300.0
+#: Files of which a report tells one by one.
+_MOST_NAMED = 200
+
+_TALLIES = ("this_period", "last_period", "last_run")
+
+
+class Run:
+    """One walk over files, and what came of it.
+
+    Args:
+        operation: progress and cancelling.
+        everything: whether files are walked before their moment.
+        dry: whether nothing is written anywhere.
+        started_at: seconds since 1970.
+    """
+
+    def __init__(
+        self, operation: Operation, started_at: float, *, everything: bool, dry: bool
+    ) -> None:
+        self.operation = operation
+        self.everything = everything
+        self.dry = dry
+        self.started_at = started_at
+        self.complete = True
+        self.counts = dict.fromkeys(COUNTED, 0)
+        self._named: list[dict[str, Any]] = []
+        self._unnamed = 0
+
+    def add(self, look: Look) -> dict[str, int]:
+        """Count a look; returns what it adds to each count."""
+        failed = look.verdict is Verdict.LOST or look.file.failures > 0
+        added = {
+            "walked": 1,
+            "renewed": int(look.renewed),
+            "checked": 1,
+            "verified": int(look.verified),
+            "repaired": int(look.repaired),
+            "shares_written": look.written,
+            "waiting": int(look.verdict is Verdict.SECOND_LOOK),
+            "skipped": int(look.verdict is Verdict.TOO_FEW_SERVERS),
+            "failed": int(failed),
+            "lost": int(look.verdict is Verdict.LOST),
+        }
+        self._count(added)
+        if look.verdict is not Verdict.WELL or look.file.problem:
+            self._name(look.file, look.verdict.value)
+        return added
+
+    def add_unforeseen(self, file: KeptFile) -> dict[str, int]:
+        """Count a look that failed as nobody foresaw."""
+        added = {"walked": 1, "failed": 1}
+        self._count(added)
+        self._name(file, "error")
+        return added
+
+    def _count(self, added: Mapping[str, int]) -> None:
+        for name, count in added.items():
+            self.counts[name] += count
+
+    def _name(self, file: KeptFile, outcome: str) -> None:
+        if len(self._named) >= _MOST_NAMED:
+            self._unnamed += 1
+            return
+        self._named.append(
+            {
+                "cap": file.cap.to_string(),
+                "outcome": outcome,
+                "shares_good": file.good,
+                "servers_happy": file.servers_happy,
+                "problem": file.problem,
+            }
+        )
+
+    def to_json(self, ended_at: float) -> dict[str, Any]:
+        """Return the report for JSON (``docs/reference/keeper.md``)."""
+        return {
+            "now": self.everything,
+            "dry_run": self.dry,
+            "started_at": self.started_at,
+            "ended_at": ended_at,
+            "complete": self.complete,
+            **self.counts,
+            "files": self._named,
+            "files_left_out": self._unnamed,
+        }
+
+
+class Keeper:
+    """Keeps the files of a node alive.
+
+    Args:
+        kept: which they are.
+        walker: looks at one of them.
+        connected: returns how many storage peers are connected now.
+        schedule: when files are looked at.
+        bandwidth: what the walker keeps within.
+        clock: time and timers.
+        wall: wall-clock time.
+        enabled: whether it walks by itself; it can be told to walk in any case.
+    """
+
+    def __init__(
+        self,
+        kept: KeptFiles,
+        walker: Walker,
+        *,
+        connected: Callable[[], int],
+        schedule: Schedule,
+        bandwidth: Bandwidth,
+        clock: Clock,
+        wall: WallClock,
+        enabled: bool,
+    ) -> None:
+        self._kept = kept
+        self._walker = walker
+        self._connected = connected
+        self._schedule = schedule
+        self._bandwidth = bandwidth
+        self._clock = clock
+        self._wall = wall
+        self._enabled = enabled
+        self._turn = DeferredLock()
+        self._running = 0
+        #: What a walk waits for or works at, to be cancelled with it.
+        self._under_way: dict[Operation, Deferred[Any] | Operation] = {}
+        self._stopping: Operation | None = None
+        self._ended: Deferred[None] | None = None
+        self._sleeping: tuple[Deferred[None], Any] | None = None
+        self._next_run: float | None = None
+        self._tallies: dict[str, dict[str, Any] | None] = dict.fromkeys(_TALLIES)
+
+    # By itself.
+
+    async def start(self) -> None:
+        """Read what was noted before, and begin to walk if that is wanted."""
+        marks = await self._kept.start()
+        for name in _TALLIES:
+            self._tallies[name] = _tally(marks.get(name, ""))
+        if self._enabled:
+            stopping = self._stopping = Operation()
+            stopping.on_cancel(lambda: self._cancelled(stopping))
+            stopping.on_cancel(self._wake)
+            self._ended = Deferred.fromCoroutine(self._go_on(stopping))
+
+    async def stop(self) -> None:
+        """Walk no more; returns when the file that was looked at is let go."""
+        if self._stopping is not None:
+            self._stopping.cancel()
+        if self._ended is not None:
+            await self._ended
+            self._ended = None
+
+    async def _go_on(self, stopping: Operation) -> None:
+        await self._sleep(self._schedule.uniform(*_START_SECONDS))
+        while not stopping.cancelled:
+            try:
+                seconds = await self._pass(stopping)
+            except OperationCancelledError:
+                break
+            except AmpgridError as error:
+                _log.error("the keeper stopped half-way and tries again: {e}", e=error)
+                seconds = _MOST_SLEEP
+            except Exception:  # noqa: BLE001 - whatever it was, the files need their keeper
+                _log.failure("the keeper stopped half-way and tries again")
+                seconds = _MOST_SLEEP
+            if not stopping.cancelled:
+                await self._sleep(seconds)
+        self._next_run = None
+
+    async def _pass(self, stopping: Operation) -> float:
+        """Walk what is due; returns how long to wait for more, seconds."""
+        if not self._connected():
+            return _NOBODY_SLEEP
+        run = Run(stopping, self._wall(), everything=False, dry=False)
+        await self._walk(run)
+        if not run.complete:
+            return _NOBODY_SLEEP
+        next_due = await self._kept.next_due()
+        if next_due is None:
+            return _MOST_SLEEP
+        return min(_MOST_SLEEP, max(_LEAST_SLEEP, next_due - self._wall()))
+
+    async def _sleep(self, seconds: float) -> None:
+        if self._stopping is None or self._stopping.cancelled:
+            return
+        self._next_run = self._wall() + seconds
+        waking: Deferred[None] = Deferred()
+        self._sleeping = (waking, self._clock.callLater(seconds, self._wake))
+        await waking
+
+    def _wake(self) -> None:
+        if self._sleeping is not None:
+            (waking, timer), self._sleeping = self._sleeping, None
+            if timer.active():
+                timer.cancel()
+            waking.callback(None)
+
+    # When told.
+
+    async def run(
+        self, operation: Operation, *, now: bool = False, dry_run: bool = False
+    ) -> dict[str, Any]:
+        """Walk files and return a report for JSON (``docs/reference/keeper.md``).
+
+        Args:
+            operation: progress and cancelling.
+            now: walk all files, whether due or not, and repair without a second look.
+            dry_run: tell what would be done, and write nothing anywhere.
+
+        Raises:
+            OperationCancelledError: somebody has cancelled.
+            StoreError: the list of kept files cannot be read or written.
+        """
+        run = Run(operation, self._wall(), everything=now, dry=dry_run)
+        operation.on_cancel(lambda: self._cancelled(operation))
+        await self._walk(run)
+        return run.to_json(self._wall())
+
+    def _cancelled(self, operation: Operation) -> None:
+        under_way = self._under_way.get(operation)
+        if under_way is not None:
+            under_way.cancel()
+        self._bandwidth.look_up()
+
+    async def _walk(self, run: Run) -> None:
+        self._running += 1
+        try:
+            async for number in self._numbers(run):
+                await self._take_turn(run.operation)
+                try:
+                    going_on = await self._one(run, number)
+                finally:
+                    self._under_way.pop(run.operation, None)
+                    self._turn.release()
+                if not going_on:
+                    break
+        finally:
+            self._running -= 1
+        if not run.dry:
+            await self._note_run(run)
+
+    async def _take_turn(self, operation: Operation) -> None:
+        """Wait until no other file is looked at, by this walk or another."""
+        operation.check()
+        self._under_way[operation] = acquiring = self._turn.acquire()
+        try:
+            await acquiring
+        except CancelledError:
+            operation.check()
+            raise
+        finally:
+            del self._under_way[operation]
+
+    async def _numbers(self, run: Run) -> AsyncIterator[int]:
+        """Yield the numbers of the files to be walked, page by page."""
+        if run.everything:
+            page = await self._kept.page(0)
+            while page:
+                for file in page:
+                    yield file.number
+                page = await self._kept.page(page[-1].number)
+            return
+        now = run.started_at
+        for after, until in (
+            ((float("-inf"), 0), now),
+            ((self._schedule.horizon(now), 2**62), float("inf")),
+        ):
+            place = after
+            while page := await self._kept.due(place, until):
+                for file in page:
+                    yield file.number
+                place = (page[-1].next_at, page[-1].number)
+                if len(page) < PAGE:
+                    break
+
+    async def _one(self, run: Run, number: int) -> bool:
+        """Look at one file, as the list has it at this moment; False to walk no further."""
+        run.operation.check()
+        file = await self._kept.get(number)
+        if file is None or not (run.everything or self._schedule.is_due(file, self._wall())):
+            return True  # dropped, or walked by another run meanwhile
+        if not self._connected():
+            run.complete = False
+            return False
+        run.operation.enter(f"file {run.counts['walked'] + 1} of {self._kept.count}", 0)
+        # One of its own: what it hangs up to be cancelled goes with it.
+        part = self._under_way[run.operation] = Operation()
+        try:
+            look = await self._walker.look(file, part, at_once=run.everything, dry=run.dry)
+        except (OperationCancelledError, StoreError):
+            raise
+        except Exception:  # noqa: BLE001 - one strange file must not keep the others from it
+            _log.failure("a kept file could not be looked at")
+            file = self._walker.failed(file, "it could not be looked at; see the node's log")
+            added = run.add_unforeseen(file)
+        else:
+            file, added = look.file, run.add(look)
+        if not run.dry:
+            await self._kept.looked_at(file, self._tallied(added))
+        return True
+
+    # What it remembers of itself.
+
+    def _tallied(self, added: Mapping[str, int]) -> dict[str, str]:
+        """Count a look towards its period; returns the marks to write."""
+        now = self._wall()
+        current = self._tallies["this_period"]
+        marks: dict[str, str] = {}
+        if current is None or not 0 <= now - current["since"] < self._schedule.period:
+            if current is not None:
+                self._tallies["last_period"] = current | {"until": now}
+                marks["last_period"] = json.dumps(self._tallies["last_period"])
+            current = {"since": now, **dict.fromkeys(COUNTED, 0)}
+        for name, count in added.items():
+            current[name] += count
+        self._tallies["this_period"] = current
+        marks["this_period"] = json.dumps(current)
+        return marks
+
+    async def _note_run(self, run: Run) -> None:
+        last = {
+            "started_at": run.started_at,
+            "ended_at": self._wall(),
+            "complete": run.complete,
+            **run.counts,
+        }
+        before = self._tallies["last_run"]
+        if run.counts["walked"] or before is None:
+            self._tallies["last_run"] = last
+            await self._kept.set_marks({"last_run": json.dumps(last)})
+        await self._kept.recount()
+
+    def status(self) -> dict[str, Any]:
+        """Return how it fares, for JSON (``docs/reference/status.md``)."""
+        return {
+            "enabled": self._enabled,
+            "every_days": self._schedule.period / (24 * HOUR),
+            "kept": self._kept.count,
+            "failing": self._kept.failing,
+            "running": self._running > 0,
+            "next_run": None if self._running else self._next_run,
+            **{name: self._tallies[name] for name in _TALLIES},
+        }
+
+
+def _tally(text: str) -> dict[str, Any] | None:
+    """Read a tally that was written down; one of another version is begun anew."""
+    try:
+        tally = json.loads(text)
+    except ValueError:
+        return None
+    if not isinstance(tally, dict) or not set(COUNTED) <= tally.keys():
+        return None
+    return tally
