@@ -81,13 +81,22 @@ def _check_text(text: str, most: int, what: str) -> None:
         raise FormatError(f"The {what} holds a character that cannot be displayed.")
 
 
+def check_nickname(text: str) -> None:
+    """Check that a text can be the nickname in an announcement.
+
+    Raises:
+        FormatError: it is too long, or holds what cannot be displayed.
+    """
+    _check_text(text, MAX_NICKNAME_BYTES, "nickname")
+
+
 def _check(announcement: Announcement) -> None:
     """Check everything but the signature.
 
     Raises:
         FormatError: something is out of bounds or malformed.
     """
-    _check_text(announcement.nickname, MAX_NICKNAME_BYTES, "nickname")
+    check_nickname(announcement.nickname)
     _check_text(announcement.software, MAX_SOFTWARE_BYTES, "name of the software")
     if not 0 <= announcement.sequence <= _MAX_SEQUENCE:
         raise FormatError("The sequence number of the announcement is out of bounds.")

@@ -21,8 +21,10 @@ from ampgrid.errors import (
     BadAddressError,
     BadArgumentValueError,
     ConfigError,
+    FormatError,
     UsageError,
 )
+from ampgrid.formats import announcement
 from ampgrid.formats.address import Address, Hint, parse_address, parse_hint
 from ampgrid.node.sizes import MAX_SIZE, parse_size
 
@@ -38,7 +40,6 @@ MOST_SEGMENT_SIZE: Final = 16 * 1024 * 1024
 DEFAULT_SEGMENT_SIZE: Final = 1024 * 1024
 
 DEFAULT_RESERVE: Final = 1_000_000_000
-MAX_NICKNAME_BYTES: Final = 200
 _MAX_ENTRIES = 1000
 
 Kind = Literal["introducer", "node"]
@@ -155,14 +156,12 @@ def check_nickname(text: str) -> str:
     """Return ``text`` if it can be a nickname.
 
     Raises:
-        BadArgumentValueError: over 200 bytes of UTF-8, not text, or a control character in it.
+        BadArgumentValueError: an announcement could not carry it.
     """
     try:
-        size = len(_text(text).encode("utf-8"))
-    except UnicodeEncodeError:
-        raise BadArgumentValueError("a nickname must be text that UTF-8 can hold.") from None
-    if size > MAX_NICKNAME_BYTES:
-        raise BadArgumentValueError(f"a nickname has at most {MAX_NICKNAME_BYTES} bytes.")
+        announcement.check_nickname(_text(text))
+    except FormatError as error:
+        raise BadArgumentValueError(str(error)) from None
     return text
 
 
