@@ -42,6 +42,15 @@ DEFAULT_SEGMENT_SIZE: Final = 1024 * 1024
 DEFAULT_RESERVE: Final = 1_000_000_000
 _MAX_ENTRIES = 1000
 
+#: Bounds of ``[keeper] every_days``: leases last 31 days, and one walk may fail.
+LEAST_KEEPER_DAYS: Final = 1
+MOST_KEEPER_DAYS: Final = 14
+DEFAULT_KEEPER_DAYS: Final = 7
+#: Bounds of ``[keeper] bandwidth``, bytes a second: with less, servers give half-sent shares up.
+LEAST_BANDWIDTH: Final = 100_000
+MOST_BANDWIDTH: Final = 10**12
+DEFAULT_BANDWIDTH: Final = 2_000_000
+
 Kind = Literal["introducer", "node"]
 
 
@@ -101,6 +110,11 @@ class NodeConfig:
         reserve: bytes of the disk that stay free.
         quota: bytes that all shares together may take; None for no such bound.
         max_segment_size: segments of a file are at most so large, bytes.
+        keeper_enabled: whether it keeps what it has put alive by itself.
+        keeper_days: days within which every kept file is looked at.
+        repair_below: servers of happiness below which a file is repaired; None for the
+            happiness that it was put with.
+        keeper_bandwidth: what the keeper moves at most, bytes a second.
     """
 
     kind: Kind
@@ -116,6 +130,10 @@ class NodeConfig:
     reserve: int = DEFAULT_RESERVE
     quota: int | None = None
     max_segment_size: int = DEFAULT_SEGMENT_SIZE
+    keeper_enabled: bool = True
+    keeper_days: int = DEFAULT_KEEPER_DAYS
+    repair_below: int | None = None
+    keeper_bandwidth: int = DEFAULT_BANDWIDTH
 
 
 def parse_listen(text: str) -> Hint | None:
@@ -188,6 +206,22 @@ def _segment_size(value: object) -> int:
     return size
 
 
+def _whole(least: int, most: int) -> Callable[[object], int]:
+    def read_whole(value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            raise BadArgumentValueError(f"it must be a whole number from {least} to {most}.")
+        return value
+
+    return read_whole
+
+
+def _bandwidth(value: object) -> int:
+    rate = _size(value)
+    if not LEAST_BANDWIDTH <= rate <= MOST_BANDWIDTH:
+        raise BadArgumentValueError("it must be 100K to 1T, bytes a second.")
+    return rate
+
+
 def _list_of(read: Callable[[str], Any]) -> Callable[[object], tuple[Any, ...]]:
     def read_list(value: object) -> tuple[Any, ...]:
         if not isinstance(value, list):
@@ -220,10 +254,16 @@ _KNOWN: dict[str, dict[str, tuple[str, Callable[[object], object]]]] = {
         "quota": ("quota", _size),
     },
     "upload": {"max_segment_size": ("max_segment_size", _segment_size)},
+    "keeper": {
+        "enabled": ("keeper_enabled", _flag),
+        "every_days": ("keeper_days", _whole(LEAST_KEEPER_DAYS, MOST_KEEPER_DAYS)),
+        "repair_below": ("repair_below", _whole(1, 256)),
+        "bandwidth": ("keeper_bandwidth", _bandwidth),
+    },
 }
 
 #: Keys that mean nothing to an introducer, which keeps no shares and uploads nothing.
-_NODE_ONLY_TABLES = ("storage", "upload")
+_NODE_ONLY_TABLES = ("storage", "upload", "keeper")
 
 
 def parse_config(text: str, name: str = "node.toml") -> NodeConfig:
@@ -283,7 +323,7 @@ def _checked_together(name: str, document: dict[str, Any], values: dict[str, Any
                 raise ConfigError(f"{name}: [{table}] means nothing to an introducer; remove it.")
         if values.get("listen", "") is None:
             raise ConfigError(f"{name}: [node] listen: an introducer has to listen somewhere.")
-        values["storage_enabled"] = False
+        values["storage_enabled"] = values["keeper_enabled"] = False
     config = NodeConfig(**values)
     for label, addresses in (("introducers", config.introducers), ("peers", config.peers)):
         node_ids = [address.node_id for address in addresses]

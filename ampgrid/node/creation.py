@@ -214,6 +214,16 @@ reserve = {reserve}
 [upload]
 # A file is cut into segments of at most this size.
 max_segment_size = {max_segment_size}
+
+[keeper]
+# Whether it looks after the files that it has put: renews leases, checks, repairs.
+enabled = {keeper_enabled}
+# Within so many days it looks at each of them.
+every_days = {every_days}
+# A file on fewer servers of happiness than this is repaired; unset: than it was put with.
+{repair_below}
+# So many bytes a second it reads and writes at most.
+bandwidth = {bandwidth}
 """
 
 
@@ -254,4 +264,10 @@ def render_config(config: NodeConfig) -> str:
         reserve=_size(config.reserve),
         quota='# quota = "500G"' if config.quota is None else f"quota = {_size(config.quota)}",
         max_segment_size=config.max_segment_size,
+        keeper_enabled=str(config.keeper_enabled).lower(),
+        every_days=config.keeper_days,
+        repair_below="# repair_below = 7"
+        if config.repair_below is None
+        else f"repair_below = {config.repair_below}",
+        bandwidth=_size(config.keeper_bandwidth),
     )

@@ -60,6 +60,10 @@ configs = st.builds(
     reserve=st.integers(0, MAX_SIZE) | st.sampled_from([10**9, 5 * 10**11]),
     quota=st.none() | st.integers(0, MAX_SIZE),
     max_segment_size=st.integers(1024, 16 * 1024 * 1024),
+    keeper_enabled=st.booleans(),
+    keeper_days=st.integers(1, 14),
+    repair_below=st.none() | st.integers(1, 256),
+    keeper_bandwidth=st.integers(100_000, 10**12),
 )
 
 
