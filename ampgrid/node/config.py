@@ -323,7 +323,7 @@ def _checked_together(name: str, document: dict[str, Any], values: dict[str, Any
                 raise ConfigError(f"{name}: [{table}] means nothing to an introducer; remove it.")
         if values.get("listen", "") is None:
             raise ConfigError(f"{name}: [node] listen: an introducer has to listen somewhere.")
-        values["storage_enabled"] = values["keeper_enabled"] = False
+        values["storage_enabled"] = False
     config = NodeConfig(**values)
     for label, addresses in (("introducers", config.introducers), ("peers", config.peers)):
         node_ids = [address.node_id for address in addresses]
