@@ -30,6 +30,7 @@ def _report(made: NodeDirectory, what: str, *, as_json: bool) -> None:
     else:
         click.echo(f"Made {what} {node_id} in {made.path}")
         click.echo(f"Start it with: ampgrid -d {made.path} run")
+        click.echo(f"Save its key elsewhere: ampgrid -d {made.path} recovery export FILE")
 
 
 @click.command()

@@ -29,6 +29,11 @@ SUBCOMMANDS = {
     "put": ("files", "put", "Upload FILE and print its cap."),
     "get": ("files", "get", "Download a file by its CAP."),
     "cap": ("cap", "cap", "Print the cap that an upload of FILE would give."),
+    "recovery": (
+        "recovery",
+        "recovery",
+        "Bring a lost node back: its key, secrets and kept list in a file.",
+    ),
     "grid": ("grid", "grid", "Run a whole grid on this machine, in DIR."),
     "demo": ("demo", "demo", "Show it all, with two nodes killed between up and down."),
 }

@@ -6,6 +6,7 @@ import json
 import os
 import select
 import stat
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -103,6 +104,10 @@ class Controlled(Protocol):
 
     def peers(self) -> list[dict[str, Any]]:
         """Return the known peers, for JSON."""
+        ...
+
+    def announcement_of(self, node_id: str) -> bytes:
+        """Return the announcement of a peer as it was signed, empty if it is not known."""
         ...
 
 
@@ -268,7 +273,8 @@ class ControlResponder(amp.CommandLocator):
         page: list[str] = []
         size = 0
         for peer in peers[start : start + _PEERS_PER_PAGE]:
-            text = json.dumps(peer)
+            packed = self._node.announcement_of(peer["node_id"])
+            text = json.dumps({**peer, "announcement": b64encode(packed).decode("ascii")})
             size += len(text) + 2
             if page and size > _MOST_PAGE_BYTES:
                 break

@@ -16,12 +16,13 @@ from twisted.logger import Logger
 from twisted.protocols import amp
 
 from ampgrid import __version__
-from ampgrid.crypto.identity import Identity, node_id_text
+from ampgrid.crypto.identity import Identity, node_id_text, parse_node_id
 from ampgrid.errors import NotEnoughPeersError
 from ampgrid.formats.address import format_hint
 from ampgrid.immutable import Downloader, Encoding, Uploader
 from ampgrid.node.config import NodeConfig
 from ampgrid.node.operations import Operations
+from ampgrid.node.recovery import Reminder
 from ampgrid.peers import (
     INTRODUCER_SERVICE,
     ConnectionKeeper,
@@ -104,6 +105,7 @@ class NodeCore:
         peer_store: the database of peers.
         storage: the storage service, None for a node that keeps no shares.
         spool_path: where uploads from a stream wait.
+        reminder: says whether the node could be brought back, None to say nothing.
     """
 
     def __init__(
@@ -114,6 +116,7 @@ class NodeCore:
         peer_store: PeerStore,
         storage: StorageService | None,
         spool_path: Path,
+        reminder: Reminder | None = None,
     ) -> None:
         identity = secrets.identity
         self.config = config
@@ -125,6 +128,7 @@ class NodeCore:
         self.spool_path = spool_path
         self.operations = Operations()
         self._world = world
+        self._reminder = reminder
         self._addresses: tuple[str, ...] = ()
         self._started_at = world.wall()
         self._lease_secrets = LeaseSecrets(secrets.lease)
@@ -183,9 +187,7 @@ class NodeCore:
             return None
         advice = None
         if config.shares is not None:
-            advice = GridParameters(
-                config.shares.needed, config.shares.happy, config.shares.total
-            )
+            advice = GridParameters(config.shares.needed, config.shares.happy, config.shares.total)
         return Introducer(
             self.book,
             peer_store,
@@ -332,11 +334,18 @@ class NodeCore:
             facts["storage"] = self.storage.status()
         if self.introducer is not None:
             facts["introducing"] = self.introducer.status()
+        if self._reminder is not None:
+            facts["recovery"] = self._reminder.status()
         return facts
 
     def peers(self) -> list[dict[str, Any]]:
         """Return the known peers, for JSON."""
         return self.keeper.status()
+
+    def announcement_of(self, node_id: str) -> bytes:
+        """Return the announcement of a peer as it was signed, empty if it is not known."""
+        known = self.book.get(parse_node_id(node_id))
+        return b"" if known is None else known.packed
 
 
 def hints_text(hints: Sequence[tuple[str, int]]) -> list[str]:

@@ -14,6 +14,7 @@
       storage/          the shares kept for others, and their database
       spool/            uploads from a stream, enciphered, while they are under way
       peers.sqlite      the announcements of the peers it has met
+      kept.sqlite       the files that it keeps
       listen-port       the port picked at the first run, when node.toml says port 0
       recovery-exported when the last recovery file was exported
       node.pid          locked while a node runs here
@@ -105,6 +106,11 @@ class NodeDirectory:
     def peers_path(self) -> Path:
         """The database of known peers."""
         return self.path / "peers.sqlite"
+
+    @property
+    def kept_path(self) -> Path:
+        """The database of kept files."""
+        return self.path / "kept.sqlite"
 
     @property
     def listen_port_path(self) -> Path:

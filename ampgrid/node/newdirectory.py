@@ -128,7 +128,7 @@ def _is_unfinished(directory: NodeDirectory) -> bool:
 
 def _names_of_more(directory: NodeDirectory) -> set[str]:
     """Return the names of the files beside ``private/`` that an import may have written."""
-    databases = {directory.peers_path.name}
+    databases = {directory.peers_path.name, directory.kept_path.name}
     journals = {name + end for name in databases for end in ("-wal", "-shm", "-journal")}
     return databases | journals | {directory.listen_port_path.name, directory.exported_path.name}
 

@@ -16,6 +16,7 @@ from ampgrid.node.config import NodeConfig
 from ampgrid.node.control import ControlResponder
 from ampgrid.node.core import SOFTWARE, NodeCore, Secrets, Surroundings, hints_text
 from ampgrid.node.directory import NodeDirectory
+from ampgrid.node.recovery import Reminder
 from ampgrid.storage.service import StorageService
 from ampgrid.store.peerdb import PeerDatabase
 from ampgrid.store.shares import ShareStore
@@ -80,7 +81,9 @@ class Node:
         peer_store = await world.order.run(PeerDatabase, directory.peers_path)
         self._peer_store = peer_store
         storage = await self._open_storage() if config.storage_enabled else None
-        core = self.core = NodeCore(config, secrets, world, peer_store, storage, directory.spool)
+        core = self.core = NodeCore(
+            config, secrets, world, peer_store, storage, directory.spool, Reminder(directory)
+        )
         port = await self._listen(core)
         await core.start(hints_text(advertised_hints(config, port)))
         self._ports.append(

@@ -1,0 +1,191 @@
+"""``ampgrid recovery``: a node's key, secrets and kept list, in one file under a passphrase."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ampgrid.cli import console
+from ampgrid.cli.params import json_option
+from ampgrid.cli.passphrase import passphrase_of, passphrase_option
+from ampgrid.cli.session import Session
+from ampgrid.errors import ConfigError, FormatError, NotConnectedError, UsageError
+
+if TYPE_CHECKING:
+    from ampgrid.formats.recovery import KeptFile, Recovery
+    from ampgrid.node.directory import NodeDirectory
+    from ampgrid.ports import Connection
+
+
+@click.group()
+def recovery() -> None:
+    """Bring a lost node back: its key, secrets and kept list in a file.
+
+    Shares that the node kept for others are not part of it; the grid repairs them.
+    """
+
+
+@recovery.command("export")
+@click.argument("file", metavar="FILE")
+@passphrase_option
+@json_option
+@click.pass_obj
+def export(session: Session, *, file: str, passphrase_file: str | None, as_json: bool) -> None:
+    """Write FILE, from which this node can be made again.
+
+    It holds the node's key and secrets, its node.toml, the peers it knows and the list of the
+    files it keeps, under a passphrase that is asked for twice. The node may be running. Keep
+    FILE on another machine; without the passphrase nobody can open it.
+    """
+    from ampgrid.crypto.identity import node_id_text
+    from ampgrid.node.recovery import export_to, gather, note_export
+
+    directory = session.directory
+    directory.require()
+    now = int(time.time())
+    passphrase = passphrase_of(passphrase_file, twice=True)
+    announcements, kept = _known(session, directory)
+    gathered = gather(directory, announcements=announcements, kept=kept, now=now)
+    export_to(Path(file), gathered, passphrase)
+    note_export(directory, now)
+    facts = {
+        "file": str(Path(file).absolute()),
+        "node_id": node_id_text(directory.identity().node_id),
+        **_counts(gathered),
+    }
+    if as_json:
+        console.print_json(facts)
+    else:
+        click.echo(
+            f"Wrote {file}: node {facts['node_id']}, {_numbers(gathered)}.\n"
+            "Keep it on another machine. Who has it and the passphrase is this node."
+        )
+
+
+@recovery.command("import")
+@click.argument("file", metavar="FILE")
+@passphrase_option
+@json_option
+@click.pass_obj
+def import_(session: Session, *, file: str, passphrase_file: str | None, as_json: bool) -> None:
+    """Make the node directory (-d DIR) of the node that FILE was exported from.
+
+    DIR must be missing or empty. The node has the same node id as before, so the old one must
+    not run any more.
+    """
+    from ampgrid.crypto.identity import node_id_text
+    from ampgrid.node.recovery import read_export, restore
+
+    passphrase = passphrase_of(passphrase_file, twice=False)
+    found = read_export(Path(file), passphrase)
+    directory = restore(session.directory_path, found)
+    node_id = node_id_text(directory.identity().node_id)
+    if as_json:
+        console.print_json({"dir": str(directory.path), "node_id": node_id, **_counts(found)})
+    else:
+        click.echo(f"Made node {node_id} again in {directory.path}: {_numbers(found)}.")
+        click.echo("Shares that it kept for others are not part of it; the grid repairs them.")
+        click.echo(f"Start it with: ampgrid -d {directory.path} run")
+    console.note(
+        "ampgrid: note: the old node must not run at the same time: two of one key displace each "
+        "other on every connection."
+    )
+    if found.others:
+        console.note(
+            "ampgrid: note: this ampgrid does not know, and only keeps, these parts of the file: "
+            f"{', '.join(found.others)}."
+        )
+
+
+def _counts(found: Recovery) -> dict[str, Any]:
+    return {
+        "exported_at": found.exported_at,
+        "kept_files": len(found.kept),
+        "known_peers": len(found.announcements),
+        "unknown_sections": list(found.others),
+    }
+
+
+def _numbers(found: Recovery) -> str:
+    return f"{len(found.kept)} kept files, {len(found.announcements)} known peers"
+
+
+def _known(session: Session, directory: NodeDirectory) -> tuple[list[bytes], list[KeptFile]]:
+    """Return the announcements that the node knows and the files that it keeps."""
+    from ampgrid.cli.control import ask
+    from ampgrid.node.recovery import announcements_at_rest, kept_at_rest
+
+    keeps = directory.load_config().kind == "node"
+
+    async def ask_known(connection: Connection) -> tuple[list[bytes], list[KeptFile]]:
+        return await _announcements(connection), await _kept(connection) if keeps else []
+
+    try:
+        lock = directory.lock()
+    except ConfigError as locked:
+        try:
+            return ask(session, ask_known)
+        except NotConnectedError:
+            # No node has the lock, but another command that works on the directory.
+            raise locked from None
+    try:
+        return announcements_at_rest(directory), kept_at_rest(directory)
+    finally:
+        lock.release()
+
+
+async def _announcements(connection: Connection) -> list[bytes]:
+    """Ask a running node for the announcements of its peers."""
+    from ampgrid.commands.control import ListPeers
+
+    peers = await _pages(connection, ListPeers, "peers")
+    try:
+        packed = [peer.get("announcement") for peer in peers]
+        return [base64.b64decode(each, validate=True) for each in packed if each]
+    except (ValueError, TypeError, AttributeError):
+        raise _unreadable() from None
+
+
+async def _kept(connection: Connection) -> list[KeptFile]:
+    """Ask a running node for the files that it keeps."""
+    from ampgrid.caps import ChkVerifierCap, parse_cap
+    from ampgrid.commands.control import ListKept
+    from ampgrid.formats.recovery import KeptFile
+    from ampgrid.node.config import EncodingParameters
+
+    entries = await _pages(connection, ListKept, "kept")
+    try:
+        read = [
+            (
+                parse_cap(entry["cap"]),
+                EncodingParameters.parse(entry["shares"]).happy,
+                int(entry["put_at"]),
+            )
+            for entry in entries
+        ]
+    except (ValueError, KeyError, TypeError, AttributeError, UsageError):
+        raise _unreadable() from None
+    return [KeptFile(cap, happy, at) for cap, happy, at in read if isinstance(cap, ChkVerifierCap)]
+
+
+async def _pages(connection: Connection, command: Any, key: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    start = 0
+    while True:
+        page = await connection.call(command, start=start)
+        try:
+            found += json.loads(page[key])
+        except (ValueError, TypeError):
+            raise _unreadable() from None
+        start = page["next"]
+        if not start:
+            return found
+
+
+def _unreadable() -> FormatError:
+    return FormatError("The node's lists cannot be read; is it of another version?")

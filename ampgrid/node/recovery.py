@@ -1,0 +1,306 @@
+"""Recovery files: gathered from a node directory, written, and made into a new one.
+
+Shares kept for others are not part of it: they are many, and the grid repairs them. The kept
+list and the announcements of peers are passed in, since a running node has their databases.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ampgrid.crypto.identity import Identity
+from ampgrid.crypto.keyfile import read_secret_file, write_secret_file
+from ampgrid.crypto.sealed import DEFAULT_COST, OVERHEAD, Cost, open_sealed, seal
+from ampgrid.errors import (
+    BadArgumentValueError,
+    ConfigError,
+    FileError,
+    FormatError,
+    IntegrityError,
+)
+from ampgrid.formats.announcement import unpack as unpack_announcement
+from ampgrid.formats.recovery import (
+    MAX_KEY_BYTES,
+    MAX_SETTINGS_BYTES,
+    PURPOSE,
+    KeptFile,
+    Recovery,
+    is_section_name,
+)
+from ampgrid.node.config import parse_config
+from ampgrid.node.directory import SECTION_PREFIX, NodeDirectory, write_whole
+from ampgrid.node.newdirectory import OwnSecrets, write_directory
+from ampgrid.store.keptdb import FilePut, KeptDatabase
+from ampgrid.store.peerdb import PeerDatabase
+
+#: The fewest characters of a passphrase that a recovery file is exported under.
+LEAST_PASSPHRASE = 8
+#: The largest recovery file, bytes.
+MAX_FILE_BYTES = 256 * 1024 * 1024 + OVERHEAD
+
+#: Kept files read or written at a time.
+_PAGE = 1000
+_MAX_SECTION_BYTES = 64 * 1024 * 1024
+_MAX_MARK_BYTES = 1000
+_NEVER = (
+    "never exported; run 'ampgrid recovery export FILE' and keep FILE and its passphrase on "
+    "another machine"
+)
+
+
+def gather(
+    directory: NodeDirectory,
+    *,
+    announcements: Sequence[bytes],
+    kept: Sequence[KeptFile],
+    now: int,
+) -> Recovery:
+    """Return what brings the node in ``directory`` back.
+
+    Args:
+        directory: of the node, which may be running.
+        announcements: of the peers that it knows.
+        kept: the files that it keeps.
+        now: the time, seconds since 1970, before the two were asked for.
+
+    Raises:
+        ConfigError: the directory cannot be used as it is.
+    """
+    config = directory.load_config()
+    is_node = config.kind == "node"
+    # Reads the key as a node does, with all its checks.
+    directory.identity()
+    has_own_secret = directory.grid_secret_path.exists()
+    try:
+        settings = directory.config_path.read_bytes()[: MAX_SETTINGS_BYTES + 1].decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{directory.config_path} could not be read: {error}.") from error
+    return Recovery(
+        exported_at=now,
+        node_key=read_secret_file(directory.key_path, MAX_KEY_BYTES),
+        settings=settings,
+        grid_secret=directory.grid_secret(config) if has_own_secret else None,
+        convergence=directory.convergence_secret() if is_node else None,
+        lease_secret=directory.lease_secret() if is_node else None,
+        listen_port=directory.listen_port(),
+        announcements=tuple(announcements),
+        kept=tuple(kept),
+        others=_unknown_sections(directory),
+    )
+
+
+def _unknown_sections(directory: NodeDirectory) -> dict[str, bytes]:
+    """Return the sections that an import did not know and kept."""
+    found = {}
+    for path in sorted(directory.private.glob(SECTION_PREFIX + "*")):
+        name = path.name.removeprefix(SECTION_PREFIX)
+        if is_section_name(name):
+            found[name] = read_secret_file(path, _MAX_SECTION_BYTES)
+    return found
+
+
+def announcements_at_rest(directory: NodeDirectory) -> list[bytes]:
+    """Return the announcements that a node knows which does not run; hold its lock.
+
+    Raises:
+        ConfigError: the database cannot be opened.
+        FormatError: it is no such database.
+    """
+    if not directory.peers_path.exists():
+        return []
+    database = PeerDatabase(directory.peers_path)
+    try:
+        return [packed for _, _, packed, _, _ in database.load()]
+    finally:
+        database.close()
+
+
+def kept_at_rest(directory: NodeDirectory) -> list[KeptFile]:
+    """Return the files that a node keeps which does not run; hold its lock.
+
+    Raises:
+        ConfigError: the database cannot be opened.
+        FormatError: it is no such database.
+    """
+    if not directory.kept_path.exists():
+        return []
+    database = KeptDatabase(directory.kept_path)
+    found: list[KeptFile] = []
+    try:
+        last = 0
+        while page := database.page(last, _PAGE):
+            last = page[-1].number
+            found += [KeptFile(each.cap, each.happy, int(each.put_at)) for each in page]
+    finally:
+        database.close()
+    return found
+
+
+def export_to(path: Path, recovery: Recovery, passphrase: str, cost: Cost = DEFAULT_COST) -> None:
+    """Write a recovery file, whole or not at all, readable by its owner alone.
+
+    Args:
+        path: where; a file that is there is replaced.
+        recovery: what goes in.
+        passphrase: at least `LEAST_PASSPHRASE` characters.
+        cost: of a guess at it.
+
+    Raises:
+        BadArgumentValueError: the passphrase is too short or too long, or the whole too large.
+        FileError: it cannot be written.
+    """
+    if len(passphrase) < LEAST_PASSPHRASE:
+        raise BadArgumentValueError(
+            f"The passphrase has fewer than {LEAST_PASSPHRASE} characters; it is all that "
+            "protects the node's key, so take several words."
+        )
+    if path.is_dir():
+        raise FileError(f"{path} is a directory; name the file to write.")
+    sealed = seal(recovery.pack(), passphrase, PURPOSE, cost=cost)
+    try:
+        write_whole(path, sealed)
+    except ConfigError as error:
+        raise FileError(str(error)) from error
+
+
+def read_export(path: Path, passphrase: str) -> Recovery:
+    """Read a recovery file.
+
+    Raises:
+        FileError: it cannot be read.
+        IntegrityError: it does not open: the passphrase is wrong, or the file damaged.
+        FormatError: it holds what this version cannot read.
+    """
+    try:
+        with path.open("rb") as file:
+            sealed = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise FileError(f"{path} could not be read: {error.strerror}.") from error
+    return Recovery.unpack(open_sealed(sealed, passphrase, PURPOSE))
+
+
+def restore(path: str | os.PathLike[str], recovery: Recovery) -> NodeDirectory:
+    """Make the directory of the node that a recovery file is of.
+
+    Args:
+        path: where; missing or empty.
+        recovery: the content of the file.
+
+    Raises:
+        ConfigError: something is there already, or the disk refused, or the settings are none.
+        FormatError: the content contradicts itself.
+    """
+    config = parse_config(recovery.settings, "the node.toml in the recovery file")
+    own_id = Identity.from_pem(recovery.node_key).node_id
+    if config.kind == "node" and (recovery.convergence is None or recovery.lease_secret is None):
+        raise FormatError("The recovery file is of a node but lacks its secrets.")
+
+    def write_more(directory: NodeDirectory) -> None:
+        for name, content in recovery.others.items():
+            write_secret_file(directory.private / f"{SECTION_PREFIX}{name}", content)
+        _write_announcements(directory, recovery, own_id)
+        _write_kept(directory, recovery)
+        if recovery.listen_port is not None:
+            directory.keep_listen_port(recovery.listen_port)
+        note_export(directory, recovery.exported_at)
+
+    secrets = OwnSecrets(
+        node_key=recovery.node_key,
+        grid=recovery.grid_secret,
+        convergence=recovery.convergence,
+        lease=recovery.lease_secret,
+    )
+    return write_directory(path, config.kind, recovery.settings, secrets, write_more)
+
+
+def _write_announcements(directory: NodeDirectory, recovery: Recovery, own_id: bytes) -> None:
+    """Let the node know whom it knew; what does not hold, or is its own, is left out."""
+    database = PeerDatabase(directory.peers_path)
+    try:
+        for packed in recovery.announcements:
+            try:
+                announcement = unpack_announcement(packed)
+            except (FormatError, IntegrityError):
+                continue
+            if announcement.node_id != own_id:
+                seen = float(recovery.exported_at)
+                database.put(announcement.node_id, announcement.sequence, packed, seen)
+    finally:
+        database.close()
+
+
+def _write_kept(directory: NodeDirectory, recovery: Recovery) -> None:
+    """Let the node keep what it kept; all of it is due, its leases may be about to run out."""
+    if not recovery.kept:
+        return
+    database = KeptDatabase(directory.kept_path)
+    due = float(recovery.exported_at)
+    try:
+        for begin in range(0, len(recovery.kept), _PAGE):
+            page = recovery.kept[begin : begin + _PAGE]
+            puts = [FilePut(each.cap, each.happy, float(each.added_at), due) for each in page]
+            for outcome in database.record_all(puts):
+                outcome.get()
+    finally:
+        database.close()
+
+
+def note_export(directory: NodeDirectory, exported_at: int) -> None:
+    """Remember when a recovery file was exported.
+
+    Raises:
+        ConfigError: the disk refused.
+    """
+    text = json.dumps({"exported_at": exported_at})
+    write_whole(directory.exported_path, text.encode("ascii") + b"\n")
+
+
+def exported_at(directory: NodeDirectory) -> int | None:
+    """Return when a recovery file was last exported, seconds since 1970; None for never."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        with directory.exported_path.open("rb") as file:
+            found = json.loads(file.read(_MAX_MARK_BYTES)).get("exported_at")
+        if isinstance(found, int) and not isinstance(found, bool) and 0 <= found < 2**53:
+            return found
+    return None
+
+
+class Reminder:
+    """Says in a node's status whether it could be brought back.
+
+    Args:
+        directory: of the node.
+        kept_since: returns how many files are kept that were added after a time (seconds since
+            1970); None for a node that keeps none.
+    """
+
+    def __init__(
+        self, directory: NodeDirectory, kept_since: Callable[[int], int] | None = None
+    ) -> None:
+        self._directory = directory
+        self._kept_since = kept_since
+
+    def status(self) -> dict[str, Any]:
+        """Return when the last recovery file was exported and what it lacks, for JSON.
+
+        Returns:
+            exported_at (seconds since 1970, None for never), kept_added_since (number of files,
+            None if the node keeps no list), reminder (a sentence, empty if nothing is due).
+        """
+        at = exported_at(self._directory)
+        added = None if self._kept_since is None else self._kept_since(at or 0)
+        if at is None:
+            reminder = _NEVER
+        elif added:
+            day = datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d")
+            files = "1 file was" if added == 1 else f"{added} files were"
+            reminder = f"{files} put since the last export, on {day}; export again"
+        else:
+            reminder = ""
+        return {"exported_at": at, "kept_added_since": added, "reminder": reminder}
