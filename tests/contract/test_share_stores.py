@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -36,3 +38,14 @@ class ThreadedShareStoreTests(ShareStoreTests):
 
     def call(self, function, *arguments, **keywords):
         return self.pool.submit(function, *arguments, **keywords).result()
+
+
+class OtherDriverShareStoreTests(ShareStoreTests):
+    """The same over pysqlcipher3, which may bring as old an SQLite as 3.15."""
+
+    if importlib.util.find_spec("pysqlcipher3") is None:
+        skip = "pysqlcipher3 is not installed"
+
+    def setUp(self):
+        self.patch(os, "environ", {**os.environ, "AMPGRID_SQLCIPHER": "pysqlcipher3"})
+        super().setUp()
