@@ -171,20 +171,20 @@ class Calls:
 
     # Sending.
 
+    def _room(self) -> int:
+        return self._most_bytes - self.flying_bytes
+
     def can_send(self) -> bool:
         """Tell whether the next call may be sent now."""
-        while (call := self._waiting.peek()) is not None:
+        while (call := self._waiting.peek(self._room())) is not None:
             if call.abandoned is None:
-                return (
-                    self.flying_calls < self._most_calls
-                    and self.flying_bytes + call.size <= self._most_bytes
-                )
-            self._waiting.pop()
+                return self.flying_calls < self._most_calls and call.size <= self._room()
+            self._waiting.pop(self._room())
         return False
 
     def send(self) -> bytes:
         """Return the bytes of the next call, which is in flight from now on."""
-        call = self._waiting.pop()
+        call = self._waiting.pop(self._room())
         call.sent = True
         self.flying_calls += 1
         self.flying_bytes += call.size

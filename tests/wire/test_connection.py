@@ -441,7 +441,7 @@ class EndTest(LogCatching):
         recorder.held.pop(1).errback(RuntimeError("late"))
         self.clock.advance(1)
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
-        self.assertEqual(self.pair.right_pipe.queued_bytes, 0)
+        self.assertEqual(len(self.pair.right._serving._answers), 0)
 
 
 class StockAmpTest(SynchronousTestCase):

@@ -43,6 +43,15 @@ class CreditTest(SynchronousTestCase):
         self.assertEqual(len(pair.right_recorder.calls), 4)
         self.assertTrue(pair.right.connected)
 
+    def test_small_calls_go_on_while_there_is_no_credit_for_large_ones(self) -> None:
+        pair = Pair(right_limits=Limits(bytes=200_000))
+        for number in range(10):
+            pair.ask(Hold, number=number, data=bytes(60_000), operation="bulk")
+        for _ in range(20):
+            asking = pair.ask(Echo, data=b"small")
+            self.assertEqual(pair.clock.run(asking), {"data": b"small"})
+        self.assertEqual(len(pair.right_recorder.held), 3)
+
     def test_a_small_call_waits_its_turn_for_credit_only(self) -> None:
         """Credit for calls that are given back lets small and large ones go on in turn."""
         pair = Pair(right_limits=Limits(calls=2))
@@ -197,6 +206,32 @@ class FairnessTest(SynchronousTestCase):
             self.assertLessEqual(ahead, 4 * self.ahead)
         self.assertTrue(any(not each.called for each in bulk))
         self.clock.run(gatherResults(bulk))
+
+    def sent_after_a_stop(self, bare: Bare) -> list[dict[bytes, bytes]]:
+        bare.pipe.let_go()
+        bare.clock.advance(1)
+        return bare.raw.boxes()
+
+    def test_a_small_call_among_large_answers(self) -> None:
+        bare = Bare()
+        bare.pipe.stopped = True
+        bare.send(*[ask_box(b"Echo", tag=b"%d" % n, data=bytes(60_000)) for n in range(15)])
+        Deferred.fromCoroutine(bare.connection.call(Ping))
+        sent = self.sent_after_a_stop(bare)
+        self.assertEqual(len(sent), 16)
+        place = [box.get(boxes.COMMAND) for box in sent].index(b"Ping")
+        self.assertLessEqual(place, self.ahead)
+
+    def test_a_small_answer_among_large_calls(self) -> None:
+        bare = Bare()
+        bare.pipe.stopped = True
+        for _ in range(15):
+            Deferred.fromCoroutine(bare.connection.call(Echo, data=bytes(60_000)))
+        bare.send(ask_box(b"Echo", data=b"x"))
+        sent = self.sent_after_a_stop(bare)
+        self.assertEqual(len(sent), 16)
+        place = [box.get(boxes.ANSWER) for box in sent].index(b"1")
+        self.assertLessEqual(place, self.ahead)
 
     def test_two_transfers_share(self) -> None:
         for number in range(40):

@@ -353,12 +353,14 @@ class HelloAttackedTest(InMemory):
         raw.send_secret(self.hello(raw, max_calls=65_535, max_bytes=2**31))
         self.clock.advance(0)
         (connection,) = self.two.connected
-        for number in range(300):
-            calling = connection.call(Hold, number=number, data=bytes(60_000))
-            Deferred.fromCoroutine(calling).addErrback(lambda _: None)
-        self.clock.advance(1)
-        self.assertLessEqual(connection._calls.flying_calls, MOST_CALLS_USED)
-        self.assertLessEqual(connection._calls.flying_bytes, MOST_BYTES_USED)
+        for size in (60_000, 0):
+            for number in range(300):
+                calling = connection.call(Hold, number=number, data=bytes(size))
+                Deferred.fromCoroutine(calling).addErrback(lambda _: None)
+            self.clock.advance(1)
+            self.assertLessEqual(connection._calls.flying_calls, MOST_CALLS_USED)
+            self.assertLessEqual(connection._calls.flying_bytes, MOST_BYTES_USED)
+        self.assertEqual(connection._calls.flying_calls, MOST_CALLS_USED)
         connection.abort("enough")
 
     def test_malformed_hellos(self) -> None:

@@ -6,7 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from ampgrid.wire.outbound import SMALL_BYTES, SMALL_IN_A_ROW, OutboundQueue
+from ampgrid.wire.outbound import (
+    SMALL_BYTES,
+    SMALL_IN_A_ROW,
+    SMALL_WITHOUT_ROOM,
+    OutboundQueue,
+)
 
 LARGE = 65_000
 
@@ -49,6 +54,27 @@ class OutboundQueueTest(SynchronousTestCase):
                 before = number
                 break
         self.assertEqual(before, SMALL_IN_A_ROW)
+
+    def test_small_ones_pass_a_large_one_without_room_for_a_while(self) -> None:
+        queue: OutboundQueue[str] = OutboundQueue()
+        queue.push("bulk", "bulk", LARGE)
+        for number in range(1_000):
+            queue.push(number, "small", 10)
+        passed = 0
+        while queue.peek(1_000) == "small":
+            self.assertEqual(queue.pop(1_000), "small")
+            passed += 1
+        self.assertEqual(passed, SMALL_WITHOUT_ROOM)
+        self.assertEqual(queue.pop(LARGE), "bulk")
+        self.assertEqual(queue.pop(1_000), "small")
+
+    def test_a_large_one_with_room_gets_its_turn(self) -> None:
+        queue: OutboundQueue[str] = OutboundQueue()
+        queue.push("bulk", "bulk", LARGE)
+        for number in range(20):
+            queue.push(number, "small", 10)
+        popped = [queue.pop(LARGE) for _ in range(10)]
+        self.assertEqual(popped.index("bulk"), SMALL_IN_A_ROW)
 
     def test_operations_take_turns(self) -> None:
         queue: OutboundQueue[str] = OutboundQueue()
