@@ -4,17 +4,23 @@ Coroutines over the storage peers that are connected; they know formats and plac
 nothing of how connections are made or where shares are kept.
 """
 
+from ampgrid.immutable.bandwidth import Bandwidth
 from ampgrid.immutable.checker import BadShare, Checker, CheckReport
 from ampgrid.immutable.downloader import Downloaded, Downloader
 from ampgrid.immutable.filenode import FileNode
+from ampgrid.immutable.keeper import Keeper
+from ampgrid.immutable.kept import KeptFiles
 from ampgrid.immutable.operation import Operation
 from ampgrid.immutable.repairer import Repairer, RepairReport
+from ampgrid.immutable.schedule import Schedule
 from ampgrid.immutable.targets import DownloadTarget, ToData, ToDescriptor, ToFile
 from ampgrid.immutable.uploadables import Data, OpenFile, Spool, Uploadable
 from ampgrid.immutable.uploader import Encoding, Uploaded, Uploader
+from ampgrid.immutable.walker import Walker
 
 __all__ = [
     "BadShare",
+    "Bandwidth",
     "CheckReport",
     "Checker",
     "Data",
@@ -23,10 +29,13 @@ __all__ = [
     "Downloader",
     "Encoding",
     "FileNode",
+    "Keeper",
+    "KeptFiles",
     "OpenFile",
     "Operation",
     "RepairReport",
     "Repairer",
+    "Schedule",
     "Spool",
     "ToData",
     "ToDescriptor",
@@ -34,4 +43,5 @@ __all__ = [
     "Uploadable",
     "Uploaded",
     "Uploader",
+    "Walker",
 ]

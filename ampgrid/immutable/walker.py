@@ -217,6 +217,8 @@ class Walker:
         except OperationCancelledError:
             raise
         except AmpgridError as error:
+            # A node that stops loses its connections: that tells nothing of the file.
+            operation.check()
             return attrs.evolve(look, file=self.failed(file, f"the repair failed: {error}"))
         after, now = report.after, self._wall()
         file = attrs.evolve(

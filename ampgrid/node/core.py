@@ -19,7 +19,18 @@ from ampgrid import __version__
 from ampgrid.crypto.identity import Identity, node_id_text, parse_node_id
 from ampgrid.errors import NotEnoughPeersError
 from ampgrid.formats.address import format_hint
-from ampgrid.immutable import Downloader, Encoding, Uploader
+from ampgrid.immutable import (
+    Bandwidth,
+    Checker,
+    Downloader,
+    Encoding,
+    Keeper,
+    KeptFiles,
+    Repairer,
+    Schedule,
+    Uploader,
+    Walker,
+)
 from ampgrid.node.config import NodeConfig
 from ampgrid.node.operations import Operations
 from ampgrid.node.recovery import Reminder
@@ -42,6 +53,7 @@ from ampgrid.ports import Clock, Entropy, Threads, WallClock
 from ampgrid.storage.client import LeaseSecrets, StorageServer
 from ampgrid.storage.responder import StorageResponder
 from ampgrid.storage.service import StorageService
+from ampgrid.store.keptdb import KeptDatabase
 from ampgrid.wire import Connection, Facts, LoopbackConnection, Network
 from ampgrid.wire.network import Connector
 
@@ -51,6 +63,8 @@ STORAGE_SERVICE = "storage"
 SOFTWARE = f"ampgrid/{__version__}"
 #: k, happiness and n of a grid that advises nothing.
 DEFAULT_ENCODING = Encoding(3, 7, 10)
+
+_DAY = 86_400.0
 
 
 @attrs.frozen
@@ -103,6 +117,7 @@ class NodeCore:
         secrets: what the node keeps to itself.
         world: what it needs of the world.
         peer_store: the database of peers.
+        kept_store: the database of kept files.
         storage: the storage service, None for a node that keeps no shares.
         spool_path: where uploads from a stream wait.
         reminder: says whether the node could be brought back, None to say nothing.
@@ -114,6 +129,7 @@ class NodeCore:
         secrets: Secrets,
         world: Surroundings,
         peer_store: PeerStore,
+        kept_store: KeptDatabase,
         storage: StorageService | None,
         spool_path: Path,
         reminder: Reminder | None = None,
@@ -174,12 +190,44 @@ class NodeCore:
             outrun=self._outrun,
         )
         self.introducer = self._make_introducer(peer_store)
+        schedule = Schedule(config.keeper_days * _DAY, world.uniform)
+        self.kept = KeptFiles(kept_store, world.order, world.wall, schedule)
         self.uploader = Uploader(
-            self.servers, secrets.convergence, world.work, config.max_segment_size
+            self.servers,
+            secrets.convergence,
+            world.work,
+            config.max_segment_size,
+            self.kept.remember,
         )
         self.downloader = Downloader(self.servers, world.work, world.clock)
+        self.checker = Checker(self.servers, world.work)
+        self.repairer = Repairer(self.servers, world.work, world.clock)
+        self.file_keeper = self._make_keeper(schedule)
         self.table.on_connect(self._connected)
         self.table.on_disconnect(self._disconnected)
+
+    def _make_keeper(self, schedule: Schedule) -> Keeper:
+        config, world = self.config, self._world
+        bandwidth = Bandwidth(config.keeper_bandwidth, world.clock)
+        walker = Walker(
+            self.servers,
+            self.checker,
+            self.repairer,
+            schedule=schedule,
+            bandwidth=bandwidth,
+            wall=world.wall,
+            repair_below=config.repair_below,
+        )
+        return Keeper(
+            self.kept,
+            walker,
+            connected=lambda: len(self.servers()),
+            schedule=schedule,
+            bandwidth=bandwidth,
+            clock=world.clock,
+            wall=world.wall,
+            enabled=config.keeper_enabled and config.kind == "node",
+        )
 
     def _make_introducer(self, peer_store: PeerStore) -> Introducer | None:
         config, world = self.config, self._world
@@ -233,6 +281,7 @@ class NodeCore:
         if self.introducer is not None:
             await self.introducer.start()
         await self.introduced.start()
+        await self.file_keeper.start()
         await self._announce(0)
         self.keeper.start()
 
@@ -256,12 +305,15 @@ class NodeCore:
         """End what is under way, close every connection and the storage."""
         for operation in self.operations.all():
             operation.cancel()
+        # Before the connections go, so that their loss is not taken for that of the files.
+        stopping = Deferred.fromCoroutine(self.file_keeper.stop())
         self.keeper.stop()
         self.introduced.stop()
         if self.introducer is not None:
             self.introducer.stop()
         self.table.close()
         self.loopback.abort("this node is stopping")
+        await stopping
         if self.storage is not None:
             await self.storage.stop()
 
@@ -330,6 +382,8 @@ class NodeCore:
                 for o in self.operations.all()[:100]
             ],
         }
+        if self.config.kind == "node":
+            facts["keeper"] = self.file_keeper.status()
         if self.storage is not None:
             facts["storage"] = self.storage.status()
         if self.introducer is not None:

@@ -18,6 +18,7 @@ from ampgrid.node.core import SOFTWARE, NodeCore, Secrets, Surroundings, hints_t
 from ampgrid.node.directory import NodeDirectory
 from ampgrid.node.recovery import Reminder
 from ampgrid.storage.service import StorageService
+from ampgrid.store.keptdb import KeptDatabase
 from ampgrid.store.peerdb import PeerDatabase
 from ampgrid.store.shares import ShareStore
 from ampgrid.wire import Connection, Facts, PoolThreads, listen_control, tcp_connector
@@ -50,6 +51,7 @@ class Node:
         self._pools: list[PoolThreads] = []
         self._ports: list[Any] = []
         self._peer_store: PeerDatabase | None = None
+        self._kept_store: KeptDatabase | None = None
         self.core: NodeCore | None = None
 
     async def start(self) -> None:
@@ -74,16 +76,22 @@ class Node:
             entropy=os.urandom,
             uniform=random.SystemRandom().uniform,
             work=self._pool(_WORK_THREADS, "work"),
-            order=self._pool(1, "peers"),
+            order=self._pool(1, "databases"),
             streams=self._pool(_STREAM_THREADS, "streams"),
             connector=tcp_connector(self._reactor),
         )
         peer_store = await world.order.run(PeerDatabase, directory.peers_path)
         self._peer_store = peer_store
+        kept_store = await world.order.run(KeptDatabase, directory.kept_path)
+        self._kept_store = kept_store
         storage = await self._open_storage() if config.storage_enabled else None
-        core = self.core = NodeCore(
-            config, secrets, world, peer_store, storage, directory.spool, Reminder(directory)
-        )
+
+        def kept_since(moment: int) -> int:
+            return core.kept.added_since(moment)
+
+        reminder = Reminder(directory, kept_since)
+        stores = peer_store, kept_store, storage
+        core = self.core = NodeCore(config, secrets, world, *stores, directory.spool, reminder)
         port = await self._listen(core)
         await core.start(hints_text(advertised_hints(config, port)))
         self._ports.append(
@@ -147,6 +155,9 @@ class Node:
         if self._peer_store is not None:
             self._peer_store.close()
             self._peer_store = None
+        if self._kept_store is not None:
+            self._kept_store.close()
+            self._kept_store = None
         for pool in self._pools:
             pool.stop()
         self._pools.clear()

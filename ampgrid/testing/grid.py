@@ -25,6 +25,7 @@ from ampgrid.immutable import Data, Downloaded, Encoding, Operation, ToData, Upl
 from ampgrid.node.config import EncodingParameters, NodeConfig
 from ampgrid.node.core import NodeCore, Secrets, Surroundings
 from ampgrid.storage.service import StorageService
+from ampgrid.store.keptdb import KeptDatabase
 from ampgrid.store.peerdb import PeerDatabase
 from ampgrid.store.shares import ShareStore
 from ampgrid.testing.clock import HeapClock
@@ -62,6 +63,7 @@ class MemoryNode:
         self._folder = grid.folder / name
         self._folder.mkdir(exist_ok=True)
         self._peer_store: PeerDatabase | None = None
+        self._kept_store: KeptDatabase | None = None
 
     @property
     def address(self) -> Address:
@@ -74,7 +76,7 @@ class MemoryNode:
         threads = InlineThreads()
         world = Surroundings(
             clock=grid.clock,
-            wall=grid.clock.seconds,
+            wall=grid.wall,
             entropy=grid.random.randbytes,
             uniform=grid.random.uniform,
             work=threads,
@@ -88,18 +90,20 @@ class MemoryNode:
                 self._folder / "storage",
                 reserve=self.config.reserve,
                 quota=self.config.quota,
-                wall=grid.clock.seconds,
+                wall=grid.wall,
             )
             storage = StorageService(
                 self.store,
                 clock=grid.clock,
-                wall=grid.clock.seconds,
+                wall=grid.wall,
                 threads=threads,
                 entropy=grid.random.randbytes,
             )
         self._peer_store = PeerDatabase(self._folder / "peers.sqlite")
+        self._kept_store = KeptDatabase(self._folder / "kept.sqlite")
         secrets = Secrets(self.identity, grid.secret, self.convergence, self.convergence)
-        self.core = NodeCore(self.config, secrets, world, self._peer_store, storage, self._folder)
+        stores = self._peer_store, self._kept_store, storage
+        self.core = NodeCore(self.config, secrets, world, *stores, self._folder)
         if self.config.listen is not None:
             grid.net.listen(self.host, 1, self.core.network.listening_factory())
         grid.run(self.core.start([f"{self.host}:1"] if self.config.listen else []))
@@ -118,6 +122,9 @@ class MemoryNode:
         if self._peer_store is not None:
             self._peer_store.close()
             self._peer_store = None
+        if self._kept_store is not None:
+            self._kept_store.close()
+            self._kept_store = None
 
     def cut(self) -> None:
         """Let it vanish from the network, as a killed process does."""
@@ -145,6 +152,8 @@ class MemoryGrid:
 
     Attributes:
         clock: moves everything.
+        days_ahead: by how much the wall clocks are ahead of it; a test may move them alone, so
+            that a year is no year of pings.
         net: joins the nodes.
         introducer, nodes, client: the members.
     """
@@ -164,6 +173,7 @@ class MemoryGrid:
         self.random = random.Random(seed)  # noqa: S311 - the point is to be repeatable
         self.secret = self.random.randbytes(16)
         self.clock = HeapClock()
+        self.days_ahead = 0.0
         self.net = MemoryNet(self.clock, latency)
         self.ends: dict[str, list[MemoryTransport]] = {}
         self.encoding = Encoding(*shares)
@@ -206,6 +216,10 @@ class MemoryGrid:
     def members(self) -> list[MemoryNode]:
         """The introducer, the storage nodes and the client."""
         return [self.introducer, *self.nodes, self.client]
+
+    def wall(self) -> float:
+        """Return what the wall clocks of all members show, seconds since 1970."""
+        return self.clock.seconds() + self.days_ahead * 86_400.0
 
     def run(self, work: Coroutine[Any, Any, T], within: float = 100_000.0) -> T:
         """Move time on until ``work`` is done and return its result."""
