@@ -1,0 +1,456 @@
+"""The control Commands of a node in a grid in memory, and who may call what."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.protocols import amp
+from twisted.trial.unittest import SynchronousTestCase
+
+from ampgrid.caps import ChkCap, parse_cap
+from ampgrid.commands import control, introduction, session, storage
+from ampgrid.commands import errors as e
+from ampgrid.commands.base import GridCommand
+from ampgrid.errors import NotConnectedError
+from ampgrid.node.control import ControlResponder
+from ampgrid.testing.clock import HeapClock
+from ampgrid.testing.grid import MemoryGrid, MemoryNode
+from ampgrid.testing.pipes import MemoryTransport
+from ampgrid.wire import Facts, LoopbackConnection
+from ampgrid.wire.network import SessionResponder
+from ampgrid.wire.unixsocket import LocalConnection, _LocalHello, _LocalRoles
+from tests.material import some_bytes
+from tests.wire.kit import commands_in
+
+NOBODYS = f"URI:CHK:{'a' * 26}:{'a' * 52}:2:3:1000"
+
+
+def bare(command: type[amp.Command]) -> type[GridCommand]:
+    """A Command of the same name without arguments: enough to see whether anybody answers it."""
+    names = {"commandName": command.commandName, "arguments": [], "response": []}
+    return type(command.__name__, (GridCommand,), names)
+
+
+def open_descriptors() -> list[str]:
+    """Pipes and files of the test's own that are open; stores keep theirs open for a while."""
+    links = [Path("/proc/self/fd") / name for name in os.listdir("/proc/self/fd")]
+    found = [os.readlink(link) for link in links if os.path.lexists(link)]
+    return sorted(name for name in found if "/place" in name or name.startswith("pipe:"))
+
+
+class SocketPipe(MemoryTransport):
+    """A pipe in memory that carries descriptors beside its bytes, as a Unix socket does."""
+
+    def sendFileDescriptor(self, descriptor: int) -> None:
+        assert self.other is not None
+        self.other.protocol.fileDescriptorReceived(os.dup(descriptor))
+
+
+def connect(clock: HeapClock, node: MemoryNode) -> LocalConnection:
+    """Return a connection to a node's control socket, but for the socket."""
+    near, far = LocalConnection(clock), LocalConnection(clock)
+    own = (SessionResponder(), _LocalHello(Facts(frozenset({"control"}), "", "test")))
+    far.serve(_LocalRoles(far, *own, ControlResponder(node.core, far)))
+    near.serve(SessionResponder())
+    here, there = SocketPipe(clock, 0.0), SocketPipe(clock, 0.0)
+    here.other, there.other = there, here
+    here.protocol, there.protocol = near, far
+    for protocol, pipe in [(far, there), (near, here)]:
+        protocol.makeConnection(pipe)
+        protocol.opened(100, 2**20)
+    return near
+
+
+class ControlCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.place = Path(folder.name) / "place"
+        self.place.mkdir()
+        self.grid = MemoryGrid(Path(folder.name), 3, (2, 3, 3), max_segment_size=50_000)
+        self.grid.start()
+        self.addCleanup(self.grid.stop)
+        self.connection = connect(self.grid.clock, self.grid.client)
+
+    def begin(self, command: Any, **arguments: Any) -> Deferred[dict[str, Any]]:
+        """Call a long Command; its number of an operation is called ``number`` here."""
+        if "number" in arguments:
+            arguments[OPERATION] = arguments.pop("number")
+        return Deferred.fromCoroutine(
+            self.connection.call(command, deadline=10_000.0, **arguments)
+        )
+
+    def call(self, command: Any, **arguments: Any) -> dict[str, Any]:
+        return self.grid.run(self.begin(command, **arguments))
+
+    def put(self, data: bytes) -> str:
+        (self.place / "put").write_bytes(data)
+        return str(self.call(control.Upload, path=str(self.place / "put"))["cap"])
+
+    def promised(self) -> list[int]:
+        return [node.core.status()["storage"]["promised"] for node in self.grid.nodes]
+
+    def step_until(self, what: Any) -> None:
+        for _ in range(100_000):
+            if what():
+                return
+            self.assertTrue(self.grid.clock.step())
+        self.fail("it never came about")
+
+
+#: How the Commands call the number of an operation.
+OPERATION = control.Progress.arguments[0][0].decode("ascii")
+
+
+class WhoMayCallTests(ControlCase):
+    """Each kind of connection answers its own Commands and no others."""
+
+    def answered(self, connection: Any, command: type[amp.Command]) -> bool:
+        try:
+            self.grid.run(connection.call(bare(command)))
+        except e.NotAllowedError as error:
+            # What the caller makes of UNHANDLED.
+            return "does not answer this Command" not in str(error)
+        except e.BadArgumentError:
+            pass
+        return True
+
+    def between(self, one: MemoryNode, other: MemoryNode) -> Any:
+        connection = one.core.table.get(other.identity.node_id)
+        assert connection is not None
+        return connection
+
+    def test_no_control_command_over_tcp(self) -> None:
+        grid = self.grid
+        pairs = [(grid.client, grid.nodes[0]), (grid.client, grid.introducer)]
+        pairs.append((grid.nodes[0], grid.introducer))
+        ways = [self.between(a, b) for one, two in pairs for a, b in [(one, two), (two, one)]]
+        commands = commands_in(control)
+        self.assertGreater(len(commands), 7)
+        for connection in ways:
+            self.assertEqual([c for c in commands if self.answered(connection, c)], [])
+            self.assertTrue(self.answered(connection, session.Ping))
+
+    def test_peer_commands_over_tcp_by_what_the_peer_offers(self) -> None:
+        grid = self.grid
+        from_client = self.between(grid.client, grid.nodes[0])
+        to_client = self.between(grid.nodes[0], grid.client)
+        to_introducer = self.between(grid.client, grid.introducer)
+        for command in commands_in(storage):
+            self.assertTrue(self.answered(from_client, command), command)
+            # The client keeps no shares, and neither does the introducer.
+            self.assertFalse(self.answered(to_client, command), command)
+            self.assertFalse(self.answered(to_introducer, command), command)
+        self.assertTrue(self.answered(to_introducer, introduction.Announce))
+        self.assertFalse(self.answered(from_client, introduction.Announce))
+
+    def test_no_peer_command_over_the_socket(self) -> None:
+        for member in self.grid.members:
+            connection = connect(self.grid.clock, member)
+            for command in commands_in(storage, introduction):
+                self.assertFalse(self.answered(connection, command), command)
+            self.assertFalse(self.answered(connection, session.StartTLS))
+            for command in [session.Ping, session.Hello, *commands_in(control)]:
+                self.assertTrue(self.answered(connection, command), command)
+
+
+class ErrorTests(ControlCase):
+    """What a script is told when something cannot be done."""
+
+    def refused(self, error: type[e.WireError], command: Any, **arguments: Any) -> str:
+        with self.assertRaises(error) as caught:
+            self.call(command, **arguments)
+        message = str(caught.exception)
+        self.assertNotIn(NOBODYS[8:30], message)
+        return message
+
+    def test_uploads(self) -> None:
+        path = str(self.place / "file")
+        Path(path).write_bytes(some_bytes(1000))
+        for wrong in [
+            {},
+            {"path": "relative"},
+            {"path": path, "needed": 1},
+            {"path": path, "needed": 3, "happy": 1, "total": 2},
+            {"path": path, "needed": 1, "happy": 0, "total": 2},
+        ]:
+            self.refused(e.BadArgumentError, control.Upload, **wrong)
+        for unreadable in [self.place / "missing", self.place, Path("/dev/null")]:
+            self.refused(e.FileFailedError, control.Upload, path=str(unreadable))
+        told = self.refused(
+            e.NotHappyEnoughError, control.Upload, path=path, needed=2, happy=4, total=4
+        )
+        self.assertIn("4 servers needed", told)
+
+    def test_downloads(self) -> None:
+        cap = self.put(some_bytes(1000))
+        parsed = parse_cap(cap)
+        assert isinstance(parsed, ChkCap)
+        out = str(self.place / "out")
+        verifier = parsed.get_verify_cap()
+        assert verifier is not None
+        for text in ["", "URI:", cap + "!", verifier.to_string()]:
+            self.refused(e.BadCapTextError, control.Download, cap=text, path=out)
+        told = self.refused(e.NotEnoughSharesFoundError, control.Download, cap=NOBODYS, path=out)
+        self.assertIn("found 0 of the 2", told)
+        for nowhere in [self.place, self.place / "no" / "out"]:
+            self.refused(e.FileFailedError, control.Download, cap=cap, path=str(nowhere))
+        for wrong in [{}, {"path": "out"}, {"path": out, "offset": 1001}]:
+            self.refused(e.BadArgumentError, control.Download, cap=cap, **wrong)
+        self.assertEqual(sorted(os.listdir(self.place)), ["put"])
+
+    def test_peers_that_do_not_come(self) -> None:
+        began = self.grid.clock.seconds()
+        told = self.refused(
+            e.NotEnoughPeersConnectedError, control.WaitForPeers, count=4, timeout_seconds=7
+        )
+        self.assertIn("3 storage peers", told)
+        self.assertAlmostEqual(self.grid.clock.seconds() - began, 7, delta=1)
+        self.assertEqual(self.call(control.WaitForPeers, count=3), {"connected": 3})
+
+
+class OperationTests(ControlCase):
+    """Long Commands: watched, cancelled, abandoned."""
+
+    def upload(self, number: int, size: int = 2_000_000) -> Deferred[dict[str, Any]]:
+        (self.place / "file").write_bytes(some_bytes(size))
+        return self.begin(control.Upload, path=str(self.place / "file"), number=number)
+
+    def test_progress(self) -> None:
+        work = self.upload(7)
+        seen: list[tuple[str, int, int]] = []
+        while not work.called:
+            try:
+                told = self.call(control.Progress, number=7)
+            except e.NoSuchOperationError:
+                break
+            seen.append((told["phase"], told["done"], told["total"]))
+            self.grid.clock.step()
+        cap = self.grid.run(work)["cap"]
+        phases = list(dict.fromkeys(phase for phase, _, _ in seen))
+        self.assertEqual(phases[-2:], ["uploading", "storing"])
+        for phase in phases:
+            done = [d for p, d, _ in seen if p == phase]
+            self.assertEqual(done, sorted(done))
+        self.assertGreater(len({d for p, d, _ in seen if p == "uploading"}), 1)
+        self.assertTrue(all(d <= t == 2_000_000 for p, d, t in seen if p == "uploading"))
+        with self.assertRaises(e.NoSuchOperationError):
+            self.call(control.Progress, number=7)
+        out = self.place / "out"
+        self.call(control.Download, cap=cap, path=str(out), number=7)
+        self.assertEqual(out.read_bytes(), some_bytes(2_000_000))
+
+    def test_a_number_names_one_operation(self) -> None:
+        work = self.upload(7)
+        self.grid.clock.step()
+        with self.assertRaises(e.BadArgumentError):
+            self.call(control.Upload, path=str(self.place / "file"), number=7)
+        self.grid.run(work)
+        for command in (control.Progress, control.Cancel):
+            for number in (0, 7, 2**62):
+                with self.assertRaises(e.NoSuchOperationError):
+                    self.call(command, number=number)
+
+    def test_cancelled_over_another_connection(self) -> None:
+        work = self.upload(9)
+        self.step_until(lambda: all(self.promised()))
+        other = connect(self.grid.clock, self.grid.client)
+        self.assertEqual(self.grid.run(other.call(control.Cancel, **{OPERATION: 9})), {})
+        with self.assertRaises(e.CancelledError):
+            self.grid.run(work)
+        self.grid.clock.advance(1)
+        self.assertEqual(self.promised(), [0, 0, 0])
+        self.assertEqual(self.grid.client.core.operations.all(), [])
+
+    def test_an_upload_whose_caller_went_is_cancelled(self) -> None:
+        work = self.upload(0)
+        self.step_until(lambda: all(self.promised()))
+        self.assertEqual(len(self.call(control.Status)["status"].split("phase")), 2)
+        self.connection.abort("the test ends it")
+        with self.assertRaises(NotConnectedError):
+            self.grid.run(work)
+        self.grid.clock.advance(1)
+        self.assertEqual(self.promised(), [0, 0, 0])
+        self.assertEqual(self.grid.client.core.operations.all(), [])
+
+    def test_a_download_whose_caller_went_leaves_nothing(self) -> None:
+        cap = self.put(some_bytes(2_000_000))
+        work = self.begin(control.Download, cap=cap, path=str(self.place / "out"), number=3)
+        operations = self.grid.client.core.operations
+        self.step_until(lambda: bool((o := operations.get(3)) and o.done))
+        self.assertEqual(len(os.listdir(self.place)), 2)
+        self.connection.abort("the test ends it")
+        with self.assertRaises(NotConnectedError):
+            self.grid.run(work)
+        self.grid.clock.advance(1)
+        self.assertEqual(os.listdir(self.place), ["put"])
+        self.assertEqual(operations.all(), [])
+
+
+class DescriptorTests(ControlCase):
+    """Descriptors are used from where they are, and none is left open."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.data = some_bytes(200_000)
+        self.file = self.place / "file"
+        self.file.write_bytes(self.data)
+        self.cap = self.put(self.data)
+        self.before = open_descriptors()
+
+    def check_closed(self) -> None:
+        self.assertEqual(open_descriptors(), self.before)
+
+    def send(self, descriptor: int, command: Any, **arguments: Any) -> dict[str, Any]:
+        """Call with a descriptor that is closed here once it is sent."""
+        work = self.begin(command, descriptor=descriptor, **arguments)
+        os.close(descriptor)
+        return self.grid.run(work)
+
+    def reading(self, offset: int = 0) -> int:
+        descriptor = os.open(self.file, os.O_RDONLY)
+        os.lseek(descriptor, offset, os.SEEK_SET)
+        return descriptor
+
+    def writing(self) -> int:
+        return os.open(self.place / "out", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+
+    def test_a_file(self) -> None:
+        self.assertEqual(self.send(self.reading(), control.Upload)["cap"], self.cap)
+        answer = self.send(self.writing(), control.Download, cap=self.cap)
+        self.assertEqual(answer, {"size": len(self.data), "problems": ""})
+        self.assertEqual((self.place / "out").read_bytes(), self.data)
+        self.check_closed()
+
+    def test_a_file_from_its_middle_on(self) -> None:
+        cap = self.send(self.reading(150_000), control.Upload)["cap"]
+        self.send(self.writing(), control.Download, cap=cap)
+        self.assertEqual((self.place / "out").read_bytes(), self.data[150_000:])
+        self.check_closed()
+
+    def test_pipes(self) -> None:
+        reading, writing = os.pipe()
+        os.write(writing, self.data[:60_000])
+        os.close(writing)
+        cap = self.send(reading, control.Upload)["cap"]
+        reading, writing = os.pipe()
+        self.send(writing, control.Download, cap=cap, offset=1, length=50_000)
+        with os.fdopen(reading, "rb") as end:
+            self.assertEqual(end.read(), self.data[1:50_001])
+        self.check_closed()
+
+    def test_every_refusal_closes_what_came(self) -> None:
+        path = str(self.file)
+        up: list[tuple[type[Exception], dict[str, Any]]] = [
+            (e.BadArgumentError, {"path": path}),
+            (e.BadArgumentError, {"needed": 1}),
+            (e.NotHappyEnoughError, {"needed": 1, "happy": 9, "total": 9}),
+        ]
+        down: list[tuple[type[Exception], dict[str, Any]]] = [
+            (e.BadArgumentError, {"cap": self.cap, "path": path}),
+            (e.BadArgumentError, {"cap": self.cap, "offset": 10**9}),
+            (e.BadCapTextError, {"cap": "URI:nonsense"}),
+            (e.NotEnoughSharesFoundError, {"cap": NOBODYS}),
+        ]
+        for error, arguments in up:
+            with self.assertRaises(error):
+                self.send(self.reading(), control.Upload, **arguments)
+            self.check_closed()
+        for error, arguments in down:
+            with self.assertRaises(error):
+                self.send(self.writing(), control.Download, **arguments)
+            self.check_closed()
+
+    def test_an_operation_number_in_use_closes_what_came(self) -> None:
+        work = self.begin(control.Download, cap=self.cap, path=str(self.place / "o"), number=5)
+        self.grid.clock.step()
+        for descriptor, command, more in [
+            (self.reading(), control.Upload, {}),
+            (self.writing(), control.Download, {"cap": self.cap}),
+        ]:
+            with self.assertRaises(e.BadArgumentError):
+                self.send(descriptor, command, number=5, **more)
+        self.grid.run(work)
+        self.check_closed()
+
+    def test_what_cannot_be_used(self) -> None:
+        with self.assertRaises(e.FileFailedError):
+            self.send(os.open(self.place, os.O_RDONLY), control.Upload)
+        with self.assertRaises(e.FileFailedError):
+            self.send(self.writing(), control.Upload)
+        with self.assertRaises(e.FileFailedError):
+            self.send(self.reading(), control.Download, cap=self.cap)
+        reading, writing = os.pipe()
+        os.close(reading)
+        with self.assertRaises(e.FileFailedError):
+            self.send(writing, control.Download, cap=self.cap)
+        self.check_closed()
+
+    def test_a_caller_that_goes_away(self) -> None:
+        for opened, command, more in [
+            (self.reading, control.Upload, {"needed": 1, "happy": 1, "total": 3}),
+            (self.writing, control.Download, {"cap": self.cap}),
+        ]:
+            descriptor = opened()
+            work = self.begin(command, descriptor=descriptor, number=4, **more)
+            os.close(descriptor)
+            self.step_until(lambda: self.grid.client.core.operations.get(4))
+            self.connection.abort("the test ends it")
+            with self.assertRaises(NotConnectedError):
+                self.grid.run(work)
+            self.grid.clock.advance(1)
+            self.check_closed()
+            self.connection = connect(self.grid.clock, self.grid.client)
+
+    def test_descriptors_that_no_call_claims(self) -> None:
+        descriptor = self.reading()
+        for _ in range(5):
+            self.connection.transport.sendFileDescriptor(descriptor)
+        os.close(descriptor)
+        self.call(control.Status)
+        self.connection.abort("the test ends it")
+        self.grid.clock.advance(1)
+        self.check_closed()
+
+
+class TellingTests(ControlCase):
+    def test_memory(self) -> None:
+        told = self.call(control.GetMemoryUsage)
+        self.assertEqual(set(told), {"vm_peak", "vm_size", "vm_data", "vm_hwm", "vm_rss"})
+        self.assertTrue(10_000_000 < told["vm_rss"] <= told["vm_hwm"] <= told["vm_peak"])
+
+    def test_peers(self) -> None:
+        told = self.call(control.ListPeers, start=0)
+        peers = json.loads(told["peers"])
+        self.assertEqual(len(peers), 4)
+        self.assertEqual(told["next"], 0)
+        self.assertEqual([peer["is_introducer"] for peer in peers], [True, False, False, False])
+        self.assertEqual(self.call(control.ListPeers, start=99), {"peers": "[]", "next": 0})
+
+    def test_pages_of_peers_fit_whatever_peers_say_of_themselves(self) -> None:
+        class Crowd:
+            """In the place of a node: all that ListPeers asks of one."""
+
+            def peers(self) -> list[dict[str, Any]]:
+                return [{"node_id": str(n), "nickname": "\u00fc" * (n % 700)} for n in range(2000)]
+
+            def announcement_of(self, node_id: str) -> bytes | None:
+                return node_id.encode() * 200
+
+        loopback = LoopbackConnection(b"n" * 20)
+        loopback.serve(ControlResponder(Crowd(), loopback))  # type: ignore[arg-type]
+        numbers: list[int] = []
+        start, pages = 0, 0
+        while True:
+            page = self.grid.run(loopback.call(control.ListPeers, start=start))
+            numbers += [int(peer["node_id"]) for peer in json.loads(page["peers"])]
+            pages, start = pages + 1, page["next"]
+            if not start:
+                break
+        self.assertEqual(numbers, list(range(2000)))
+        self.assertLess(pages, 200)
