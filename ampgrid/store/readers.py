@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import attrs
@@ -98,7 +98,7 @@ class Readers:
             known = self._open.get(key)
             if known is not None:
                 # Another thread opened it meanwhile.
-                self._files.close(descriptor)
+                self._close(descriptor)
                 known.users += 1
                 return known
             reader = self._open[key] = Reader(descriptor, size, users=1)
@@ -110,9 +110,14 @@ class Readers:
         with self._lock:
             reader.users -= 1
             if reader.dropped and not reader.users:
-                self._files.close(reader.descriptor)
+                self._close(reader.descriptor)
 
     def _drop(self, reader: Reader) -> None:
         reader.dropped = True
         if not reader.users:
-            self._files.close(reader.descriptor)
+            self._close(reader.descriptor)
+
+    def _close(self, descriptor: int) -> None:
+        # Nothing was written through it, so a failure loses nothing; the descriptor is gone.
+        with suppress(OSError):
+            self._files.close(descriptor)

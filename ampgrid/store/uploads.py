@@ -334,7 +334,10 @@ class FileUpload(Upload):
             return b""
         descriptor = self._open()
         with self._health.reading():
-            return self._files.read_at(descriptor, offset, length)
+            data = self._files.read_at(descriptor, offset, length)
+        if len(data) != length:
+            raise BrokenStoreError("the disk gave fewer bytes than were written")
+        return data
 
     def _on_disk(self) -> int:
         return self._extents.total
