@@ -30,27 +30,32 @@ from ampgrid.errors import (
     OperationCancelledError,
 )
 from ampgrid.immutable import (
+    Checker,
     Downloader,
     DownloadTarget,
     Encoding,
+    Keeper,
+    KeptFiles,
     OpenFile,
     Operation,
+    Repairer,
     Spool,
     ToDescriptor,
     ToFile,
     Uploadable,
     Uploader,
 )
+from ampgrid.immutable.kept import kept_json
 from ampgrid.node.memory import memory_usage
 from ampgrid.node.operations import Operations
+from ampgrid.node.reports import page_text, report_text
 from ampgrid.ports import Entropy, Threads
 from ampgrid.wire import Connection
 
 #: Seconds that `WaitForPeers` waits when nothing is said.
 WAIT_SECONDS = 60
-#: Peers in one page of `ListPeers`, and bytes of it: some peers have much to tell of themselves.
+#: Peers in one page of `ListPeers`, or fewer: some peers have much to tell of themselves.
 _PEERS_PER_PAGE = 50
-_MOST_PAGE_BYTES = 50_000
 _MOST_PROBLEM_BYTES = 50_000
 
 _WIRE_ERRORS: tuple[tuple[type[AmpgridError], type[e.WireError]], ...] = (
@@ -84,6 +89,10 @@ class Controlled(Protocol):
 
     uploader: Uploader
     downloader: Downloader
+    checker: Checker
+    repairer: Repairer
+    kept: KeptFiles
+    file_keeper: Keeper
     operations: Operations
     entropy: Entropy
     spool_path: Path
@@ -259,6 +268,56 @@ class ControlResponder(amp.CommandLocator):
             raise e.NoSuchOperationError("no operation of this number is under way")
         return operation
 
+    # Keeping files alive.
+
+    @commands.Check.responder
+    async def check(self, cap: str, operation: int | None) -> dict[str, Any]:
+        """Tell which shares of a file are where."""
+        return await self._check(cap, operation, verify=False)
+
+    @commands.Verify.responder
+    async def verify(self, cap: str, operation: int | None) -> dict[str, Any]:
+        """Read and hash every share of a file."""
+        return await self._check(cap, operation, verify=True)
+
+    async def _check(self, cap: str, operation: int | None, *, verify: bool) -> dict[str, Any]:
+        with _as_wire_errors(), self._operation(operation) as progress:
+            report = await self._node.checker.check(parse_cap(cap), progress, verify=verify)
+        return {"report": report_text(report.to_json())}
+
+    @commands.Repair.responder
+    async def repair(self, cap: str, verify: bool | None, operation: int | None) -> dict[str, Any]:
+        """Write the missing shares of a file and replace the bad ones."""
+        with _as_wire_errors(), self._operation(operation) as progress:
+            report = await self._node.repairer.repair(
+                parse_cap(cap), progress, verify=bool(verify)
+            )
+        return {"report": report_text(report.to_json())}
+
+    @commands.ListKept.responder
+    async def list_kept(self, start: int) -> dict[str, Any]:
+        """Tell a page of the kept files."""
+        files = await self._node.kept.page(start)
+        text, count = page_text([kept_json(file) for file in files])
+        return {"kept": text, "next": files[count - 1].number if files else 0}
+
+    @commands.DropKept.responder
+    async def drop_kept(self, cap: str) -> dict[str, Any]:
+        """Keep a file no longer."""
+        with _as_wire_errors():
+            return {"dropped": await self._node.kept.drop(parse_cap(cap))}
+
+    @commands.RunKeeper.responder
+    async def run_keeper(
+        self, now: bool | None, dry_run: bool | None, operation: int | None
+    ) -> dict[str, Any]:
+        """Walk the kept files."""
+        with _as_wire_errors(), self._operation(operation) as progress:
+            report = await self._node.file_keeper.run(
+                progress, now=bool(now), dry_run=bool(dry_run)
+            )
+        return {"report": report_text(report)}
+
     # The node.
 
     @commands.Status.responder
@@ -270,18 +329,17 @@ class ControlResponder(amp.CommandLocator):
     async def list_peers(self, start: int) -> dict[str, Any]:
         """Tell a page of the known peers."""
         peers = self._node.peers()
-        page: list[str] = []
-        size = 0
-        for peer in peers[start : start + _PEERS_PER_PAGE]:
-            packed = self._node.announcement_of(peer["node_id"])
-            text = json.dumps({**peer, "announcement": b64encode(packed).decode("ascii")})
-            size += len(text) + 2
-            if page and size > _MOST_PAGE_BYTES:
-                break
-            page.append(text)
-        end = start + len(page)
-        more = bool(page) and end < len(peers)
-        return {"peers": f"[{', '.join(page)}]", "next": end if more else 0}
+        text, count = page_text(
+            [
+                {**peer, "announcement": self._announcement(peer)}
+                for peer in peers[start : start + _PEERS_PER_PAGE]
+            ]
+        )
+        end = start + count
+        return {"peers": text, "next": end if count and end < len(peers) else 0}
+
+    def _announcement(self, peer: dict[str, Any]) -> str:
+        return b64encode(self._node.announcement_of(peer["node_id"])).decode("ascii")
 
     @commands.GetMemoryUsage.responder
     async def get_memory_usage(self) -> dict[str, Any]:

@@ -1,0 +1,74 @@
+"""Reports as JSON that fit into one value of a box, whatever servers had to say."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+#: The largest report, bytes; a value of a box holds 62,000 and more.
+MOST_REPORT_BYTES = 60_000
+#: The largest page of a list, bytes.
+MOST_PAGE_BYTES = 50_000
+#: The longest text in a report, characters.
+_MOST_CHARACTERS = 300
+#: Lists are cut to half of this, to a quarter and so on, until the whole fits.
+_LONGEST_LIST = 4096
+
+
+def _spell(value: object) -> str:
+    # All but ASCII and control characters are escaped already; boxes take no DEL either.
+    return json.dumps(value).replace("\x7f", "\\u007f")
+
+
+def _cut(value: Any, most: int) -> tuple[Any, int]:
+    """Return a value with no list longer than ``most``, and how many items were left out."""
+    if isinstance(value, str):
+        return value[:_MOST_CHARACTERS], 0
+    if isinstance(value, list):
+        pairs = [_cut(inner, most) for inner in value[:most]]
+        left_out = max(0, len(value) - most) + sum(count for _, count in pairs)
+        return [inner for inner, _ in pairs], left_out
+    if isinstance(value, dict):
+        found = {key: _cut(inner, most) for key, inner in value.items()}
+        return {key: inner for key, (inner, _) in found.items()}, sum(
+            count for _, count in found.values()
+        )
+    return value, 0
+
+
+def report_text(report: Mapping[str, Any], most: int = MOST_REPORT_BYTES) -> str:
+    """Return a report as JSON in ASCII, its lists cut where the whole would be too long.
+
+    Args:
+        report: an object for JSON, whose objects have few keys.
+        most: the longest text wanted, bytes.
+
+    Returns:
+        The object with one key more, ``left_out``: how many items of lists are not told.
+    """
+    longest = _LONGEST_LIST
+    while True:
+        cut, left_out = _cut(dict(report), longest)
+        text = _spell(cut | {"left_out": left_out})
+        if len(text) <= most or not longest:
+            return text
+        longest //= 2
+
+
+def page_text(items: Sequence[object], most: int = MOST_PAGE_BYTES) -> tuple[str, int]:
+    """Return items as a JSON list, and how many of them are in it.
+
+    Args:
+        items: the first of them is in it, however long it is.
+        most: bytes after which no item is added.
+    """
+    page: list[str] = []
+    size = 0
+    for item in items:
+        text = _spell(item)
+        size += len(text) + 2
+        if page and size > most:
+            break
+        page.append(text)
+    return f"[{', '.join(page)}]", len(page)
