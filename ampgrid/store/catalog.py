@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 
 import attrs
@@ -10,6 +11,13 @@ from ampgrid.store.sql import Sql
 
 #: The peer to whom shares are put down that were found without a row.
 NOBODY = bytes(20)
+
+#: So many last bytes of a share are remembered by their hash: the URI extension block stands
+#: there, of which a share by itself cannot prove everything.
+TAIL_BYTES = 4096
+
+#: The most findings that are kept; the oldest make room.
+MOST_FINDINGS = 1000
 
 #: The most advisories that are kept.
 MOST_ADVISORIES = 10_000
@@ -22,10 +30,40 @@ class ShareRow:
     Attributes:
         size: bytes.
         in_file: whether its bytes are a file of their own.
+        row_id: of its row; a later share of the same number has another.
+        peer: node id of who stored it first, 20 bytes.
     """
 
     size: int
     in_file: bool
+    row_id: int
+    peer: bytes
+
+
+@attrs.frozen
+class Finding:
+    """A share that was found bad, and is in quarantine or gone.
+
+    Attributes:
+        storage_index: of its file, 16 bytes.
+        number: of the share.
+        size: bytes.
+        peer: node id of who stored it first, 20 bytes.
+        reason: one sentence.
+        found_at: when, seconds since 1970.
+    """
+
+    storage_index: bytes
+    number: int
+    size: int
+    peer: bytes
+    reason: str
+    found_at: int
+
+
+def tail_of(last_bytes: bytes) -> bytes:
+    """Return the hash of the last `TAIL_BYTES` of a share (all of a shorter one), 16 bytes."""
+    return hashlib.blake2b(last_bytes[-TAIL_BYTES:], digest_size=16).digest()
 
 
 def sizes(sql: Sql, storage_index: bytes) -> dict[int, int]:
@@ -37,17 +75,22 @@ def sizes(sql: Sql, storage_index: bytes) -> dict[int, int]:
 def find(sql: Sql, storage_index: bytes, number: int) -> ShareRow | None:
     """Return one share, None if it is not here."""
     row = sql.execute(
-        "SELECT size, data IS NULL FROM shares WHERE storage_index = ? AND number = ?",
+        "SELECT size, data IS NULL, shares.id, node_id FROM shares"
+        " JOIN peers ON peers.id = shares.peer WHERE storage_index = ? AND number = ?",
         (storage_index, number),
     ).fetchone()
-    return None if row is None else ShareRow(row[0], bool(row[1]))
+    return None if row is None else ShareRow(row[0], bool(row[1]), row[2], bytes(row[3]))
+
+
+_FAR_BYTES = 2**30
 
 
 def data(sql: Sql, storage_index: bytes, number: int, offset: int, length: int) -> bytes | None:
     """Return bytes of a small share, clamped to it; None if it is not here or in a file."""
     row = sql.execute(
         "SELECT substr(data, ?, ?) FROM shares WHERE storage_index = ? AND number = ?",
-        (offset + 1, length, storage_index, number),
+        # SQLite 3.15 counts here in 32 bits; no small share is so long.
+        (min(offset, _FAR_BYTES) + 1, min(length, _FAR_BYTES), storage_index, number),
     ).fetchone()
     return None if row is None or row[0] is None else bytes(row[0])
 
@@ -60,13 +103,71 @@ def add(
     peer: bytes,
     now: int,
     contents: bytes | None,
+    tail: bytes | None = None,
 ) -> None:
-    """Add a share; ``contents`` are its bytes, None if they are a file."""
+    """Add a share.
+
+    Args:
+        sql: the database.
+        storage_index: of its file, 16 bytes.
+        number: of the share.
+        size: bytes.
+        peer: node id of who stored it, 20 bytes.
+        now: the time, seconds since 1970.
+        contents: its bytes, None if they are a file.
+        tail: `tail_of` it, None if that is not known or follows from ``contents``.
+    """
+    if tail is None and contents is not None:
+        tail = tail_of(contents)
+    key = (storage_index, number)
     sql.execute(
-        "INSERT INTO shares (storage_index, number, size, peer, stored_at, data)"
-        " VALUES (?, ?, ?, ?, ?, ?)",
-        (storage_index, number, size, _peer_row(sql, peer), now, contents),
+        "INSERT INTO shares (storage_index, number, size, peer, stored_at, data, tail)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (*key, size, _peer_row(sql, peer), now, contents, tail),
     )
+    # Whatever had this name before is not what has it now.
+    sql.execute("DELETE FROM doomed WHERE storage_index = ? AND number = ?", key)
+    sql.execute("DELETE FROM lost WHERE storage_index = ? AND number = ?", key)
+
+
+def lose(sql: Sql, row_id: int) -> None:
+    """Move the row of a share whose file is gone, or of a wrong size, to ``lost``."""
+    sql.execute(
+        "INSERT OR REPLACE INTO lost (storage_index, number, size, peer, stored_at)"
+        " SELECT storage_index, number, size, peer, stored_at FROM shares WHERE id = ?",
+        (row_id,),
+    )
+    sql.execute("DELETE FROM shares WHERE id = ?", (row_id,))
+
+
+def note_finding(sql: Sql, finding: Finding) -> None:
+    """Remember a bad share."""
+    sql.execute(
+        "INSERT INTO findings (storage_index, number, size, peer, reason, found_at)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
+        attrs.astuple(finding),
+    )
+    sql.execute(
+        "DELETE FROM findings WHERE id NOT IN (SELECT id FROM findings ORDER BY id DESC LIMIT ?)",
+        (MOST_FINDINGS,),
+    )
+
+
+def findings(sql: Sql, most: int) -> list[Finding]:
+    """Return what was found bad, the latest first."""
+    rows = sql.execute(
+        "SELECT storage_index, number, size, peer, reason, found_at FROM findings"
+        " ORDER BY id DESC LIMIT ?",
+        (most,),
+    )
+    return [Finding(bytes(r[0]), r[1], r[2], bytes(r[3]), r[4], r[5]) for r in rows]
+
+
+def count_findings(sql: Sql, since: int) -> int:
+    """Return how many shares were found bad at or after a time."""
+    row = sql.execute("SELECT count(*) FROM findings WHERE found_at >= ?", (since,)).fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 def _peer_row(sql: Sql, node_id: bytes) -> int:
@@ -98,6 +199,16 @@ def accounts(sql: Sql) -> int:
     row = sql.execute("SELECT count(*) FROM peers WHERE shares > 0").fetchone()
     assert row is not None
     return int(row[0])
+
+
+def largest_accounts(sql: Sql, most: int) -> list[tuple[bytes, int, int]]:
+    """Return (node id, bytes, shares) of the peers that have most bytes here, largest first."""
+    rows = sql.execute(
+        "SELECT node_id, bytes, shares FROM peers WHERE shares > 0"
+        " ORDER BY bytes DESC, node_id LIMIT ?",
+        (most,),
+    )
+    return [(bytes(row[0]), row[1], row[2]) for row in rows]
 
 
 def advise(

@@ -19,6 +19,9 @@ _MOST_BUFFERS = 1024
 #: What a file system answers that cannot tell whether a read would block.
 _CANNOT_TELL = frozenset({errno.EAGAIN, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS})
 
+#: What the removal of a directory is answered with that is not empty.
+_NOT_EMPTY = frozenset({errno.ENOTEMPTY, errno.EEXIST})
+
 
 class FileSystem(Protocol):
     """What the store asks of the disk. A descriptor is an integer that `close` takes back."""
@@ -77,6 +80,10 @@ class FileSystem(Protocol):
 
     def unlink(self, path: Path) -> None:
         """Remove a file; it may be gone already."""
+        ...
+
+    def remove_directory(self, path: Path) -> bool:
+        """Remove a directory if it is empty; tell whether it is gone."""
         ...
 
     def free_bytes(self, path: Path) -> int:
@@ -178,6 +185,18 @@ class PosixFileSystem:
     def unlink(self, path: Path) -> None:
         """Remove a file; it may be gone already."""
         path.unlink(missing_ok=True)
+
+    def remove_directory(self, path: Path) -> bool:
+        """Remove a directory if it is empty; tell whether it is gone."""
+        try:
+            path.rmdir()
+        except FileNotFoundError:
+            return True
+        except OSError as error:
+            if error.errno not in _NOT_EMPTY:
+                raise
+            return False
+        return True
 
     def free_bytes(self, path: Path) -> int:
         """Return how many bytes this user may still write on the disk of ``path``."""

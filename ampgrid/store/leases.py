@@ -4,6 +4,11 @@ The secrets themselves are never stored, only their digests, so a stolen disk re
 nothing. They are looked up by digest: what a stranger could learn from the time of a look-up is
 about a hash, not about the secret. A lease belongs to a storage index: the same secrets under
 another index are another lease.
+
+The store has leases of its own, which nobody can renew or cancel (their digests are empty): for
+files that were found without any, so that they have a full term too; and, already run out, in
+the place of a last lease that was cancelled, so that whatever is without a lease is found by the
+end of one.
 """
 
 from __future__ import annotations
@@ -17,6 +22,9 @@ from ampgrid.store.sql import Sql
 #: How long a lease lasts, seconds. Source: Tahoe-LAFS, ``docs/garbage-collection.rst``.
 LEASE_SECONDS = 31 * 24 * 60 * 60
 
+#: What the store's own leases have for digests; no secret has such a one.
+OWN = b""
+
 #: The most leases on one storage index.
 MOST_LEASES = 1000
 
@@ -29,11 +37,14 @@ class LeaseTerms:
         renew: digest of the secret that renews it, 32 bytes.
         cancel: digest of the secret that cancels it, 32 bytes.
         now: the time, seconds since 1970.
+        until: when it runs out, seconds since 1970, for a lease taken over from elsewhere; None
+            for the full time from ``now``.
     """
 
     renew: bytes = attrs.field(repr=False)
     cancel: bytes = attrs.field(repr=False)
     now: int
+    until: int | None = None
 
     @classmethod
     def of(cls, renew_secret: bytes, cancel_secret: bytes, now: int) -> LeaseTerms:
@@ -43,7 +54,7 @@ class LeaseTerms:
     @property
     def expires_at(self) -> int:
         """When the lease runs out, seconds since 1970."""
-        return self.now + LEASE_SECONDS
+        return self.now + LEASE_SECONDS if self.until is None else self.until
 
 
 def add_or_renew(sql: Sql, storage_index: bytes, terms: LeaseTerms) -> None:
@@ -56,8 +67,8 @@ def add_or_renew(sql: Sql, storage_index: bytes, terms: LeaseTerms) -> None:
         return
     if _count(sql, storage_index) >= MOST_LEASES:
         sql.execute(
-            "DELETE FROM leases WHERE storage_index = ? AND expires_at < ?",
-            (storage_index, terms.now),
+            "DELETE FROM leases WHERE storage_index = ? AND expires_at < ? AND renew != ?",
+            (storage_index, terms.now, OWN),
         )
         if _count(sql, storage_index) >= MOST_LEASES:
             raise NoRoomError("this file has as many leases as it can have")
@@ -88,13 +99,37 @@ def cancel(sql: Sql, storage_index: bytes, digest: bytes) -> None:
     )
     if not gone.rowcount:
         raise NotStoredError("there is no lease with this secret")
+    if last_end(sql, storage_index) is None:
+        _set_own(sql, storage_index, 0)
+
+
+def give_term(sql: Sql, storage_index: bytes, now: int) -> None:
+    """Let a file that was found be kept for a full term from ``now``."""
+    _set_own(sql, storage_index, now + LEASE_SECONDS)
+
+
+def _set_own(sql: Sql, storage_index: bytes, expires_at: int) -> None:
+    if not _renew(sql, storage_index, OWN, expires_at):
+        sql.execute(
+            "INSERT INTO leases (storage_index, renew, cancel, expires_at) VALUES (?, ?, ?, ?)",
+            (storage_index, OWN, OWN, expires_at),
+        )
+
+
+def last_end(sql: Sql, storage_index: bytes) -> int | None:
+    """Return when the last lease of a file runs out, seconds since 1970; None without any."""
+    row = sql.execute(
+        "SELECT max(expires_at) FROM leases WHERE storage_index = ?", (storage_index,)
+    ).fetchone()
+    assert row is not None
+    return None if row[0] is None else int(row[0])
 
 
 def expiries(sql: Sql, storage_index: bytes) -> list[int]:
-    """Return when the leases of a file run out, seconds since 1970, rising."""
+    """Return when the leases of peers on a file run out, seconds since 1970, rising."""
     rows = sql.execute(
-        "SELECT expires_at FROM leases WHERE storage_index = ? ORDER BY expires_at",
-        (storage_index,),
+        "SELECT expires_at FROM leases WHERE storage_index = ? AND renew != ? ORDER BY expires_at",
+        (storage_index, OWN),
     )
     return [row[0] for row in rows]
 
@@ -110,7 +145,7 @@ def _renew(sql: Sql, storage_index: bytes, digest: bytes, expires_at: int) -> bo
 
 def _count(sql: Sql, storage_index: bytes) -> int:
     row = sql.execute(
-        "SELECT count(*) FROM leases WHERE storage_index = ?", (storage_index,)
+        "SELECT count(*) FROM leases WHERE storage_index = ? AND renew != ?", (storage_index, OWN)
     ).fetchone()
     assert row is not None
     return int(row[0])

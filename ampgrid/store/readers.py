@@ -39,12 +39,17 @@ class Readers:
     """A cache of open shares, the least recently used closed first; thread-safe.
 
     A reader that is borrowed is never closed: its number could be another file's by then.
+
+    Attributes:
+        changes: counts what was forgotten. A file that was looked up before a change may be that
+            of a share which is gone, so it is not kept open for others.
     """
 
     def __init__(self, files: FileSystem) -> None:
         self._files = files
         self._lock = threading.Lock()
         self._open: OrderedDict[ShareKey, Reader] = OrderedDict()
+        self.changes = 0
 
     def __len__(self) -> int:
         return len(self._open)
@@ -60,13 +65,23 @@ class Readers:
                 self._give_back(reader)
 
     @contextmanager
-    def open(self, key: ShareKey, path: Path, size: int) -> Iterator[Reader]:
+    def open(
+        self, key: ShareKey, path: Path, size: int, changes: int | None = None
+    ) -> Iterator[Reader]:
         """Lend the reader of a share, opening it if need be.
+
+        Args:
+            key: the share.
+            path: of its file.
+            size: of the share, bytes.
+            changes: what `changes` was before its row was looked up; None for now.
 
         Raises:
             OSError: the file could not be opened.
         """
-        reader = self._take(key) or self._add(key, self._files.open_read(path), size)
+        if changes is None:
+            changes = self.changes
+        reader = self._take(key) or self._add(key, self._files.open_read(path), size, changes)
         try:
             yield reader
         finally:
@@ -75,6 +90,7 @@ class Readers:
     def forget(self, key: ShareKey) -> None:
         """Close the reader of a share that changes or goes."""
         with self._lock:
+            self.changes += 1
             reader = self._open.pop(key, None)
             if reader is not None:
                 self._drop(reader)
@@ -93,8 +109,10 @@ class Readers:
                 reader.users += 1
             return reader
 
-    def _add(self, key: ShareKey, descriptor: int, size: int) -> Reader:
+    def _add(self, key: ShareKey, descriptor: int, size: int, changes: int) -> Reader:
         with self._lock:
+            if changes != self.changes:
+                return Reader(descriptor, size, users=1, dropped=True)
             known = self._open.get(key)
             if known is not None:
                 # Another thread opened it meanwhile.

@@ -2,10 +2,11 @@
 
 A share's file gets its name before its row is committed, and is complete by then. So after a
 crash there may be files without a row. They were never acknowledged, but each is whole: it gets
-a row (put down to nobody, without a lease), which is also how a lost database is made anew from
-the files. A row whose file is missing or of a wrong size is moved to ``lost``, so that the share
-is not claimed to be here; if the file comes back, so does the row. Nothing is deleted but
-unfinished uploads, and every step can be repeated, so a crash in the middle does no harm.
+a row (put down to nobody, kept for a full term), which is also how a lost database is made anew
+from the files. A row whose file is missing or of a wrong size is moved to ``lost``, so that the
+share is not claimed to be here; if the file comes back, so does the row. Nothing is deleted but
+unfinished uploads and files whose share had expired (a crash may come between the row and the
+file), and every step can be repeated, so a crash in the middle does no harm.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import attrs
 
 from ampgrid.crypto.base32 import a2b, b2a
 from ampgrid.errors import FormatError
-from ampgrid.store import catalog
+from ampgrid.store import catalog, leases
 from ampgrid.store.filesystem import FileSystem
 from ampgrid.store.sql import Database, Sql
 
@@ -38,6 +39,7 @@ class Recovery:
         lost: rows whose file was not there, or of a wrong size.
         restored: shares that were lost and are back.
         set_aside: files of a wrong size, moved to ``quarantine``.
+        removed: files of shares that had expired before.
     """
 
     swept: int = 0
@@ -45,6 +47,7 @@ class Recovery:
     lost: int = 0
     restored: int = 0
     set_aside: int = 0
+    removed: int = 0
 
 
 @attrs.frozen
@@ -86,6 +89,17 @@ class Places:
         """Return the path of a share that is a file."""
         name = b2a(storage_index)
         return self.shares / name[:2] / name / str(number)
+
+
+def free_name(files: FileSystem, places: Places, storage_index: bytes, number: int) -> Path:
+    """Return a path in the quarantine that nothing has, for a share."""
+    name = f"{b2a(storage_index)}.{number}"
+    path = places.quarantine / name
+    again = 1
+    while files.size_of(path) is not None:
+        again += 1
+        path = places.quarantine / f"{name}.{again}"
+    return path
 
 
 def sweep(files: FileSystem, places: Places, report: Recovery) -> None:
@@ -136,12 +150,7 @@ def _look_for_files(
 
 def _lose(sql: Sql, row_ids: list[int]) -> None:
     for row_id in row_ids:
-        sql.execute(
-            "INSERT OR REPLACE INTO lost (storage_index, number, size, peer, stored_at)"
-            " SELECT storage_index, number, size, peer, stored_at FROM shares WHERE id = ?",
-            (row_id,),
-        )
-        sql.execute("DELETE FROM shares WHERE id = ?", (row_id,))
+        catalog.lose(sql, row_id)
 
 
 def _share_files(files: FileSystem, places: Places) -> Iterator[tuple[bytes, int, int]]:
@@ -191,18 +200,20 @@ def _look_for_rows(
                 counts.adopted += 1
             elif lost[0] == size:
                 catalog.add(sql, storage_index, number, size, bytes(lost[1]), lost[2], None)
-                sql.execute("DELETE FROM lost WHERE storage_index = ? AND number = ?", key)
                 counts.restored += 1
             else:
                 misfits.append(key)
+                continue
+            if lost is None or leases.last_end(sql, storage_index) is None:
+                leases.give_term(sql, storage_index, now)
 
     if found:
         database.call(match)
     report.adopted += counts.adopted
     report.restored += counts.restored
     for storage_index, number in misfits:
-        name = f"{b2a(storage_index)}.{number}"
-        files.rename(places.share(storage_index, number), places.quarantine / name)
+        aside = free_name(files, places, storage_index, number)
+        files.rename(places.share(storage_index, number), aside)
         report.set_aside += 1
     if misfits:
         files.fsync_directory(places.quarantine)

@@ -4,7 +4,9 @@
 they are the file ``shares/<first two>/<storage index>/<number>``. The account of a peer (``bytes``
 and ``shares`` of ``peers``) is kept by triggers, so nothing can change a share and forget it.
 ``lost`` remembers shares whose file was found missing or of a wrong size, until it comes back.
-Leases are a file's, not a share's; of their secrets only digests are kept.
+Leases are a file's, not a share's; of their secrets only digests are kept. ``marked`` names the
+files whose last lease has run out, and any new word on a lease takes the mark away; ``doomed``,
+the files of shares that are gone and still have to be removed; ``findings``, what was found bad.
 
 Spec: ``docs/specs/store.md``.
 """
@@ -16,10 +18,42 @@ from ampgrid.store.sql import Schema
 #: "ampS", in the header of the file.
 APPLICATION_ID = 0x616D7053
 
+#: What version 2 has beside the tables of version 1.
+_SINCE_2 = (
+    "ALTER TABLE shares ADD COLUMN tail BLOB",
+    "CREATE INDEX leases_by_end ON leases (expires_at, storage_index)",
+    """CREATE TABLE marked (
+        storage_index BLOB PRIMARY KEY,
+        marked_at INTEGER NOT NULL
+    ) WITHOUT ROWID""",
+    "CREATE INDEX marked_by_age ON marked (marked_at)",
+    """CREATE TABLE doomed (
+        storage_index BLOB NOT NULL,
+        number INTEGER NOT NULL,
+        PRIMARY KEY (storage_index, number)
+    ) WITHOUT ROWID""",
+    """CREATE TABLE findings (
+        id INTEGER PRIMARY KEY,
+        storage_index BLOB NOT NULL,
+        number INTEGER NOT NULL,
+        size INTEGER NOT NULL,
+        peer BLOB NOT NULL,
+        reason TEXT NOT NULL,
+        found_at INTEGER NOT NULL
+    )""",
+    """CREATE TRIGGER lease_added AFTER INSERT ON leases BEGIN
+        DELETE FROM marked WHERE storage_index = NEW.storage_index;
+    END""",
+    """CREATE TRIGGER lease_renewed AFTER UPDATE ON leases BEGIN
+        DELETE FROM marked WHERE storage_index = NEW.storage_index;
+    END""",
+)
+
 SHARES_SCHEMA = Schema(
     name="the store of shares",
     application_id=APPLICATION_ID,
-    version=1,
+    version=2,
+    upgrades={1: _SINCE_2},
     statements=(
         """CREATE TABLE marks (
             name TEXT PRIMARY KEY,
@@ -71,5 +105,6 @@ SHARES_SCHEMA = Schema(
         """CREATE TRIGGER share_gone AFTER DELETE ON shares BEGIN
             UPDATE peers SET bytes = bytes - OLD.size, shares = shares - 1 WHERE id = OLD.peer;
         END""",
+        *_SINCE_2,
     ),
 )

@@ -11,17 +11,18 @@ Spec: ``docs/specs/store.md``.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
-from ampgrid.errors import BrokenStoreError, ConfigError, NotStoredError
+from ampgrid.errors import BrokenStoreError, ConfigError, NotStoredError, StoreError
 from ampgrid.ports import WallClock
-from ampgrid.store import catalog, leases
+from ampgrid.store import catalog, expiry, leases, timekeeping
 from ampgrid.store.filesystem import FileSystem, PosixFileSystem
 from ampgrid.store.health import Health
 from ampgrid.store.leases import LeaseTerms
+from ampgrid.store.locks import ShareLocks
 from ampgrid.store.port import SMALL_SHARE_BYTES, Allocated, Incoming, Put, Request, Task
 from ampgrid.store.readers import Readers
 from ampgrid.store.recovery import Places, Recovery, reconcile, sweep
@@ -29,10 +30,8 @@ from ampgrid.store.schema import SHARES_SCHEMA
 from ampgrid.store.space import Room, Space
 from ampgrid.store.sql import Call, Database, Job, Outcome, Sql
 from ampgrid.store.tasks import AllocateJob, PutJob, RecordJob
+from ampgrid.store.upkeep import LATEST, StoreUpkeep
 from ampgrid.store.uploads import FileUpload, MemoryUpload, OpenUploads, Upload
-
-#: Locks that keep two closes of one share apart; two shares rarely meet in one of so many.
-_STRIPES = 64
 
 
 class ShareStore:
@@ -59,9 +58,10 @@ class ShareStore:
         self._space = Space(quota, reserve)
         self._readers = Readers(self._files)
         self._open_uploads = OpenUploads()
-        self._stripes = [threading.Lock() for _ in range(_STRIPES)]
+        self._locks = ShareLocks()
         self._prefixes: set[str] = set()
         self._database: Database | None = None
+        self._upkeep: StoreUpkeep | None = None
         self._starts = 0
         self._counter = 0
 
@@ -82,7 +82,7 @@ class ShareStore:
 
         Args:
             directory: of the store; made if it does not exist, in one that does.
-            wall: the time, for what is found without a row.
+            wall: the wall clock, for where the store's time begins.
             quota: the most bytes that shares may take, None for no bound.
             reserve: the bytes that the disk must keep free.
             read_only: accept no new shares.
@@ -101,7 +101,7 @@ class ShareStore:
                 f"the store's directory {directory} cannot be used: {error.strerror}"
             ) from error
         try:
-            store._recover(database, int(wall()))
+            store._recover(database, wall())
         except OSError as error:
             database.close()
             raise ConfigError(
@@ -112,11 +112,26 @@ class ShareStore:
             raise
         return store
 
-    def _recover(self, database: Database, now: int) -> None:
+    def _recover(self, database: Database, wall: float) -> None:
         files, places = self._files, self._places
+        beginning = self._begin_time(database, wall)
+        upkeep = StoreUpkeep(
+            database,
+            files,
+            places,
+            self._health,
+            self._space,
+            self._readers,
+            self._locks,
+            beginning,
+        )
         sweep(files, places, self.recovery)
+        # Before files are matched with rows: what has expired must not be taken for lost rows.
+        with self._starting():
+            while removed := upkeep.remove_files():
+                self.recovery.removed += removed
         if not database.read(lambda sql: catalog.mark(sql, "clean")):
-            reconcile(files, places, database, now, self.recovery)
+            reconcile(files, places, database, beginning.now, self.recovery)
 
         def begin(sql: Sql) -> int:
             starts = (catalog.mark(sql, "starts") or 0) + 1
@@ -126,8 +141,33 @@ class ShareStore:
 
         self._starts = database.call(begin)
         self._space.load(*database.read(catalog.totals))
+        with self._starting():
+            upkeep.count_aside()
         self._space.look(accepts=True, free=files.free_bytes(places.root))
         self._database = database
+        self._upkeep = upkeep
+
+    @contextmanager
+    def _starting(self) -> Iterator[None]:
+        try:
+            yield
+        except StoreError as error:
+            raise ConfigError(f"the store {self._places.root} cannot be used: {error}") from error
+
+    def _begin_time(self, database: Database, wall: float) -> timekeeping.Beginning:
+        """Find where the store's time goes on, and write it down."""
+
+        def begin(sql: Sql) -> timekeeping.Beginning:
+            latest = catalog.mark(sql, LATEST)
+            beginning = timekeeping.begin(
+                expiry.latest_lease(sql) if latest is None else latest, wall
+            )
+            if latest is None:
+                expiry.give_missing_terms(sql, beginning.now)
+            catalog.set_mark(sql, LATEST, beginning.now)
+            return beginning
+
+        return database.call(begin)
 
     def _make_directories(self) -> None:
         files, places = self._files, self._places
@@ -144,7 +184,9 @@ class ShareStore:
             return
         self._readers.close()
         try:
-            if not self._health.broken and not self._space.look(accepts=True).promised:
+            lost = self._upkeep is not None and self._upkeep.examiner.lost_any
+            idle = not self._space.look(accepts=True).promised
+            if idle and not self._health.broken and not lost:
                 database.call(lambda sql: catalog.set_mark(sql, "clean", 1))
         finally:
             database.close()
@@ -159,6 +201,17 @@ class ShareStore:
         if self._database is None:
             raise BrokenStoreError("the store is not open")
         return self._database
+
+    @property
+    def upkeep(self) -> StoreUpkeep:
+        """What is done about time and decay.
+
+        Raises:
+            BrokenStoreError: the store is not open.
+        """
+        if self._upkeep is None or self._database is None:
+            raise BrokenStoreError("the store is not open")
+        return self._upkeep
 
     # Tasks.
 
@@ -241,8 +294,8 @@ class ShareStore:
             mine.check_complete()
             if mine.size <= SMALL_SHARE_BYTES:
                 return self.database.run(RecordJob(mine, in_row=True))
-            mine.synchronise()
-            with self._stripes[hash((mine.storage_index, mine.number)) % _STRIPES]:
+            mine.finish()
+            with self._locks.shares.of((mine.storage_index, mine.number)):
                 return self._place(mine)
         finally:
             # What is stored is settled by now, and only loses its temporary file.
@@ -266,16 +319,19 @@ class ShareStore:
     def _move(self, upload: FileUpload, path: Path) -> None:
         """Give the file its name, so that the name outlives a power cut."""
         directory, prefix = path.parent, path.parent.parent
-        with self._health.writing():
-            if prefix.name not in self._prefixes:
+        if prefix.name not in self._prefixes:
+            with self._health.writing():
                 self._files.make_directory(prefix)
-            self._files.make_directory(directory)
-        with self._health.synchronising():
-            if prefix.name not in self._prefixes:
+            with self._health.synchronising():
                 self._files.fsync_directory(self._places.shares)
-                self._prefixes.add(prefix.name)
-            self._files.rename(upload.path, path)
-            upload.moved()
+            self._prefixes.add(prefix.name)
+        with self._locks.folders.of(directory.name):
+            with self._health.writing():
+                self._files.make_directory(directory)
+            with self._health.synchronising():
+                self._files.rename(upload.path, path)
+                upload.moved()
+        with self._health.synchronising():
             self._files.fsync_directory(directory)
             # Also when the directory was there: another thread may just have made it.
             self._files.fsync_directory(prefix)
@@ -320,6 +376,7 @@ class ShareStore:
             BrokenStoreError: it could not be read.
         """
         key = (storage_index, number)
+        changes = self._readers.changes
         with self._readers.borrow(key) as reader:
             if reader is not None:
                 return self._read_file(reader.descriptor, reader.size, offset, length)
@@ -333,11 +390,16 @@ class ShareStore:
             raise NotStoredError("there is no such share")
         if not row.in_file:
             return data or b""  # SQLite has no substring of nothing but NULL
-        with (
-            self._health.reading(),
-            self._readers.open(key, self._places.share(*key), row.size) as reader,
-        ):
-            return self._read_file(reader.descriptor, reader.size, offset, length)
+        try:
+            with self._readers.open(key, self._places.share(*key), row.size, changes) as reader:
+                return self._read_file(reader.descriptor, reader.size, offset, length)
+        except FileNotFoundError as error:
+            # It may have expired, or gone to the quarantine, since its row was read.
+            if number not in self.shares(storage_index):
+                raise NotStoredError("there is no such share") from None
+            raise BrokenStoreError("the file of a share is missing") from error
+        except OSError as error:
+            raise BrokenStoreError(f"a share could not be read: {error.strerror}") from error
 
     def _read_file(self, descriptor: int, size: int, offset: int, length: int) -> bytes:
         length = max(0, min(length, size - offset))

@@ -1,8 +1,8 @@
 """The room of a store: what is used, what is promised, what is left. Exact to the byte.
 
 Used are the bytes of shares that are stored; promised, the whole sizes of those on their way
-in. The quota bounds the sum of both. The reserve bounds what the disk must keep free, and there
-only those promised bytes count that are not on the disk yet.
+in; aside, what lies in the quarantine. The quota bounds the sum of them. The reserve bounds what
+the disk must keep free, and there only those promised bytes count that are not on the disk yet.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ class Room:
         quota: the most that shares may take, None for no bound.
         reserve: what the disk must keep free.
         free: what the disk had free when it was last asked.
+        aside: what lies in the quarantine.
+        aside_files: how many files lie there.
     """
 
     available: int
@@ -35,6 +37,8 @@ class Room:
     quota: int | None
     reserve: int
     free: int
+    aside: int = 0
+    aside_files: int = 0
 
 
 class Space:
@@ -54,6 +58,8 @@ class Space:
         self._promised = 0
         self._unwritten = 0
         self._free = 0
+        self._aside = 0
+        self._aside_files = 0
 
     def load(self, used: int, shares: int) -> None:
         """Begin with what is stored already."""
@@ -63,7 +69,7 @@ class Space:
     def _left(self) -> int:
         left = self._free - self._reserve - self._unwritten
         if self._quota is not None:
-            left = min(left, self._quota - self._used - self._promised)
+            left = min(left, self._quota - self._used - self._promised - self._aside)
         return max(0, left)
 
     def promise(self, size: int, free: int) -> bool:
@@ -95,6 +101,23 @@ class Space:
             self._used += size
             self._shares += 1
 
+    def drop(self, size: int, shares: int) -> None:
+        """Note that stored shares are gone, ``size`` bytes in all."""
+        with self._lock:
+            self._used -= size
+            self._shares -= shares
+
+    def add_aside(self, size: int) -> None:
+        """Note that one more file of ``size`` bytes lies in the quarantine."""
+        with self._lock:
+            self._aside += size
+            self._aside_files += 1
+
+    def set_aside(self, size: int, files: int) -> None:
+        """Note what lies in the quarantine: ``size`` bytes in so many files."""
+        with self._lock:
+            self._aside, self._aside_files = size, files
+
     def look(self, *, accepts: bool, free: int | None = None) -> Room:
         """Return the accounts.
 
@@ -114,4 +137,6 @@ class Space:
                 quota=self._quota,
                 reserve=self._reserve,
                 free=self._free,
+                aside=self._aside,
+                aside_files=self._aside_files,
             )

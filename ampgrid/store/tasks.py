@@ -8,7 +8,7 @@ from ampgrid.store import catalog, leases
 from ampgrid.store.port import Allocated, Put, Request
 from ampgrid.store.space import Space
 from ampgrid.store.sql import Job, Sql
-from ampgrid.store.uploads import Upload
+from ampgrid.store.uploads import FileUpload, Upload
 
 
 class AllocateJob(Job[Allocated]):
@@ -127,7 +127,8 @@ class RecordJob(Job[bool]):
         leases.add_or_renew(sql, index, upload.lease)
         if catalog.find(sql, index, upload.number) is None:
             contents = upload.contents() if self._in_row else None
-            catalog.add(sql, index, upload.number, upload.size, upload.peer, now, contents)
+            tail = upload.tail if isinstance(upload, FileUpload) else None
+            catalog.add(sql, index, upload.number, upload.size, upload.peer, now, contents, tail)
             self._recorded = True
         return self._recorded
 

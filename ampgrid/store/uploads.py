@@ -21,6 +21,7 @@ from ampgrid.errors import (
     StoreError,
     WriteConflictError,
 )
+from ampgrid.store.catalog import TAIL_BYTES, tail_of
 from ampgrid.store.extents import Extents
 from ampgrid.store.filesystem import FileSystem
 from ampgrid.store.health import Health
@@ -241,6 +242,7 @@ class FileUpload(Upload):
 
     Attributes:
         path: of the file, which the first write makes.
+        tail: `ampgrid.store.catalog.tail_of` the share, once it is finished.
     """
 
     in_memory = False
@@ -261,11 +263,26 @@ class FileUpload(Upload):
     ) -> None:
         super().__init__(storage_index, number, size, peer, lease, space)
         self.path = path
+        self.tail: bytes | None = None
         self._files = files
         self._health = health
         self._others = others
         self._descriptor: int | None = None
         self._made = False
+
+    def finish(self) -> None:
+        """Bring every byte of a complete share to the disk and close the file.
+
+        Raises:
+            BrokenStoreError: the disk failed; the share can only be discarded.
+        """
+        with self._lock:
+            length = min(TAIL_BYTES, self.size)
+            last = self._get(self.size - length, length)
+            if len(last) != length:
+                raise BrokenStoreError("the disk gave fewer bytes than it was given")
+            self.tail = tail_of(last)
+            self.synchronise()
 
     def synchronise(self) -> None:
         """Bring every byte to the disk and close the file.

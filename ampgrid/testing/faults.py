@@ -44,6 +44,7 @@ WRITING = frozenset(
         "fsync_directory",
         "rename",
         "unlink",
+        "remove_directory",
     }
 )
 #: What SQLite asks of the system.
@@ -248,6 +249,10 @@ class FailingFileSystem:
     def unlink(self, path: Path) -> None:
         """Remove a file."""
         self._do("unlink", lambda: self._inner.unlink(path))
+
+    def remove_directory(self, path: Path) -> bool:
+        """Remove a directory if it is empty."""
+        return self._do("remove_directory", lambda: self._inner.remove_directory(path))
 
     def free_bytes(self, path: Path) -> int:
         """Return how much the disk has free."""

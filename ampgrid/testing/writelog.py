@@ -280,6 +280,11 @@ class RecordingFileSystem:
         with self._noting_what_is(path):
             self._inner.unlink(path)
 
+    def remove_directory(self, path: Path) -> bool:
+        """Remove a directory if it is empty."""
+        with self._noting_what_is(path):
+            return self._inner.remove_directory(path)
+
 
 class RecordingTap:
     """Writes the changes of SQLite's files into a log; see `ampgrid.testing.sqliteio`.

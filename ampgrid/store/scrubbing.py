@@ -1,0 +1,427 @@
+"""Looking at shares that are stored: every byte read and hashed, the bad ones set aside.
+
+A share is bad if its bytes do not hold together (`ampgrid.formats.stored`), if its end is not
+what was stored, or if the disk does not hand it over. It is looked at twice before that is
+believed: a verdict should not hang on one bit in memory or one slow disk. A bad share is moved
+to the quarantine, never deleted; its row goes, so that its number is free to be stored anew.
+
+What could not be looked at for other reasons (too many open files, say) is skipped and counted.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import attrs
+
+from ampgrid.errors import (
+    BrokenStoreError,
+    FormatError,
+    IntegrityError,
+    NotStoredError,
+    StoreError,
+)
+from ampgrid.formats.stored import verifying
+from ampgrid.store import catalog
+from ampgrid.store.catalog import TAIL_BYTES, Finding, tail_of
+from ampgrid.store.filesystem import FileSystem
+from ampgrid.store.health import Health
+from ampgrid.store.locks import ShareLocks
+from ampgrid.store.readers import Readers
+from ampgrid.store.recovery import Places, free_name
+from ampgrid.store.space import Space
+from ampgrid.store.sql import Database, Job, Sql
+
+#: What a look at a share costs beside its bytes, in bytes: finding, opening, closing it.
+COST_OF_A_SHARE = 4096
+
+#: Rows fetched at once.
+_ROWS = 100
+
+#: How a disk says that it cannot read what it has.
+_UNREADABLE = frozenset({errno.EIO, errno.EBADMSG, getattr(errno, "EUCLEAN", errno.EIO)})
+
+
+@attrs.frozen
+class StoredShare:
+    """A share as its row has it.
+
+    Attributes:
+        row_id: of the row; rising in the order of storing.
+        storage_index: of the file, 16 bytes.
+        number: of the share.
+        size: bytes.
+        in_file: whether its bytes are a file of their own.
+        peer: node id of who stored it first, 20 bytes.
+        tail: hash of its last bytes, None if not known.
+    """
+
+    row_id: int
+    storage_index: bytes
+    number: int
+    size: int
+    in_file: bool
+    peer: bytes
+    tail: bytes | None
+
+    @property
+    def key(self) -> tuple[bytes, int]:
+        """Return what it is stored under."""
+        return self.storage_index, self.number
+
+
+@attrs.define
+class Step:
+    """What one stretch of looking did.
+
+    Attributes:
+        cost: bytes read, and `COST_OF_A_SHARE` for each share.
+        size: bytes of the shares that were finished.
+        shares: shares that were finished.
+        skipped: those of them that could not be looked at.
+        bad: what was found bad, and set aside.
+        position: row of the last share that was finished.
+        ended: whether there are no more.
+    """
+
+    cost: int = 0
+    size: int = 0
+    shares: int = 0
+    skipped: int = 0
+    bad: list[Finding] = attrs.field(factory=list)
+    position: int = 0
+    ended: bool = False
+
+
+class _MissingError(Exception):
+    """The file of a share is not there."""
+
+
+class _CondemnJob(Job[Finding | None]):
+    """Delete the row of a bad share, if it is still that share; remember what was found."""
+
+    def __init__(
+        self, share: StoredShare, finding: Finding, space: Space, readers: Readers, *, lost: bool
+    ) -> None:
+        self._share = share
+        self._finding = finding
+        self._space = space
+        self._readers = readers
+        self._lost = lost
+        self._done = False
+
+    def run(self, sql: Sql) -> Finding | None:
+        share = self._share
+        row = catalog.find(sql, *share.key)
+        if row is None or row.row_id != share.row_id:
+            return None
+        if self._lost:
+            catalog.lose(sql, share.row_id)
+        else:
+            sql.execute("DELETE FROM shares WHERE id = ?", (share.row_id,))
+        sql.execute("DELETE FROM advisories WHERE storage_index = ? AND number = ?", share.key)
+        catalog.note_finding(sql, self._finding)
+        self._done = True
+        return self._finding
+
+    def committed(self) -> None:
+        if self._done:
+            self._space.drop(self._share.size, 1)
+            self._readers.forget(self._share.key)
+
+
+class Examiner:
+    """Looks at stored shares and sets bad ones aside.
+
+    Args:
+        database: the store's.
+        files: the file system.
+        places: where things are.
+        health: of the store.
+        space: the accounts.
+        readers: open files of shares.
+        locks: keep uploads of the same shares away.
+
+    Attributes:
+        lost_any: whether a row lost its file, so that the next start must look for it.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        files: FileSystem,
+        places: Places,
+        health: Health,
+        space: Space,
+        readers: Readers,
+        locks: ShareLocks,
+    ) -> None:
+        self.lost_any = False
+        self._database = database
+        self._files = files
+        self._places = places
+        self._health = health
+        self._space = space
+        self._readers = readers
+        self._locks = locks
+
+    # Which shares there are.
+
+    def after(self, position: int) -> list[StoredShare]:
+        """Return the next shares after a row, in their order; none after the last."""
+        return self._select("shares.id > ? ORDER BY shares.id", (position,))
+
+    def named(self, storage_index: bytes, number: int) -> list[StoredShare]:
+        """Return the share of this name, if there is one."""
+        return self._select("storage_index = ? AND number = ?", (storage_index, number))
+
+    def _select(self, which: str, values: tuple[object, ...]) -> list[StoredShare]:
+        rows = self._database.read(
+            lambda sql: sql.execute(
+                "SELECT shares.id, storage_index, number, size, data IS NULL, node_id, tail"  # noqa: S608
+                f" FROM shares JOIN peers ON peers.id = shares.peer WHERE {which} LIMIT {_ROWS}",
+                values,
+            ).fetchall()
+        )
+        return [
+            StoredShare(r[0], bytes(r[1]), r[2], r[3], bool(r[4]), bytes(r[5]), r[6]) for r in rows
+        ]
+
+    # Looking at one.
+
+    def look(self, share: StoredShare) -> Iterator[int]:
+        """Read and hash a share.
+
+        Yields:
+            How many bytes were read since the last time.
+
+        Raises:
+            IntegrityError, FormatError: it is bad.
+            NotStoredError: it is no longer here.
+            BrokenStoreError: it could not be looked at.
+        """
+        if not share.in_file:
+            data = self._database.read(
+                lambda sql: catalog.data(sql, *share.key, 0, share.size + 1)
+            )
+            if data is None and self.named(*share.key) != [share]:
+                raise NotStoredError("the share is gone")
+            if len(data or b"") != share.size:
+                raise IntegrityError("Its row is not of the size that was stored.")
+            yield from self._look_at(
+                share, lambda offset, length: (data or b"")[offset : offset + length]
+            )
+            return
+        try:
+            yield from self._look_at_file(share)
+        except FileNotFoundError:
+            if self.named(*share.key) != [share]:
+                raise NotStoredError("the share is gone") from None
+            raise _MissingError from None
+        except OSError as error:
+            if error.errno in _UNREADABLE:
+                raise IntegrityError(f"The disk failed under it: {error.strerror}.") from error
+            raise BrokenStoreError(f"a share could not be read: {error.strerror}") from error
+
+    def _look_at_file(self, share: StoredShare) -> Iterator[int]:
+        path = self._places.share(*share.key)
+        descriptor = self._files.open_read(path)
+        try:
+            if self._files.size_of(path) != share.size:
+                raise IntegrityError("Its file is not of the size that was stored.")
+            yield from self._look_at(
+                share, lambda offset, length: self._files.read_at(descriptor, offset, length)
+            )
+        finally:
+            self._files.close(descriptor)
+
+    def _look_at(self, share: StoredShare, read: Callable[[int, int], bytes]) -> Iterator[int]:
+        length = min(TAIL_BYTES, share.size)
+        last = read(share.size - length, length)
+        if len(last) != length:
+            raise IntegrityError("It is shorter than what was stored.")
+        tail = tail_of(last)
+        if share.tail is not None and share.tail != tail:
+            raise IntegrityError("Its end is not what was stored.")
+        yield length
+        yield from verifying(read, share.size, share.number)
+        if share.tail is None:
+            self._database.call(
+                lambda sql: sql.execute(
+                    "UPDATE shares SET tail = ? WHERE id = ? AND storage_index = ? AND number = ?",
+                    (tail, share.row_id, *share.key),
+                )
+            )
+
+    # Setting one aside.
+
+    def condemn(self, share: StoredShare, reason: str, now: int) -> Finding | None:
+        """Move a bad share to the quarantine and forget its row; None if it is gone by now.
+
+        Raises:
+            StoreError: that failed, and the share may still be stored.
+        """
+        finding = Finding(share.storage_index, share.number, share.size, share.peer, reason, now)
+        with self._locks.shares.of(share.key):
+            if self.named(*share.key)[:1] != [share]:
+                return None
+            if share.in_file:
+                self._move_aside(share)
+            else:
+                self._copy_aside(share)
+            return self._database.run(
+                _CondemnJob(share, finding, self._space, self._readers, lost=False)
+            )
+
+    def lose(self, share: StoredShare, now: int) -> Finding | None:
+        """Claim a share no longer whose file is not there; None if it is gone by now."""
+        reason = "Its file is missing."
+        finding = Finding(share.storage_index, share.number, share.size, share.peer, reason, now)
+        self.lost_any = True
+        with self._locks.shares.of(share.key):
+            return self._database.run(
+                _CondemnJob(share, finding, self._space, self._readers, lost=True)
+            )
+
+    def _move_aside(self, share: StoredShare) -> None:
+        path = self._places.share(*share.key)
+        with self._health.synchronising():
+            # Its row goes after it: after a crash between the two, the next start finds the row
+            # without its file, and not a bad file that it would take for a new share.
+            self._files.rename(path, self._free_name(share))
+            self._files.fsync_directory(self._places.quarantine)
+            self._files.fsync_directory(path.parent)
+        self._space.add_aside(share.size)
+
+    def _copy_aside(self, share: StoredShare) -> None:
+        data = self._database.read(lambda sql: catalog.data(sql, *share.key, 0, share.size))
+        path = self._free_name(share)
+        try:
+            with self._health.writing():
+                descriptor = self._files.open_new(path)
+                try:
+                    self._files.write_at(descriptor, 0, [data or b""])
+                    self._files.fsync(descriptor)
+                finally:
+                    self._files.close(descriptor)
+                self._files.fsync_directory(self._places.quarantine)
+        except StoreError:
+            with self._health.synchronising():
+                self._files.unlink(path)
+            raise
+        self._space.add_aside(share.size)
+
+    def _free_name(self, share: StoredShare) -> Path:
+        with self._health.reading():
+            return free_name(self._files, self._places, *share.key)
+
+    def count_aside(self) -> None:
+        """Count again what lies in the quarantine: its owner may have cleared it."""
+        with self._health.reading():
+            sizes = [
+                self._files.size_of(self._places.quarantine / name) or 0
+                for name in self._files.names(self._places.quarantine)
+            ]
+        self._space.set_aside(sum(sizes), len(sizes))
+
+
+class Walk:
+    """A walk over stored shares, in stretches. One thread at a time.
+
+    Args:
+        examiner: looks.
+        more: returns the shares that follow a row, none at the end.
+        position: the row after which it begins.
+    """
+
+    def __init__(
+        self, examiner: Examiner, more: Callable[[int], list[StoredShare]], position: int = 0
+    ) -> None:
+        self._examiner = examiner
+        self._more = more
+        self._position = position
+        self._rows: deque[StoredShare] = deque()
+        self._share: StoredShare | None = None
+        self._look: Iterator[int] = iter(())
+        self._doubted = False
+        self._ended = False
+
+    def advance(self, budget: int, now: int) -> Step:
+        """Look at shares until ``budget`` bytes are spent, or a little more, or all are done.
+
+        Args:
+            budget: bytes to read.
+            now: the time, seconds since 1970, for what is found.
+
+        Raises:
+            StoreError: a bad share could not be set aside; it is looked at again next time.
+        """
+        step = Step(position=self._position)
+        while step.cost < budget and not self._ended:
+            if self._share is None:
+                self._begin(step)
+            else:
+                self._go_on(self._share, step, now)
+        step.position = self._position
+        step.ended = self._ended
+        return step
+
+    def close(self) -> None:
+        """End; a share that was being looked at is closed."""
+        self._ended = True
+        self._stop_looking()
+
+    def _stop_looking(self) -> None:
+        close = getattr(self._look, "close", None)
+        if close is not None:
+            close()
+        self._look = iter(())
+        self._share = None
+        self._doubted = False
+
+    def _begin(self, step: Step) -> None:
+        if not self._rows:
+            self._rows.extend(self._more(self._position))
+        if not self._rows:
+            self._ended = True
+            return
+        self._share = self._rows[0]
+        self._look = self._examiner.look(self._share)
+        step.cost += COST_OF_A_SHARE
+
+    def _go_on(self, share: StoredShare, step: Step, now: int) -> None:
+        try:
+            step.cost += next(self._look)
+            return
+        except StopIteration:
+            pass
+        except NotStoredError:
+            pass
+        except (IntegrityError, FormatError, _MissingError) as error:
+            if not self._doubted:
+                self._doubted = True
+                self._look = self._examiner.look(share)
+                return
+            self._condemn(share, error, step, now)
+        except BrokenStoreError:
+            step.skipped += 1
+        step.shares += 1
+        step.size += share.size
+        self._position = share.row_id
+        self._rows.popleft()
+        self._stop_looking()
+
+    def _condemn(self, share: StoredShare, error: Exception, step: Step, now: int) -> None:
+        try:
+            if isinstance(error, _MissingError):
+                found = self._examiner.lose(share, now)
+            else:
+                found = self._examiner.condemn(share, str(error), now)
+        except BaseException:
+            self._stop_looking()
+            raise
+        if found is not None:
+            step.bad.append(found)

@@ -1,0 +1,197 @@
+"""What a store does about time and decay, for a service that decides when.
+
+Times, expiry, scrub: `ShareStore` hands this out as `ShareStore.upkeep`. All calls block, may
+come from any thread, and take the time as an argument: the store's own
+(`ampgrid.store.timekeeping`).
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import attrs
+
+from ampgrid.store import catalog, expiry
+from ampgrid.store.catalog import Finding
+from ampgrid.store.expiry import Expired, ExpireJob, LeaseCounts, Marking, Remover
+from ampgrid.store.filesystem import FileSystem
+from ampgrid.store.health import Health
+from ampgrid.store.locks import ShareLocks
+from ampgrid.store.readers import Readers
+from ampgrid.store.recovery import Places
+from ampgrid.store.scrubbing import Examiner, Walk
+from ampgrid.store.space import Space
+from ampgrid.store.sql import Database, Sql
+from ampgrid.store.timekeeping import Beginning
+
+#: The mark of the latest time seen.
+LATEST = "latest"
+
+
+@attrs.frozen
+class ScrubProgress:
+    """How far the scrub is. Times in seconds since 1970, of the store's own.
+
+    Attributes:
+        position: row of the last share that was looked at in this cycle.
+        started: when this cycle began, 0 before the first.
+        shares: shares looked at in this cycle.
+        size: bytes of these.
+        skipped: shares of this cycle that could not be looked at.
+        bad: shares that this cycle found bad.
+        done: whether this cycle is done.
+        finished: when the last whole cycle ended, 0 before the first.
+        cycles: whole cycles so far.
+        bad_ever: shares found bad by any cycle.
+    """
+
+    position: int = 0
+    started: int = 0
+    shares: int = 0
+    size: int = 0
+    skipped: int = 0
+    bad: int = 0
+    done: int = 0
+    finished: int = 0
+    cycles: int = 0
+    bad_ever: int = 0
+
+
+class StoreUpkeep:
+    """Time and decay of one store.
+
+    Args:
+        database: the store's.
+        files: the file system.
+        places: where things are.
+        health: of the store.
+        space: the accounts.
+        readers: open files of shares.
+        locks: keep uploads of the same shares away.
+        beginning: the store's time when it was opened.
+
+    Attributes:
+        beginning: as given.
+        examiner: looks at shares.
+        health: of the store.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        files: FileSystem,
+        places: Places,
+        health: Health,
+        space: Space,
+        readers: Readers,
+        locks: ShareLocks,
+        beginning: Beginning,
+    ) -> None:
+        self.beginning = beginning
+        self.health = health
+        self.examiner = Examiner(database, files, places, health, space, readers, locks)
+        self._database = database
+        self._space = space
+        self._readers = readers
+        self._remover = Remover(database, files, places, health, locks)
+
+    # Time.
+
+    def keep_time(self, now: int) -> None:
+        """Write the latest time seen down; an earlier one than is there changes nothing."""
+
+        def keep(sql: Sql) -> None:
+            if now > (catalog.mark(sql, LATEST) or 0):
+                catalog.set_mark(sql, LATEST, now)
+
+        self._database.call(keep)
+
+    # Expiry.
+
+    def mark_ended(self, now: int, after: tuple[int, bytes] | None = None) -> Marking:
+        """Mark a batch of files whose last lease has run out; see `ampgrid.store.expiry`.
+
+        Args:
+            now: the time.
+            after: ``last`` of the batch before, None for the first.
+        """
+        return self._database.call(
+            lambda sql: expiry.mark_ended(sql, now, (-1, b"") if after is None else after)
+        )
+
+    def expire(self, now: int, grace: int) -> Expired:
+        """Delete a batch of files that were marked ``grace`` seconds ago and have no lease.
+
+        Their files are still there, and removed by `remove_files`.
+        """
+        return self._database.run(ExpireJob(now, grace, self._space, self._readers))
+
+    def remove_files(self) -> int:
+        """Remove a batch of files whose shares have expired; return how many, 0 for none left.
+
+        Raises:
+            BrokenStoreError: the disk refused; they are tried again next time.
+        """
+        return self._remover.remove_batch()
+
+    def forget_marks(self) -> None:
+        """Take all marks away: the grace begins anew."""
+        self._database.call(lambda sql: sql.execute("DELETE FROM marked"))
+
+    def count_leases(self) -> LeaseCounts:
+        """Count leases and what became of files without; takes as long as there are leases."""
+        return self._database.read(expiry.count_leases)
+
+    # Decay.
+
+    def walk(self, position: int = 0) -> Walk:
+        """Return a walk over all shares after a row."""
+        return Walk(self.examiner, self.examiner.after, position)
+
+    def walk_to(self, storage_index: bytes, number: int) -> Walk:
+        """Return a walk over one share."""
+        return Walk(
+            self.examiner,
+            lambda position: [] if position else self.examiner.named(storage_index, number),
+        )
+
+    def load_scrub(self) -> ScrubProgress:
+        """Return how far the scrub is."""
+
+        def load(sql: Sql) -> ScrubProgress:
+            return ScrubProgress(
+                **{
+                    field.name: catalog.mark(sql, f"scrub_{field.name}") or 0
+                    for field in attrs.fields(ScrubProgress)
+                }
+            )
+
+        return self._database.read(load)
+
+    def save_scrub(self, progress: ScrubProgress) -> None:
+        """Write down how far the scrub is."""
+
+        def save(sql: Sql) -> None:
+            for name, value in attrs.asdict(progress).items():
+                if catalog.mark(sql, f"scrub_{name}") != value:
+                    catalog.set_mark(sql, f"scrub_{name}", value)
+
+        self._database.call(save)
+
+    def findings(self, most: int) -> list[Finding]:
+        """Return what was found bad, by a scrub or on advice, the latest first."""
+        return self._database.read(partial(catalog.findings, most=most))
+
+    def count_findings(self, since: int) -> int:
+        """Return how many shares were found bad at or after a time."""
+        return self._database.read(partial(catalog.count_findings, since=since))
+
+    def count_aside(self) -> None:
+        """Count again what lies in the quarantine."""
+        self.examiner.count_aside()
+
+    # Accounts.
+
+    def largest_accounts(self, most: int) -> list[tuple[bytes, int, int]]:
+        """Return (node id, bytes, shares) of the peers with most bytes here, largest first."""
+        return self._database.read(partial(catalog.largest_accounts, most=most))
