@@ -64,7 +64,12 @@ NOT_ENOUGH_SHARES = Exit(
     "not_enough_shares",
     "Fewer good shares were found than the file needs.",
     "Try again when more of the peers are back; the message says how many were found.",
-    (errors.NotEnoughSharesError, wire.NotEnoughSharesFoundError, wire.NoSuchShareError),
+    (
+        errors.NotEnoughSharesError,
+        errors.NotStoredError,
+        wire.NotEnoughSharesFoundError,
+        wire.NoSuchShareError,
+    ),
 )
 NOT_HAPPY = Exit(
     6,
@@ -75,6 +80,7 @@ NOT_HAPPY = Exit(
         errors.GridError,
         errors.NotEnoughPeersError,
         errors.NotHappyError,
+        errors.NoRoomError,
         wire.NotHappyEnoughError,
         wire.NotEnoughPeersConnectedError,
         wire.NoSpaceError,

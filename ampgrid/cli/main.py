@@ -34,6 +34,16 @@ SUBCOMMANDS = {
         "recovery",
         "Bring a lost node back: its key, secrets and kept list in a file.",
     ),
+    "import-tahoe": (
+        "shares",
+        "import_tahoe",
+        "Take the shares of a Tahoe-LAFS storage directory into this node's store.",
+    ),
+    "export-share": (
+        "shares",
+        "export_share",
+        "Write the bytes of a share of this node's store to a file.",
+    ),
     "grid": ("grid", "grid", "Run a whole grid on this machine, in DIR."),
     "demo": ("demo", "demo", "Show it all, with two nodes killed between up and down."),
 }

@@ -24,10 +24,13 @@ from ampgrid.errors import (
     FileError,
     FormatError,
     IntegrityError,
+    NoRoomError,
     NotEnoughPeersError,
     NotEnoughSharesError,
     NotHappyError,
+    NotStoredError,
     OperationCancelledError,
+    StoreError,
 )
 from ampgrid.immutable import (
     Checker,
@@ -50,6 +53,7 @@ from ampgrid.node.memory import memory_usage
 from ampgrid.node.operations import Operations
 from ampgrid.node.reports import page_text, report_text
 from ampgrid.ports import Entropy, Threads
+from ampgrid.storage.service import StorageService
 from ampgrid.wire import Connection
 
 #: Seconds that `WaitForPeers` waits when nothing is said.
@@ -68,6 +72,9 @@ _WIRE_ERRORS: tuple[tuple[type[AmpgridError], type[e.WireError]], ...] = (
     (IntegrityError, e.DamagedError),
     (FormatError, e.DamagedError),
     (BadArgumentValueError, e.BadArgumentError),
+    (NoRoomError, e.NoSpaceError),
+    (NotStoredError, e.NoSuchShareError),
+    (StoreError, e.StoreFailedError),
 )
 
 
@@ -96,6 +103,7 @@ class Controlled(Protocol):
     operations: Operations
     entropy: Entropy
     spool_path: Path
+    storage: StorageService | None
     work: Threads
     streams: Threads
 
@@ -249,6 +257,28 @@ class ControlResponder(amp.CommandLocator):
             return ToDescriptor(os.dup(descriptor), node.streams)
         assert path is not None
         return await node.work.run(ToFile, _absolute(path), node.work, node.entropy)
+
+    # The store of shares.
+
+    @commands.ImportTahoe.responder
+    async def import_tahoe(self, path: str, operation: int | None) -> dict[str, Any]:
+        """Take the shares of a Tahoe-LAFS storage directory."""
+        with _as_wire_errors(), self._operation(operation) as progress:
+            report = await self._storage().import_tahoe(_absolute(path), progress)
+        return {"report": json.dumps(report.to_json())}
+
+    @commands.ExportShare.responder
+    async def export_share(self, storage_index: bytes, share: int, path: str) -> dict[str, Any]:
+        """Write the bytes of a share to a file."""
+        with _as_wire_errors():
+            return {
+                "size": await self._storage().export_share(storage_index, share, _absolute(path))
+            }
+
+    def _storage(self) -> StorageService:
+        if self._node.storage is None:
+            raise BadArgumentValueError("this node keeps no shares")
+        return self._node.storage
 
     @commands.Progress.responder
     async def progress(self, operation: int) -> dict[str, Any]:

@@ -2,13 +2,15 @@
 
 It stands between the connections and the blocking store: it brings work into threads, in groups
 where that saves a commit, and bounds what one connection, and all of them, can hold open. It
-knows the time and the secrets of leases, of which the store sees digests.
+knows the time and the secrets of leases, of which the store sees digests. What it does by
+itself is in `ampgrid.storage.upkeep`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import attrs
@@ -21,6 +23,11 @@ from ampgrid.errors import StoreError
 from ampgrid.ports import Clock, DelayedCall, Entropy, Threads, WallClock
 from ampgrid.storage.buckets import ConnectionBuckets
 from ampgrid.storage.groups import Groups
+from ampgrid.storage.scrub import Watched
+from ampgrid.storage.upkeep import Upkeep, UpkeepSettings
+from ampgrid.storage.share_export import export_share
+from ampgrid.storage.tahoe_files import Report
+from ampgrid.storage.tahoe_import import Progress, import_shares
 from ampgrid.store import Allocated, LeaseTerms, Put, Request, Room, Store
 from ampgrid.store.port import Incoming, Task
 
@@ -66,9 +73,12 @@ class StorageService:
     Args:
         store: where they are kept; the service closes it when it stops.
         clock: monotonic time, for idle buckets.
-        wall: the time, for leases.
+        wall: the wall clock.
         threads: where the store is called.
         entropy: makes the reference numbers of failures.
+        settings: what it does by itself; nothing, if they are not given.
+        monotonic: seconds that only grow; the clock's, if it is not given. A reactor's clock is
+            no such thing: it is set with the wall clock.
     """
 
     def __init__(
@@ -79,10 +89,11 @@ class StorageService:
         wall: WallClock,
         threads: Threads,
         entropy: Entropy,
+        settings: UpkeepSettings | None = None,
+        monotonic: Callable[[], float] | None = None,
     ) -> None:
         self._store = store
         self._clock = clock
-        self._wall = wall
         self._threads = threads
         self._entropy = entropy
         self._connections: set[ConnectionBuckets] = set()
@@ -94,14 +105,22 @@ class StorageService:
         self._timer: DelayedCall | None = None
         self._serving = False
         self._open_buckets = 0
-        self._accounts = 0
         self._changed = False
+        self.upkeep = Upkeep(
+            store,
+            settings or UpkeepSettings(),
+            clock=clock,
+            wall=wall,
+            monotonic=monotonic or clock.seconds,
+            in_thread=threads.run,
+            spawn=self.spawn,
+        )
 
     # Beginning and end.
 
     async def start(self) -> None:
         """Begin to serve."""
-        self._accounts = await self.in_thread(self._store.accounts)
+        await self.upkeep.start()
         report = attrs.asdict(self._store.recovery)
         if any(report.values()):
             _log.warn("the store was not closed in order: {report}", report=report)
@@ -115,6 +134,7 @@ class StorageService:
             self._timer.cancel()
         for buckets in list(self._connections):
             self.forget(buckets)
+        await self.upkeep.stop()
         while self._background:
             await DeferredList(list(self._background))
         await self.in_thread(self._store.close)
@@ -122,17 +142,33 @@ class StorageService:
     def _look_around(self) -> None:
         for buckets in list(self._connections):
             buckets.drop_idle()
+        self.upkeep.tick()
         if self._changed:
             self._changed = False
-            self.spawn(self._look_at_accounts())
+            self.spawn(self.look_again())
         self._timer = self._clock.callLater(LOOK_SECONDS, self._look_around)
 
-    async def _look_at_accounts(self) -> None:
-        self._accounts = await self.in_thread(self._store.accounts)
+    async def look_again(self) -> None:
+        """Look into the store for what `status` shows."""
+        await self.upkeep.count(quick=True)
         await self.in_thread(partial(self._store.room, fresh=True))
 
+    async def run_scrub(self, operation: Watched) -> dict[str, Any]:
+        """Look at every share now, and return the report for JSON.
+
+        Raises:
+            BusyError: this is under way already, or the service is ending.
+            OperationCancelledError: it was cancelled.
+            StoreError: a bad share could not be set aside.
+        """
+        self._check_serving()
+        return await self.upkeep.run_scrub(operation)
+
     def status(self) -> dict[str, Any]:
-        """Return what `status` shows, ready for JSON; sizes in bytes. Never blocks."""
+        """Return what `status` shows, ready for JSON; sizes in bytes. Never blocks.
+
+        What takes a look into the store is as it was at the last one (`look_again`).
+        """
         room = self._store.room(fresh=False)
         return {
             "accepts": room.accepts and self._serving,
@@ -143,9 +179,9 @@ class StorageService:
             "quota": room.quota,
             "reserve": room.reserve,
             "free": room.free,
-            "peers": self._accounts,
             "open_buckets": self._open_buckets,
             "recovery": attrs.asdict(self._store.recovery),
+            **self.upkeep.status(),
         }
 
     # What connections ask.
@@ -163,7 +199,7 @@ class StorageService:
 
     def lease(self, renew_secret: bytes, cancel_secret: bytes) -> LeaseTerms:
         """Return the terms of a lease from now on."""
-        return LeaseTerms.of(renew_secret, cancel_secret, int(self._wall()))
+        return LeaseTerms.of(renew_secret, cancel_secret, self.upkeep.time.now())
 
     async def look(
         self, storage_index: bytes, wanted: frozenset[int], head: int, most: int
@@ -186,7 +222,7 @@ class StorageService:
 
     async def renew_lease(self, storage_index: bytes, renew: bytes) -> None:
         """Renew the lease with this digest; raises `NotStoredError`."""
-        now = int(self._wall())
+        now = self.upkeep.time.now()
         await self._tasks.run(self._store.renewing_lease(storage_index, renew, now))
 
     async def cancel_lease(self, storage_index: bytes, cancel: bytes) -> None:
@@ -194,9 +230,17 @@ class StorageService:
         await self._tasks.run(self._store.cancelling_lease(storage_index, cancel))
 
     async def advise(self, storage_index: bytes, number: int, peer: bytes, reason: str) -> None:
-        """Note that a peer calls a share bad; raises `NotStoredError`."""
-        now = int(self._wall())
+        """Note that a peer calls a share bad, and look; raises `NotStoredError`.
+
+        Returns when the share was looked at (and is gone, if it was bad indeed), or after some
+        seconds if that takes longer.
+        """
+        now = self.upkeep.time.now()
         await self._tasks.run(self._store.advising(storage_index, number, peer, reason, now))
+        shares = await self.in_thread(self._store.shares, storage_index)
+        if number in shares:
+            await self.upkeep.advice.consider((storage_index, number), shares[number], peer)
+            self._changed = True
 
     async def space(self, peer: bytes) -> tuple[Room, int]:
         """Return the accounts of the store, and the bytes that a peer put here."""
@@ -241,6 +285,48 @@ class StorageService:
         else:
             await self.in_thread(self._store.close_upload, upload)
         self._changed = True
+
+    # What the operator asks.
+
+    async def import_tahoe(self, source: Path, progress: Progress) -> Report:
+        """Take the shares of a Tahoe-LAFS storage directory; see `import_shares`.
+
+        Raises:
+            FileError: there is no such directory.
+            BusyError: the service is ending.
+            StoreError: there is no room, or the store failed.
+        """
+        self._check_serving()
+        self._changed = True
+        work = partial(import_shares, self._store, source, wall=self._wall, progress=progress)
+        report: Report = await self._finished_before_end(work)
+        return report
+
+    async def export_share(self, storage_index: bytes, number: int, path: Path) -> int:
+        """Write the bytes of a share to a file, and return how many; see `export_share`.
+
+        Raises:
+            FileError: the file cannot be written.
+            BusyError: the service is ending.
+            NotStoredError: there is no such share.
+        """
+        self._check_serving()
+        work = partial(export_share, self._store, storage_index, number, path)
+        size: int = await self._finished_before_end(work)
+        return size
+
+    async def _finished_before_end(self, work: Callable[[], Any]) -> Any:
+        """Run long work in a thread; the store is not closed before its end."""
+        outcome: Deferred[Any] = Deferred()
+
+        async def run() -> None:
+            try:
+                outcome.callback(await self.in_thread(work))
+            except Exception as error:  # noqa: BLE001 - told to whoever waits
+                outcome.errback(error)
+
+        self.spawn(run())
+        return await outcome
 
     def in_thread(
         self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs

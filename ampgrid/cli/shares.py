@@ -1,0 +1,227 @@
+"""``ampgrid import-tahoe`` and ``ampgrid export-share``: shares into and out of this node's store.
+
+Both work with the node running, through it, and stopped, in its place.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from ampgrid.cli import console
+from ampgrid.cli.params import json_option
+from ampgrid.cli.session import Session
+from ampgrid.errors import BadArgumentValueError, ConfigError, FormatError, NotConnectedError
+
+if TYPE_CHECKING:
+    from ampgrid.cli.reactor import Stop
+    from ampgrid.node.directory import NodeDirectory
+    from ampgrid.store import Store
+
+T = TypeVar("T")
+
+#: Seconds between two looks of a progress bar.
+_LOOK = 0.1
+
+
+class _Shown:
+    """Progress of an import in this process, on a bar."""
+
+    def __init__(self, bar: console.ProgressBar) -> None:
+        self.done = 0
+        self._bar = bar
+        self._phase = ""
+        self._total = 0
+        self._shown_at = 0.0
+
+    def enter(self, phase: str, total: int | None = None) -> None:
+        """Begin a phase."""
+        self._phase, self.done = phase, 0
+        self._total = self._total if total is None else total
+
+    def check(self) -> None:
+        """Show how far it is, now and then."""
+        now = time.monotonic()
+        if now - self._shown_at >= _LOOK:
+            self._shown_at = now
+            self._bar.show(self._phase, self.done, self._total)
+
+
+@contextmanager
+def _opened_store(directory: NodeDirectory) -> Iterator[Store]:
+    """Open the store of a node whose lock is held."""
+    from ampgrid.store.shares import ShareStore
+
+    config = directory.load_config()
+    if not config.storage_enabled:
+        raise BadArgumentValueError("This node keeps no shares.")
+    directory.make_rooms()
+    store = ShareStore.open(
+        directory.storage, wall=time.time, quota=config.quota, reserve=config.reserve
+    )
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def _with_store(session: Session, here: Callable[[Store], T], through_node: Callable[[], T]) -> T:
+    """Do it on the store, or through the node if that runs."""
+    directory = session.directory
+    try:
+        lock = directory.lock()
+    except ConfigError as locked:
+        directory.require()
+        try:
+            return through_node()
+        except NotConnectedError:
+            # No node has the lock, but another command that works on the directory.
+            raise locked from None
+    try:
+        with _opened_store(directory) as store:
+            return here(store)
+    finally:
+        lock.release()
+
+
+@click.command("import-tahoe")
+@click.argument("storage_dir", metavar="STORAGE_DIR")
+@click.option("--dry-run", is_flag=True, help="Only tell what is there; change nothing.")
+@json_option
+@click.pass_obj
+def import_tahoe(session: Session, *, storage_dir: str, dry_run: bool, as_json: bool) -> None:
+    """Take the shares of a Tahoe-LAFS storage directory into this node's store.
+
+    STORAGE_DIR is Tahoe's storage directory, or the 'shares' in it; it is only read. Immutable
+    shares are taken with their leases, mutable ones passed over. What is here already is passed
+    over too, so an import that was interrupted is simply done again.
+    """
+    source = Path(os.path.abspath(storage_dir))  # noqa: PTH100 - a symbolic link may be meant
+    with console.ProgressBar() as bar:
+        if dry_run:
+            from ampgrid.storage.tahoe_import import import_shares
+
+            report = import_shares(None, source, wall=time.time, progress=_Shown(bar)).to_json()
+        else:
+            report = _imported(session, source, bar)
+    if as_json:
+        console.print_json({"dry_run": dry_run, **report})
+    else:
+        _print_report(report, dry_run=dry_run)
+
+
+def _imported(session: Session, source: Path, bar: console.ProgressBar) -> dict[str, Any]:
+    from ampgrid.storage.tahoe_import import import_shares
+
+    def here(store: Store) -> dict[str, Any]:
+        done = import_shares(store, source, wall=time.time, progress=_Shown(bar))
+        return done.to_json()
+
+    def through_node() -> dict[str, Any]:
+        from ampgrid.cli.control import call_watched, connect
+        from ampgrid.cli.reactor import run_with_reactor
+        from ampgrid.commands.control import ImportTahoe
+
+        async def work(reactor: Any, stop: Stop) -> dict[str, Any]:
+            connection = await connect(reactor, session)
+            return await call_watched(
+                reactor, connection, stop, bar, ImportTahoe, path=_text(source)
+            )
+
+        try:
+            report: dict[str, Any] = json.loads(run_with_reactor(work)["report"])
+        except ValueError:
+            raise FormatError(
+                "The node's report cannot be read; is it of another version?"
+            ) from None
+        return report
+
+    return _with_store(session, here, through_node)
+
+
+def _text(path: Path) -> str:
+    """Return a path as the node takes it.
+
+    Raises:
+        BadArgumentValueError: it is no text.
+    """
+    text = str(path)
+    if not text.isprintable():
+        raise BadArgumentValueError("Stop the node first: it cannot be told this path.")
+    return text
+
+
+def _print_report(report: dict[str, Any], *, dry_run: bool) -> None:
+    from ampgrid.node.sizes import format_size
+
+    size = format_size(report["taken_bytes"])
+    if dry_run:
+        click.echo(f"There are {report['taken']} shares ({size}) with {report['leases']} leases.")
+    else:
+        click.echo(
+            f"Took {report['taken']} shares ({size}) with {report['leases']} leases; "
+            f"{report['here_already']} shares were here already."
+        )
+    for problem in report["problems"]:
+        console.note(f"ampgrid: note: {problem}")
+    passed_over = [
+        (report["mutable"], "mutable shares, which ampgrid does not keep"),
+        (report["damaged"], "containers that cannot be read"),
+        (report["differing"], "shares that are here with another size"),
+        (report["other"], "other files"),
+    ]
+    told = ", ".join(f"{count} {what}" for count, what in passed_over if count)
+    if told:
+        console.note(f"ampgrid: note: passed over: {told}.")
+
+
+@click.command("export-share")
+@click.argument("storage_index", metavar="STORAGE_INDEX")
+@click.argument("number", metavar="NUMBER", type=click.IntRange(0, 255))
+@click.argument("out", metavar="OUT")
+@json_option
+@click.pass_obj
+def export_share(
+    session: Session, *, storage_index: str, number: int, out: str, as_json: bool
+) -> None:
+    """Write the bytes of a share of this node's store to a file.
+
+    STORAGE_INDEX is the 26 characters that 'ampgrid check' shows, and that stand in a verify
+    cap. OUT is replaced only when all of the share is there.
+    """
+    from ampgrid.crypto.base32 import a2b
+    from ampgrid.storage import share_export
+
+    try:
+        index = a2b(storage_index, 16)
+    except FormatError:
+        raise BadArgumentValueError(
+            "The storage index is not 26 characters of lower-case base32."
+        ) from None
+    path = Path(os.path.abspath(out))  # noqa: PTH100 - the node replaces the name, not its target
+
+    def through_node() -> int:
+        from ampgrid.cli.control import ask
+        from ampgrid.commands.control import ExportShare
+        from ampgrid.ports import Connection
+
+        async def work(connection: Connection) -> int:
+            answer = await connection.call(
+                ExportShare, storage_index=index, share=number, path=_text(path)
+            )
+            return int(answer["size"])
+
+        return ask(session, work)
+
+    size = _with_store(
+        session, lambda store: share_export.export_share(store, index, number, path), through_node
+    )
+    if as_json:
+        console.print_json({"out": str(path), "size": size})

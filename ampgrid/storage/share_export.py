@@ -1,0 +1,55 @@
+"""Writes a share of a store to a file, without any container: the reverse of an import."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from ampgrid.errors import FileError, NotStoredError
+from ampgrid.store import Store
+
+#: Bytes that are read and written at a time.
+_PIECE = 1024 * 1024
+
+
+def export_share(store: Store, storage_index: bytes, number: int, path: Path) -> int:
+    """Write all bytes of a share to a file, whole or not at all. Blocks.
+
+    Args:
+        store: where the share is.
+        storage_index: of its file, 16 bytes.
+        number: of the share.
+        path: where to write; a file that is there is replaced.
+
+    Returns:
+        The size of the share, bytes.
+
+    Raises:
+        NotStoredError: there is no such share.
+        BrokenStoreError: it could not be read.
+        FileError: the file could not be written.
+    """
+    size = store.shares(storage_index).get(number)
+    if size is None:
+        raise NotStoredError("there is no such share here")
+    if path.is_dir():
+        raise FileError(f"{path} is a directory; name the file to write.")
+    try:
+        descriptor, temporary = tempfile.mkstemp(
+            prefix=".ampgrid-", suffix=".part", dir=path.parent
+        )
+        try:
+            with open(descriptor, "wb") as file:  # noqa: PTH123 - it is a descriptor
+                for offset in range(0, size, _PIECE):
+                    length = min(_PIECE, size - offset)
+                    file.write(store.read(storage_index, number, offset, length))
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise FileError(f"{path} could not be written: {error.strerror}.") from error
+    return size
