@@ -29,12 +29,16 @@ class Health:
     Args:
         files: the file system.
         probe: path of the probe file.
+
+    Attributes:
+        untidy: whether a failure may have left behind what the next start has to look for.
     """
 
     def __init__(self, files: FileSystem, probe: Path) -> None:
         self._files = files
         self._probe_path = probe
         self._lock = threading.Lock()
+        self.untidy = False
         self._broken = False
         self._last_probe: int | None = None
 
@@ -45,6 +49,7 @@ class Health:
 
     def mark_broken(self) -> None:
         """Note that the disk failed."""
+        self.untidy = True
         self._broken = True
 
     @contextmanager

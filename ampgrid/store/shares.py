@@ -30,7 +30,7 @@ from ampgrid.store.schema import SHARES_SCHEMA
 from ampgrid.store.space import Room, Space
 from ampgrid.store.sql import Call, Database, Job, Outcome, Sql
 from ampgrid.store.tasks import AllocateJob, PutJob, RecordJob
-from ampgrid.store.upkeep import LATEST, StoreUpkeep
+from ampgrid.store.upkeep import LATEST, ShareUpkeep
 from ampgrid.store.uploads import FileUpload, MemoryUpload, OpenUploads, Upload
 
 
@@ -61,7 +61,7 @@ class ShareStore:
         self._locks = ShareLocks()
         self._prefixes: set[str] = set()
         self._database: Database | None = None
-        self._upkeep: StoreUpkeep | None = None
+        self._upkeep: ShareUpkeep | None = None
         self._starts = 0
         self._counter = 0
 
@@ -115,7 +115,7 @@ class ShareStore:
     def _recover(self, database: Database, wall: float) -> None:
         files, places = self._files, self._places
         beginning = self._begin_time(database, wall)
-        upkeep = StoreUpkeep(
+        upkeep = ShareUpkeep(
             database,
             files,
             places,
@@ -186,8 +186,10 @@ class ShareStore:
         try:
             lost = self._upkeep is not None and self._upkeep.examiner.lost_any
             idle = not self._space.look(accepts=True).promised
-            if idle and not self._health.broken and not lost:
+            if idle and not self._health.untidy and not lost:
                 database.call(lambda sql: catalog.set_mark(sql, "clean", 1))
+        except StoreError:
+            pass  # the next start takes a look then
         finally:
             database.close()
 
@@ -203,7 +205,7 @@ class ShareStore:
         return self._database
 
     @property
-    def upkeep(self) -> StoreUpkeep:
+    def upkeep(self) -> ShareUpkeep:
         """What is done about time and decay.
 
         Raises:
@@ -307,14 +309,18 @@ class ShareStore:
         if self.database.read(lambda sql: catalog.find(sql, *key)) is not None:
             return self.database.run(record)
         path = self._places.share(*key)
+        stored = False
         try:
             self._move(upload, path)
-            return self.database.run(record)
-        except BaseException:
-            # Never acknowledged. If it cannot be removed either, the next start finds it.
-            with self._health.synchronising():
-                self._files.unlink(path)
-            raise
+            stored = self.database.run(record)
+            return stored
+        finally:
+            if not stored:
+                # Never acknowledged, or a small share of this number came first. A crash, or a
+                # disk that does not let go of it, may bring it back: the next start finds it.
+                self._health.untidy = True
+                with self._health.synchronising():
+                    self._files.unlink(path)
 
     def _move(self, upload: FileUpload, path: Path) -> None:
         """Give the file its name, so that the name outlives a power cut."""
