@@ -57,7 +57,7 @@ def make_network(reactor, roles):
 
 
 async def serve(reactor, folder, disk):
-    """Open the store and listen; returns (service, node id, port)."""
+    """Open the store and listen; returns (service, network, listening port)."""
     store = ShareStore.open(Path(folder), reserve=0, quota=None, wall=time.time)
     service = StorageService(
         store, clock=reactor, wall=time.time, threads=disk, entropy=os.urandom
@@ -82,21 +82,30 @@ async def try_it(reactor, network, port):
 
 
 async def main(reactor, folder, *options):
-    """Serve, and end with Ctrl-C or after the try."""
+    """Serve, and end in peace with Ctrl-C or after the try."""
+    interrupted, ended = Deferred(), Deferred()
+
+    def stop():
+        interrupted.callback(None)
+        return ended
+
+    # The reactor stops only when all is on the disk.
+    reactor.addSystemEventTrigger("before", "shutdown", stop)
     disk = PoolThreads(reactor, 4, "disk")
-    service, network, listening = await serve(reactor, folder, disk)
-    port = listening.getHost().port
-    print(f"amp://{node_id_text(network.node_id)}@127.0.0.1:{port}", flush=True)
     try:
+        service, network, listening = await serve(reactor, folder, disk)
+        port = listening.getHost().port
+        print(f"amp://{node_id_text(network.node_id)}@127.0.0.1:{port}", flush=True)
         if "--try" in options:
             await try_it(reactor, network, port)
         else:
-            await Deferred()
-    finally:
+            await interrupted
         await listening.stopListening()
         network.close()
         await service.stop()
+    finally:
         disk.stop()
+        ended.callback(None)
 
 
 if __name__ == "__main__":
