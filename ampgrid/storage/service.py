@@ -24,10 +24,10 @@ from ampgrid.ports import Clock, DelayedCall, Entropy, Threads, WallClock
 from ampgrid.storage.buckets import ConnectionBuckets
 from ampgrid.storage.groups import Groups
 from ampgrid.storage.scrub import Watched
-from ampgrid.storage.upkeep import Upkeep, UpkeepSettings
 from ampgrid.storage.share_export import export_share
 from ampgrid.storage.tahoe_files import Report
 from ampgrid.storage.tahoe_import import Progress, import_shares
+from ampgrid.storage.upkeep import Upkeep, UpkeepSettings
 from ampgrid.store import Allocated, LeaseTerms, Put, Request, Room, Store
 from ampgrid.store.port import Incoming, Task
 
@@ -298,7 +298,8 @@ class StorageService:
         """
         self._check_serving()
         self._changed = True
-        work = partial(import_shares, self._store, source, wall=self._wall, progress=progress)
+        now = self.upkeep.time.now
+        work = partial(import_shares, self._store, source, wall=now, progress=progress)
         report: Report = await self._finished_before_end(work)
         return report
 
