@@ -40,6 +40,14 @@ MOST_SEGMENT_SIZE: Final = 16 * 1024 * 1024
 DEFAULT_SEGMENT_SIZE: Final = 1024 * 1024
 
 DEFAULT_RESERVE: Final = 1_000_000_000
+
+#: Days that a share without a lease is kept.
+DEFAULT_GRACE_DAYS: Final = 1
+MOST_GRACE_DAYS: Final = 365
+#: Days within which every share is hashed again, and what that reads, bytes a second.
+DEFAULT_SCRUB_DAYS: Final = 30
+MOST_SCRUB_DAYS: Final = 365
+DEFAULT_SCRUB_RATE: Final = 20_000_000
 _MAX_ENTRIES = 1000
 
 #: Bounds of ``[keeper] every_days``: leases last 31 days, and one walk may fail.
@@ -109,6 +117,10 @@ class NodeConfig:
         storage_enabled: whether it keeps shares for others.
         reserve: bytes of the disk that stay free.
         quota: bytes that all shares together may take; None for no such bound.
+        expire: whether shares without a lease are deleted.
+        expire_grace_days: how long they have been without one before that, days.
+        scrub_days: days within which every share is hashed again.
+        scrub_rate: what that reads at most, bytes a second.
         max_segment_size: segments of a file are at most so large, bytes.
         keeper_enabled: whether it keeps what it has put alive by itself.
         keeper_days: days within which every kept file is looked at.
@@ -129,6 +141,10 @@ class NodeConfig:
     storage_enabled: bool = True
     reserve: int = DEFAULT_RESERVE
     quota: int | None = None
+    expire: bool = False
+    expire_grace_days: int = DEFAULT_GRACE_DAYS
+    scrub_days: int = DEFAULT_SCRUB_DAYS
+    scrub_rate: int = DEFAULT_SCRUB_RATE
     max_segment_size: int = DEFAULT_SEGMENT_SIZE
     keeper_enabled: bool = True
     keeper_days: int = DEFAULT_KEEPER_DAYS
@@ -252,6 +268,10 @@ _KNOWN: dict[str, dict[str, tuple[str, Callable[[object], object]]]] = {
         "enabled": ("storage_enabled", _flag),
         "reserve": ("reserve", _size),
         "quota": ("quota", _size),
+        "expire": ("expire", _flag),
+        "expire_grace_days": ("expire_grace_days", _whole(1, MOST_GRACE_DAYS)),
+        "scrub_days": ("scrub_days", _whole(1, MOST_SCRUB_DAYS)),
+        "scrub_rate": ("scrub_rate", _bandwidth),
     },
     "upload": {"max_segment_size": ("max_segment_size", _segment_size)},
     "keeper": {

@@ -210,6 +210,12 @@ enabled = {enabled}
 # So much of the disk stays free, and all shares together take at most the quota.
 reserve = {reserve}
 {quota}
+# Whether shares without a lease are deleted, after so many days without one.
+expire = {expire}
+expire_grace_days = {expire_grace_days}
+# Within so many days every share is hashed again, reading so many bytes a second at most.
+scrub_days = {scrub_days}
+scrub_rate = {scrub_rate}
 
 [upload]
 # A file is cut into segments of at most this size.
@@ -263,6 +269,10 @@ def render_config(config: NodeConfig) -> str:
         enabled=str(config.storage_enabled).lower(),
         reserve=_size(config.reserve),
         quota='# quota = "500G"' if config.quota is None else f"quota = {_size(config.quota)}",
+        expire=str(config.expire).lower(),
+        expire_grace_days=config.expire_grace_days,
+        scrub_days=config.scrub_days,
+        scrub_rate=_size(config.scrub_rate),
         max_segment_size=config.max_segment_size,
         keeper_enabled=str(config.keeper_enabled).lower(),
         every_days=config.keeper_days,

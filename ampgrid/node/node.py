@@ -17,6 +17,7 @@ from ampgrid.node.control import ControlResponder
 from ampgrid.node.core import SOFTWARE, NodeCore, Secrets, Surroundings, hints_text
 from ampgrid.node.directory import NodeDirectory
 from ampgrid.node.recovery import Reminder
+from ampgrid.node.upkeep import upkeep_settings
 from ampgrid.storage.service import StorageService
 from ampgrid.store.keptdb import KeptDatabase
 from ampgrid.store.peerdb import PeerDatabase
@@ -119,7 +120,13 @@ class Node:
             wall=time.time,
         )
         return StorageService(
-            store, clock=self._reactor, wall=time.time, threads=disk, entropy=os.urandom
+            store,
+            clock=self._reactor,
+            wall=time.time,
+            threads=disk,
+            entropy=os.urandom,
+            settings=upkeep_settings(config),
+            monotonic=time.monotonic,
         )
 
     def _control_roles(self, connection: Connection) -> list[amp.CommandLocator]:

@@ -16,9 +16,13 @@ from typing import Protocol, TypeVar
 import attrs
 
 from ampgrid.errors import StoreError
+from ampgrid.store.catalog import Finding
+from ampgrid.store.expiry import Expired, LeaseCounts, Marking
 from ampgrid.store.leases import LeaseTerms
 from ampgrid.store.recovery import Recovery
+from ampgrid.store.scrubbing import ScrubProgress, Step
 from ampgrid.store.space import Room
+from ampgrid.store.timekeeping import Beginning
 from ampgrid.store.uploads import Write
 
 T_co = TypeVar("T_co", covariant=True)
@@ -118,12 +122,107 @@ class Result(Protocol[T_co]):
         ...
 
 
+class Walk(Protocol):
+    """A walk over stored shares that looks at every byte, in stretches; one thread at a time."""
+
+    def advance(self, budget: int, now: int) -> Step:
+        """Go on for about ``budget`` bytes; what is found bad is set aside.
+
+        Raises:
+            StoreError: a bad share could not be set aside; it is looked at again next time.
+        """
+        ...
+
+    def close(self) -> None:
+        """End it."""
+        ...
+
+
+class StoreUpkeep(Protocol):
+    """What a store does about time and decay, when a service asks.
+
+    Every call blocks and takes the store's own time (`ampgrid.store.timekeeping`). See
+    `ampgrid.store.upkeep.ShareUpkeep` for what each call does.
+    """
+
+    @property
+    def beginning(self) -> Beginning:
+        """The store's time when it was opened."""
+        ...
+
+    @property
+    def broken(self) -> bool:
+        """Whether the disk failed and no probe has passed since."""
+        ...
+
+    def keep_time(self, now: int) -> None:
+        """Write the latest time seen down."""
+        ...
+
+    def mark_ended(self, now: int, after: tuple[int, bytes] | None = None) -> Marking:
+        """Mark a batch of files whose last lease has run out."""
+        ...
+
+    def expire(self, now: int, grace: int) -> Expired:
+        """Delete a batch of files that were marked a grace ago and still have no lease."""
+        ...
+
+    def remove_files(self) -> int:
+        """Free what a batch of deleted shares took on the disk; 0 when nothing is left."""
+        ...
+
+    def forget_marks(self) -> None:
+        """Take all marks away."""
+        ...
+
+    def count_leases(self) -> LeaseCounts:
+        """Count leases and what became of files without."""
+        ...
+
+    def walk(self, position: int = 0) -> Walk:
+        """Return a walk over all shares after a position."""
+        ...
+
+    def walk_to(self, storage_index: bytes, number: int) -> Walk:
+        """Return a walk over one share."""
+        ...
+
+    def load_scrub(self) -> ScrubProgress:
+        """Return how far the scrub is."""
+        ...
+
+    def save_scrub(self, progress: ScrubProgress) -> None:
+        """Write down how far the scrub is."""
+        ...
+
+    def findings(self, most: int) -> list[Finding]:
+        """Return what was found bad, the latest first."""
+        ...
+
+    def count_findings(self, since: int) -> int:
+        """Return how many shares were found bad at or after a time."""
+        ...
+
+    def count_aside(self) -> None:
+        """Count again what lies in the quarantine."""
+        ...
+
+    def largest_accounts(self, most: int) -> list[tuple[bytes, int, int]]:
+        """Return (node id, bytes, shares) of the peers with most bytes here, largest first."""
+        ...
+
+
 class Store(Protocol):
     """A store of shares, open."""
 
     @property
     def recovery(self) -> Recovery:
         """What was done when it was opened."""
+        ...
+
+    @property
+    def upkeep(self) -> StoreUpkeep:
+        """What is done about time and decay."""
         ...
 
     def close(self) -> None:

@@ -19,7 +19,7 @@ from ampgrid.store.health import Health
 from ampgrid.store.locks import ShareLocks
 from ampgrid.store.readers import Readers
 from ampgrid.store.recovery import Places
-from ampgrid.store.scrubbing import Examiner, Walk
+from ampgrid.store.scrubbing import Examiner, ScrubProgress, Walk
 from ampgrid.store.space import Space
 from ampgrid.store.sql import Database, Sql
 from ampgrid.store.timekeeping import Beginning
@@ -28,37 +28,8 @@ from ampgrid.store.timekeeping import Beginning
 LATEST = "latest"
 
 
-@attrs.frozen
-class ScrubProgress:
-    """How far the scrub is. Times in seconds since 1970, of the store's own.
-
-    Attributes:
-        position: row of the last share that was looked at in this cycle.
-        started: when this cycle began, 0 before the first.
-        shares: shares looked at in this cycle.
-        size: bytes of these.
-        skipped: shares of this cycle that could not be looked at.
-        bad: shares that this cycle found bad.
-        done: whether this cycle is done.
-        finished: when the last whole cycle ended, 0 before the first.
-        cycles: whole cycles so far.
-        bad_ever: shares found bad by any cycle.
-    """
-
-    position: int = 0
-    started: int = 0
-    shares: int = 0
-    size: int = 0
-    skipped: int = 0
-    bad: int = 0
-    done: int = 0
-    finished: int = 0
-    cycles: int = 0
-    bad_ever: int = 0
-
-
-class StoreUpkeep:
-    """Time and decay of one store.
+class ShareUpkeep:
+    """Time and decay of one store; implements `ampgrid.store.port.StoreUpkeep`.
 
     Args:
         database: the store's.
@@ -73,7 +44,6 @@ class StoreUpkeep:
     Attributes:
         beginning: as given.
         examiner: looks at shares.
-        health: of the store.
     """
 
     def __init__(
@@ -88,12 +58,17 @@ class StoreUpkeep:
         beginning: Beginning,
     ) -> None:
         self.beginning = beginning
-        self.health = health
+        self._health = health
         self.examiner = Examiner(database, files, places, health, space, readers, locks)
         self._database = database
         self._space = space
         self._readers = readers
         self._remover = Remover(database, files, places, health, locks)
+
+    @property
+    def broken(self) -> bool:
+        """Whether the disk failed and no probe has passed since."""
+        return self._health.broken
 
     # Time.
 

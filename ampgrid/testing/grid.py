@@ -24,6 +24,7 @@ from ampgrid.formats.address import Address
 from ampgrid.immutable import Data, Downloaded, Encoding, Operation, ToData, Uploaded
 from ampgrid.node.config import EncodingParameters, NodeConfig
 from ampgrid.node.core import NodeCore, Secrets, Surroundings
+from ampgrid.node.upkeep import upkeep_settings
 from ampgrid.storage.service import StorageService
 from ampgrid.store.keptdb import KeptDatabase
 from ampgrid.store.peerdb import PeerDatabase
@@ -98,6 +99,8 @@ class MemoryNode:
                 wall=grid.wall,
                 threads=threads,
                 entropy=grid.random.randbytes,
+                settings=upkeep_settings(self.config),
+                monotonic=grid.wall,
             )
         self._peer_store = PeerDatabase(self._folder / "peers.sqlite")
         self._kept_store = KeptDatabase(self._folder / "kept.sqlite")
@@ -152,8 +155,8 @@ class MemoryGrid:
 
     Attributes:
         clock: moves everything.
-        days_ahead: by how much the wall clocks are ahead of it; a test may move them alone, so
-            that a year is no year of pings.
+        days_ahead: by how much all that tells the time (wall clocks, and what measures how much
+            of it has passed) is ahead of it, so that a year is no year of pings.
         net: joins the nodes.
         introducer, nodes, client: the members.
     """
@@ -218,7 +221,7 @@ class MemoryGrid:
         return [self.introducer, *self.nodes, self.client]
 
     def wall(self) -> float:
-        """Return what the wall clocks of all members show, seconds since 1970."""
+        """Return the time, seconds since 1970."""
         return self.clock.seconds() + self.days_ahead * 86_400.0
 
     def run(self, work: Coroutine[Any, Any, T], within: float = 100_000.0) -> T:
