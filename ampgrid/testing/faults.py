@@ -104,7 +104,7 @@ LATE = Fault(
     "late EIO",
     errno.EIO,
     frozenset({"make_directory", "write_at", "rename", "unlink", "fsync_directory"})
-    | {"sqlite write", "sqlite sync", "sqlite delete"},
+    | {"remove_directory", "sqlite write", "sqlite sync", "sqlite delete"},
     late=True,
 )
 

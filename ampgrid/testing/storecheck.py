@@ -33,24 +33,27 @@ class Ledger:
 
     Attributes:
         offered: {share: everything that was ever offered as it, whole}.
-        kept: {share: whether it was acknowledged and has to be there}.
+        kept: shares that were acknowledged and have to be there.
+        gone: shares of which it was said that they are gone, and that must not come back.
         leases: {(storage index, digest of the renewal secret): the earliest end it may have}.
     """
 
     offered: dict[ShareKey, list[bytes]] = attrs.field(factory=dict)
     kept: set[ShareKey] = attrs.field(factory=set)
+    gone: set[ShareKey] = attrs.field(factory=set)
     leases: dict[tuple[bytes, bytes], int] = attrs.field(factory=dict)
 
     def copy(self) -> Ledger:
         """Return another ledger with the same entries."""
         offered = {share: list(offers) for share, offers in self.offered.items()}
-        return Ledger(offered, set(self.kept), dict(self.leases))
+        return Ledger(offered, set(self.kept), set(self.gone), dict(self.leases))
 
     def offer(self, index: bytes, number: int, data: bytes) -> None:
         """Note that a share is about to be sent: from now on it may be there."""
         known = self.offered.setdefault((index, number), [])
         if data not in known:
             known.append(data)
+        self.gone.discard((index, number))
 
     def acknowledge(self, index: bytes, number: int) -> None:
         """Note that the store says it has a share: from now on it must be there."""
@@ -60,10 +63,20 @@ class Ledger:
         """Note that a share may go."""
         self.kept.discard((index, number))
 
+    def drop(self, index: bytes, number: int) -> None:
+        """Note that the store says a share is gone."""
+        self.kept.discard((index, number))
+        self.gone.add((index, number))
+
     def lease(self, index: bytes, terms: LeaseTerms) -> None:
         """Note that a lease was added or renewed."""
         key = (index, terms.renew)
         self.leases[key] = max(self.leases.get(key, 0), terms.expires_at)
+
+    def release_leases(self, index: bytes) -> None:
+        """Note that all leases of a file may go."""
+        for key in [key for key in self.leases if key[0] == index]:
+            del self.leases[key]
 
     def release_lease(self, index: bytes, renew: bytes) -> None:
         """Note that a lease may go."""
@@ -174,6 +187,8 @@ def _check_shares(store: ShareStore, ledger: Ledger) -> Iterator[str]:
     served = {(index, number): size for index, number, size, *_ in _rows(store)}
     for index, number in sorted(ledger.kept - served.keys()):
         yield f"{_name(index, number)} was acknowledged and is not there"
+    for index, number in sorted(ledger.gone & served.keys()):
+        yield f"{_name(index, number)} was said to be gone and is there"
     for (index, number), size in served.items():
         try:
             data = store.read(index, number, 0, size + 1)

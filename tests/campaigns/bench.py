@@ -11,13 +11,17 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import struct
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from ampgrid.crypto.base32 import b2a
 from ampgrid.errors import AmpgridError, NotStoredError
+from ampgrid.storage.tahoe_import import import_shares
 from ampgrid.store import SMALL_SHARE_BYTES, LeaseTerms, Request, ShareStore
+from ampgrid.store.upkeep import ScrubProgress
 from ampgrid.testing.diskstates import Disk, Tree, oldest, write_tree
 from ampgrid.testing.faults import FailingFileSystem, FailingTap, FaultPlan
 from ampgrid.testing.sqliteio import SqliteShim
@@ -60,6 +64,18 @@ def workplace(name: str, place: str | None = None) -> Iterator[Path]:
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
+
+
+class _NoProgress:
+    """Whom nobody tells anything."""
+
+    done = 0
+
+    def enter(self, phase: str, total: int | None = None) -> None:
+        pass
+
+    def check(self) -> None:
+        pass
 
 
 class Bench:
@@ -203,7 +219,7 @@ class Bench:
             tasks.append(self.store.putting(self.request((number,), len(data), index), data))
         done = []
         results = self.store.run_all(tasks)
-        for (index, number, data), result in zip(shares, results, strict=True):
+        for (index, number, _), result in zip(shares, results, strict=True):
             try:
                 put = result.get()
             except AmpgridError:
@@ -368,5 +384,79 @@ class Bench:
         """Ask for the accounts."""
         return self._attempt(lambda: (self.store.room(fresh=True), self.store.account(PEER)))
 
+    def expire(self, now: int, grace: int) -> bool:
+        """Mark what has run out, delete what was marked long enough ago, remove its files."""
+        lasting = {index for (index, _), until in self.ledger.leases.items() if until > now}
+        due = [share for share in sorted(self.ledger.kept) if share[0] not in lasting]
+        for index, number in due:
+            self.tell("release", index, number)
+            self.tell("release_leases", index)
+        upkeep = self.store.upkeep
+        done = self._attempt(lambda: upkeep.mark_ended(now))
+        try:
+            expired = upkeep.expire(now + grace, grace)
+        except AmpgridError:
+            return False
+        if expired.shares not in (0, len(due)):
+            raise WrongAnswerError("a part of what is due has expired")
+        for index, number in due if expired.shares else ():
+            self.tell("drop", index, number)
+        done &= self._attempt(upkeep.remove_files)
+        return done & self._attempt(lambda: upkeep.keep_time(now + grace))
+
+    def scrub(self, bad: Sequence[tuple[bytes, int]] = ()) -> None:
+        """Look at every share, of which some are bad."""
+        for index, number in bad:
+            self.tell("release", index, number)
+        upkeep = self.store.upkeep
+        walk = upkeep.walk()
+        for _ in range(100):
+            try:
+                step = walk.advance(2**20, self.now)
+            except AmpgridError:
+                continue
+            for found in step.bad:
+                if (found.storage_index, found.number) not in bad:
+                    raise WrongAnswerError("a good share was called bad")
+                self.tell("drop", found.storage_index, found.number)
+            self._attempt(
+                lambda step=step: upkeep.save_scrub(ScrubProgress(position=step.position))
+            )
+            if step.ended:
+                break
+        walk.close()
+
+    def import_from_tahoe(self, shares: Sequence[tuple[bytes, int, bytes]]) -> bool:
+        """Take shares out of a directory of Tahoe-LAFS, each with a lease."""
+        source = self.work / "tahoe"
+        until = self.now + 5 * 24 * 3600
+        lease = LeaseTerms(b"r" * 32, b"c" * 32, self.now, until)
+        record = struct.pack(">L32s32sL", 0, lease.renew, lease.cancel, until)
+        for index, number, data in shares:
+            name = b2a(index)
+            path = source / "shares" / name[:2] / name / str(number)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(struct.pack(">LLL", 2, len(data), 1) + data + record)
+            self.tell("offer", index, number, data)
+        try:
+            report = import_shares(
+                self.store, source, wall=lambda: self.now, progress=_NoProgress()
+            )
+        except AmpgridError:
+            return False
+        finally:
+            shutil.rmtree(source)
+        if report.taken + report.here_already + report.differing != len(shares):
+            raise WrongAnswerError(f"an import left shares out: {report}")
+        for index, number, _ in shares:
+            self.tell("acknowledge", index, number)
+        if report.leases == len(shares):
+            for index, _, _ in shares:
+                self.tell("lease", index, lease)
+        return True
+
     def _task(self, task: object) -> bool:
-        return self._attempt(lambda: self.store.run_all([task])[0].get())
+        return self._attempt(lambda: self._run_one(task))
+
+    def _run_one(self, task: object) -> object:
+        return self.store.run_all([task])[0].get()  # type: ignore[list-item]

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from types import ModuleType
 
 import attrs
 
-from ampgrid.store import readers, uploads
+from ampgrid.store import LEASE_SECONDS, readers, uploads
 from tests.campaigns.bench import LARGE, NOW, SMALL, Bench, contents, index_of, terms
+from tests.material import make_shares
 
 HELD = index_of(1)
 NEW = index_of(2)
@@ -79,6 +81,15 @@ def some_shares(bench: Bench) -> None:
     bench.keep(HELD, 0, contents(LARGE, 0))
     bench.put(HELD, 1, contents(SMALL, 1))
     bench.keep(HELD, 2, contents(SMALL, 2), in_memory=False)
+
+
+def some_files(bench: Bench) -> None:
+    """Keep two files of which the leases will run out, and one that is renewed."""
+    some_shares(bench)
+    bench.put(index_of(4), 0, contents(SMALL, 4))
+    for number in (0, 1):
+        bench.keep(NEW, number, contents((LARGE, SMALL)[number], number))
+    bench.renew_lease(NEW, terms(1, NOW + 3 * 24 * 3600))
 
 
 def a_small_log(bench: Bench) -> None:
@@ -202,6 +213,57 @@ def _leases(bench: Bench) -> None:
 def _advise(bench: Bench) -> None:
     bench.advise(HELD, 0)
     bench.advise(HELD, 1)
+
+
+# Time and decay.
+
+
+@scenario("expire files", some_files)
+def _expire(bench: Bench) -> None:
+    bench.expire(NOW + LEASE_SECONDS + 1, 24 * 3600)
+
+
+@cache
+def _real_shares(size: int) -> list[bytes]:
+    """Return shares that hold together, 3-of-5, of ``size`` bytes of plaintext."""
+    return make_shares(contents(size, 5), 3, 5)[1]
+
+
+def _spoilt(share: bytes) -> bytes:
+    """Return a share with one bit of its first block changed."""
+    return share[:50] + bytes([share[50] ^ 4]) + share[51:]
+
+
+BAD = ((HELD, 1), (NEW, 1))
+
+
+def good_and_bad(bench: Bench) -> None:
+    """Keep small and large shares, one of each kind bad from the beginning."""
+    for index, size in ((HELD, 3000), (NEW, 3 * LARGE)):
+        for number, share in enumerate(_real_shares(size)[:3]):
+            data = _spoilt(share) if (index, number) in BAD else share
+            bench.keep(index, number, data)
+
+
+@scenario("scrub", good_and_bad)
+def _scrub(bench: Bench) -> None:
+    bench.scrub(BAD)
+
+
+@scenario("scrub, and store anew what was bad", good_and_bad)
+def _scrub_and_store(bench: Bench) -> None:
+    bench.scrub(BAD)
+    bench.keep(HELD, 1, _real_shares(3000)[1])
+    bench.keep(NEW, 1, _real_shares(3 * LARGE)[1])
+
+
+@scenario("import shares of Tahoe-LAFS")
+def _import(bench: Bench) -> None:
+    shares = [(HELD, 0), (NEW, 0), (NEW, 1), (index_of(3), 4)]
+    sizes = (3000, 3 * LARGE, 3 * LARGE, 3000)
+    bench.import_from_tahoe(
+        [(*key, _real_shares(size)[key[1]]) for key, size in zip(shares, sizes, strict=True)]
+    )
 
 
 # Beginning and end.
