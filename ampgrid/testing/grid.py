@@ -187,6 +187,8 @@ class MemoryGrid:
             NodeConfig(kind="introducer", shares=advice, storage_enabled=False),
         )
         self.nodes: list[MemoryNode] = []
+        #: Nodes ever made: one that a test has taken out leaves its folder behind.
+        self._made = 0
         self._make_nodes(nodes)
         self.client = MemoryNode(
             self,
@@ -203,8 +205,9 @@ class MemoryGrid:
 
     def _make_nodes(self, count: int) -> list[MemoryNode]:
         config = NodeConfig(kind="node", introducers=(self.introducer.address,), reserve=0)
-        first = len(self.nodes) + 1
+        first = self._made + 1
         made = [MemoryNode(self, f"node{n}", config) for n in range(first, first + count)]
+        self._made += count
         self.nodes += made
         return made
 
