@@ -34,6 +34,11 @@ SUBCOMMANDS = {
         "recovery",
         "Bring a lost node back: its key, secrets and kept list in a file.",
     ),
+    "scrub": (
+        "scrub",
+        "scrub",
+        "Hash every share of this node's store now, and set bad ones aside.",
+    ),
     "import-tahoe": (
         "shares",
         "import_tahoe",
