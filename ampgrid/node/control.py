@@ -7,14 +7,14 @@ import os
 import select
 import stat
 from base64 import b64encode
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
 from twisted.protocols import amp
 
-from ampgrid.caps import ChkCap, LitCap, parse_cap
+from ampgrid.caps import MAX_LIT_SIZE, ChkCap, LitCap, parse_cap
 from ampgrid.commands import control as commands
 from ampgrid.commands import errors as e
 from ampgrid.errors import (
@@ -111,6 +111,10 @@ class Controlled(Protocol):
         """Return k, happiness and n for uploads that name none."""
         ...
 
+    async def settle(self, count: int, check: Callable[[], None]) -> None:
+        """On a node that has just started, wait until it has met its peers."""
+        ...
+
     async def wait_for_peers(self, count: int, seconds: float) -> int:
         """Wait until that many storage peers are connected; return how many are."""
         ...
@@ -181,6 +185,8 @@ class ControlResponder(amp.CommandLocator):
             encoding = _encoding(needed, happy, total) or node.encoding()
             source = await self._source(path, descriptor, progress)
             try:
+                if source.get_size() > MAX_LIT_SIZE:
+                    await node.settle(encoding.happy, progress.check)
                 uploaded = await node.uploader.upload(source, encoding, progress)
             finally:
                 source.close()
@@ -240,7 +246,9 @@ class ControlResponder(amp.CommandLocator):
                 parsed = parse_cap(cap)
                 if not isinstance(parsed, ChkCap | LitCap):
                     raise BadCapError("this cap can verify a file but not read it")
-            except BadCapError as error:
+                if isinstance(parsed, ChkCap):
+                    await node.settle(parsed.needed, progress.check)
+            except AmpgridError as error:
                 target.fail(error)
                 raise
             downloaded = await node.downloader.download(
@@ -266,6 +274,13 @@ class ControlResponder(amp.CommandLocator):
         with _as_wire_errors(), self._operation(operation) as progress:
             report = await self._storage().import_tahoe(_absolute(path), progress)
         return {"report": json.dumps(report.to_json())}
+
+    @commands.RunScrub.responder
+    async def run_scrub(self, operation: int | None) -> dict[str, Any]:
+        """Re-hash every share of the store."""
+        with _as_wire_errors(), self._operation(operation) as progress:
+            report = await self._storage().run_scrub(progress)
+        return {"report": json.dumps(report)}
 
     @commands.ExportShare.responder
     async def export_share(self, storage_index: bytes, share: int, path: str) -> dict[str, Any]:
@@ -353,6 +368,10 @@ class ControlResponder(amp.CommandLocator):
     @commands.Status.responder
     async def status(self) -> dict[str, Any]:
         """Tell what the node is and how it fares."""
+        if self._node.storage is not None:
+            # What a store that fails was at the last look will do.
+            with suppress(StoreError):
+                await self._node.storage.look_again()
         return {"status": json.dumps(self._node.status())}
 
     @commands.ListPeers.responder

@@ -6,7 +6,7 @@ This is the composition root. The machine (sockets, thread pools, databases) is 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from ampgrid.immutable import (
     Uploader,
     Walker,
 )
+from ampgrid.immutable.budget import Budget
 from ampgrid.node.config import NodeConfig
 from ampgrid.node.operations import Operations
 from ampgrid.node.recovery import Reminder
@@ -61,6 +62,9 @@ _log = Logger()
 
 STORAGE_SERVICE = "storage"
 SOFTWARE = f"ampgrid/{__version__}"
+#: Seconds after its start in which a node gives its peers time to be met.
+SETTLE_SECONDS = 10.0
+_LOOK_SECONDS = 0.1
 #: k, happiness and n of a grid that advises nothing.
 DEFAULT_ENCODING = Encoding(3, 7, 10)
 
@@ -147,6 +151,7 @@ class NodeCore:
         self._reminder = reminder
         self._addresses: tuple[str, ...] = ()
         self._started_at = world.wall()
+        self._settled_by = 0.0
         self._lease_secrets = LeaseSecrets(secrets.lease)
         self._servers: dict[bytes, StorageServer] = {}
         self.loopback = LoopbackConnection(self.node_id)
@@ -192,14 +197,16 @@ class NodeCore:
         self.introducer = self._make_introducer(peer_store)
         schedule = Schedule(config.keeper_days * _DAY, world.uniform)
         self.kept = KeptFiles(kept_store, world.order, world.wall, schedule)
+        budget = Budget()
         self.uploader = Uploader(
             self.servers,
             secrets.convergence,
             world.work,
             config.max_segment_size,
             self.kept.remember,
+            budget,
         )
-        self.downloader = Downloader(self.servers, world.work, world.clock)
+        self.downloader = Downloader(self.servers, world.work, world.clock, budget)
         self.checker = Checker(self.servers, world.work)
         self.repairer = Repairer(self.servers, world.work, world.clock)
         self.file_keeper = self._make_keeper(schedule)
@@ -284,6 +291,7 @@ class NodeCore:
         await self.file_keeper.start()
         await self._announce(0)
         self.keeper.start()
+        self._settled_by = self._world.clock.seconds() + SETTLE_SECONDS
 
     async def _announce(self, above: int) -> None:
         packed = await self._own.make(
@@ -348,6 +356,29 @@ class NodeCore:
                 "look at 'ampgrid status' for who is missing and why"
             )
         return found
+
+    async def settle(self, count: int, check: Callable[[], None]) -> None:
+        """On a node that has just started, wait until it has met its peers.
+
+        That is until ``count`` storage peers are connected and every other known one has been
+        tried, and never longer than until `SETTLE_SECONDS` after the start.
+
+        Args:
+            count: storage peers that are needed.
+            check: called at every look; raises to end the wait.
+        """
+        clock = self._world.clock
+        while clock.seconds() < self._settled_by:
+            untried = any(
+                peer["state"] in {"holding", "dialling"} and not peer["last_error"]
+                for peer in self.keeper.status()
+            )
+            if len(self.servers()) >= count and not untried:
+                return
+            pause: Deferred[None] = Deferred()
+            clock.callLater(_LOOK_SECONDS, pause.callback, None)
+            await pause
+            check()
 
     def encoding(self) -> Encoding:
         """Return k, happiness and n: this node's own, the grid's advice, or the default."""

@@ -454,3 +454,53 @@ class TellingTests(ControlCase):
                 break
         self.assertEqual(numbers, list(range(2000)))
         self.assertLess(pages, 200)
+
+
+class JustStartedTests(ControlCase):
+    """A node that has just come up gives its peers time to be met."""
+
+    def test_a_file_is_asked_for_before_anybody_is_met(self) -> None:
+        cap = self.put(some_bytes(1000))
+        self.restart()
+        self.assertEqual(self.grid.client.core.servers(), [])
+        self.call(control.Download, cap=cap, path=str(self.place / "out"))
+        self.assertEqual((self.place / "out").read_bytes(), some_bytes(1000))
+        self.restart()
+        (self.place / "more").write_bytes(some_bytes(2000))
+        put = self.call(control.Upload, path=str(self.place / "more"))
+        self.assertEqual(put["servers_happy"], 3)
+
+    def test_it_does_not_wait_for_long_nor_later(self) -> None:
+        cap = self.put(some_bytes(1000))
+        for node in self.grid.nodes[:2]:
+            node.stop()
+        self.restart()
+        for longest in (15, 2):
+            began = self.grid.clock.seconds()
+            with self.assertRaises(e.NotEnoughSharesFoundError) as caught:
+                self.call(control.Download, cap=cap, path=str(self.place / "out"))
+            self.assertIn("found 1 of the 2", str(caught.exception))
+            self.assertLess(self.grid.clock.seconds() - began, longest)
+        for node in self.grid.nodes[:2]:
+            node.start()
+
+    def test_it_can_be_cancelled_meanwhile(self) -> None:
+        cap = self.put(some_bytes(1000))
+        for node in self.grid.nodes:
+            node.stop()
+        self.restart()
+        work = self.begin(control.Download, cap=cap, path=str(self.place / "out"), number=8)
+        self.step_until(lambda: self.grid.client.core.operations.get(8))
+        began = self.grid.clock.seconds()
+        self.call(control.Cancel, number=8)
+        with self.assertRaises(e.CancelledError):
+            self.grid.run(work)
+        self.assertLess(self.grid.clock.seconds() - began, 1)
+        self.assertEqual(os.listdir(self.place), ["put"])
+        for node in self.grid.nodes:
+            node.start()
+
+    def restart(self) -> None:
+        self.grid.client.stop()
+        self.grid.client.start()
+        self.connection = connect(self.grid.clock, self.grid.client)
