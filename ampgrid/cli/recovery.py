@@ -47,10 +47,11 @@ def export(session: Session, *, file: str, passphrase_file: str | None, as_json:
 
     directory = session.directory
     directory.require()
-    now = int(time.time())
     passphrase = passphrase_of(passphrase_file, twice=True)
+    # Before the lists are read: what is put meanwhile is put since.
+    now = time.time()
     announcements, kept = _known(session, directory)
-    gathered = gather(directory, announcements=announcements, kept=kept, now=now)
+    gathered = gather(directory, announcements=announcements, kept=kept, now=int(now))
     export_to(Path(file), gathered, passphrase)
     note_export(directory, now)
     facts = {

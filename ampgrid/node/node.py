@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import time
 from typing import Any
 
@@ -28,6 +29,8 @@ _log = Logger()
 
 #: Threads for hashing, ciphering and coding: more than cores only add memory.
 _WORK_THREADS = max(2, min(8, os.cpu_count() or 2))
+#: The most descriptors that a node asks for.
+_DESCRIPTORS = 65_536
 #: Threads that write, fsync and read shares.
 _DISK_THREADS = 8
 #: Threads that may wait long for a pipe.
@@ -63,6 +66,7 @@ class Node:
             CannotListenError: the port is taken.
         """
         directory, config = self._directory, self._config
+        _allow_descriptors()
         directory.make_rooms()
         is_node = config.kind == "node"
         secrets = Secrets(
@@ -87,7 +91,7 @@ class Node:
         self._kept_store = kept_store
         storage = await self._open_storage() if config.storage_enabled else None
 
-        def kept_since(moment: int) -> int:
+        def kept_since(moment: float) -> int:
             return core.kept.added_since(moment)
 
         reminder = Reminder(directory, kept_since)
@@ -168,3 +172,11 @@ class Node:
         for pool in self._pools:
             pool.stop()
         self._pools.clear()
+
+
+def _allow_descriptors() -> None:
+    """Let this process have as many descriptors as it may: peers, shares and files are many."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

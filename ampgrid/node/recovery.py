@@ -251,22 +251,22 @@ def _write_kept(directory: NodeDirectory, recovery: Recovery) -> None:
         database.close()
 
 
-def note_export(directory: NodeDirectory, exported_at: int) -> None:
-    """Remember when a recovery file was exported.
+def note_export(directory: NodeDirectory, moment: float) -> None:
+    """Remember when a recovery file was exported, seconds since 1970.
 
     Raises:
         ConfigError: the disk refused.
     """
-    text = json.dumps({"exported_at": exported_at})
+    text = json.dumps({"exported_at": moment})
     write_whole(directory.exported_path, text.encode("ascii") + b"\n")
 
 
-def exported_at(directory: NodeDirectory) -> int | None:
+def exported_at(directory: NodeDirectory) -> float | None:
     """Return when a recovery file was last exported, seconds since 1970; None for never."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         with directory.exported_path.open("rb") as file:
             found = json.loads(file.read(_MAX_MARK_BYTES)).get("exported_at")
-        if isinstance(found, int) and not isinstance(found, bool) and 0 <= found < 2**53:
+        if isinstance(found, int | float) and not isinstance(found, bool) and 0 <= found < 2**40:
             return found
     return None
 
@@ -281,7 +281,7 @@ class Reminder:
     """
 
     def __init__(
-        self, directory: NodeDirectory, kept_since: Callable[[int], int] | None = None
+        self, directory: NodeDirectory, kept_since: Callable[[float], int] | None = None
     ) -> None:
         self._directory = directory
         self._kept_since = kept_since
@@ -303,4 +303,8 @@ class Reminder:
             reminder = f"{files} put since the last export, on {day}; export again"
         else:
             reminder = ""
-        return {"exported_at": at, "kept_added_since": added, "reminder": reminder}
+        return {
+            "exported_at": None if at is None else int(at),
+            "kept_added_since": added,
+            "reminder": reminder,
+        }

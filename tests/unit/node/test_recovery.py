@@ -227,20 +227,28 @@ class ReminderTests(RecoveryCase):
         self.assertIn("recovery export", told["reminder"])
 
     def test_done(self) -> None:
-        note_export(self.node, NOW)
+        note_export(self.node, NOW + 0.5)
         told = Reminder(self.node).status()
         self.assertEqual(told, {"exported_at": NOW, "kept_added_since": None, "reminder": ""})
         told = Reminder(self.node, lambda _: 0).status()
         self.assertEqual(told, {"exported_at": NOW, "kept_added_since": 0, "reminder": ""})
 
     def test_more_was_put_since(self) -> None:
-        note_export(self.node, NOW)
+        note_export(self.node, NOW + 0.5)
         asked = []
         told = Reminder(self.node, lambda at: asked.append(at) or 3).status()
-        self.assertEqual((asked, told["kept_added_since"]), ([NOW], 3))
+        self.assertEqual((asked, told["kept_added_since"]), ([NOW + 0.5], 3))
         self.assertIn("3 files were put since the last export, on 2027-01-15", told["reminder"])
 
     def test_a_mark_that_is_none(self) -> None:
-        for text in ["", "[]", "{}", '{"exported_at": "x"}', '{"exported_at": true}', "\udcff"]:
+        for text in [
+            "",
+            "[]",
+            "{}",
+            '{"exported_at": "x"}',
+            '{"exported_at": true}',
+            '{"exported_at": 1e300}',
+            "\udcff",
+        ]:
             self.node.exported_path.write_bytes(text.encode("utf-8", "surrogateescape"))
             self.assertIsNone(exported_at(self.node), text)
