@@ -299,13 +299,21 @@ class Examiner:
                 return None
             # Until its row is gone, too, a start would find a row without its file.
             self._health.untidy = True
-            if share.in_file:
-                self._move_aside(share)
-            else:
-                self._copy_aside(share)
-            return self._database.run(
-                _CondemnJob(share, finding, self._space, self._readers, lost=False)
-            )
+            with self._health.reading():
+                aside = free_name(self._files, self._places, *share.key)
+            try:
+                if share.in_file:
+                    self._move_aside(share, aside)
+                else:
+                    self._copy_aside(share, aside)
+                found = self._database.run(
+                    _CondemnJob(share, finding, self._space, self._readers, lost=False)
+                )
+            except StoreError:
+                self._put_back(share, aside)
+                raise
+            self._space.add_aside(share.size)
+            return found
 
     def lose(self, share: StoredShare, now: int) -> Finding | None:
         """Claim a share no longer whose file is not there; None if it is gone by now."""
@@ -317,37 +325,33 @@ class Examiner:
                 _CondemnJob(share, finding, self._space, self._readers, lost=True)
             )
 
-    def _move_aside(self, share: StoredShare) -> None:
+    def _move_aside(self, share: StoredShare, aside: Path) -> None:
         path = self._places.share(*share.key)
         with self._health.synchronising():
             # Its row goes after it: after a crash between the two, the next start finds the row
             # without its file, and not a bad file that it would take for a new share.
-            self._files.rename(path, self._free_name(share))
+            self._files.rename(path, aside)
             self._files.fsync_directory(self._places.quarantine)
             self._files.fsync_directory(path.parent)
-        self._space.add_aside(share.size)
 
-    def _copy_aside(self, share: StoredShare) -> None:
+    def _copy_aside(self, share: StoredShare, aside: Path) -> None:
         data = self._database.read(lambda sql: catalog.data(sql, *share.key, 0, share.size))
-        path = self._free_name(share)
-        try:
-            with self._health.writing():
-                descriptor = self._files.open_new(path)
-                try:
-                    self._files.write_at(descriptor, 0, [data or b""])
-                    self._files.fsync(descriptor)
-                finally:
-                    self._files.close(descriptor)
-                self._files.fsync_directory(self._places.quarantine)
-        except StoreError:
-            with self._health.synchronising():
-                self._files.unlink(path)
-            raise
-        self._space.add_aside(share.size)
+        with self._health.writing():
+            descriptor = self._files.open_new(aside)
+            try:
+                self._files.write_at(descriptor, 0, [data or b""])
+                self._files.fsync(descriptor)
+            finally:
+                self._files.close(descriptor)
+            self._files.fsync_directory(self._places.quarantine)
 
-    def _free_name(self, share: StoredShare) -> Path:
-        with self._health.reading():
-            return free_name(self._files, self._places, *share.key)
+    def _put_back(self, share: StoredShare, aside: Path) -> None:
+        """Undo what was done before a failure: who has a row is claimed to be here."""
+        with self._health.synchronising():
+            if not share.in_file:
+                self._files.unlink(aside)
+            elif self._files.size_of(aside) is not None:
+                self._files.rename(aside, self._places.share(*share.key))
 
     def count_aside(self) -> None:
         """Count again what lies in the quarantine: its owner may have cleared it."""
