@@ -148,6 +148,10 @@ class FaultPlan:
         """Let nothing fail any more; `calls` and `failed` stay as they are."""
         self._at = None
 
+    def lasts(self, name: str) -> bool:
+        """Tell whether an operation fails again and again, from some time on."""
+        return self._at is not None and self._lasting and name in self._only & self._fault.strikes
+
     def strike(self, name: str) -> Fault | None:
         """Count an operation; return how it fails, None if it does not."""
         if name not in self._only or name not in self._fault.strikes:

@@ -117,13 +117,14 @@ def check_open_store(
         store: the store.
         directory: where it is.
         ledger: what it has to keep.
-        tidy: nothing is left behind; after a failure that only a start makes true.
+        tidy: nothing is left behind. After a failure that is true from the next start on; until
+            then a share that may go can be without its file, which is told to whoever reads it.
     """
     return [
         *_check_database(store),
-        *_check_files(store, Places(directory), tidy=tidy),
+        *_check_files(store, Places(directory), ledger, tidy=tidy),
         *_check_room(store),
-        *_check_shares(store, ledger),
+        *_check_shares(store, ledger, tidy=tidy),
         *_check_leases(store, ledger),
     ]
 
@@ -149,13 +150,15 @@ def _rows(store: ShareStore) -> list[tuple[bytes, int, int, bool, int, bytes]]:
     return [(bytes(r[0]), r[1], r[2], bool(r[3]), r[4], bytes(r[5])) for r in rows]
 
 
-def _check_files(store: ShareStore, places: Places, *, tidy: bool) -> Iterator[str]:
+def _check_files(
+    store: ShareStore, places: Places, ledger: Ledger, *, tidy: bool
+) -> Iterator[str]:
     """Every row that has a file has one of its size; every file has a row, or is set aside."""
     expected = {}
     for index, number, size, in_file, length, _ in _rows(store):
-        if in_file:
+        if in_file and (tidy or (index, number) in ledger.kept):
             expected[places.share(index, number)] = size
-        elif length != size:
+        elif not in_file and length != size:
             yield f"{_name(index, number)} has {length} bytes in its row and should have {size}"
     found = {p: p.stat().st_size for p in places.shares.rglob("*") if p.is_file()}
     for path in sorted(expected.keys() | found.keys() if tidy else expected.keys()):
@@ -182,7 +185,7 @@ def _check_room(store: ShareStore) -> Iterator[str]:
             yield f"the account of a peer is {store.account(peer)}, not {sum(mine), len(mine)}"
 
 
-def _check_shares(store: ShareStore, ledger: Ledger) -> Iterator[str]:
+def _check_shares(store: ShareStore, ledger: Ledger, *, tidy: bool) -> Iterator[str]:
     """What is served is what was offered, whole, and what was acknowledged is served."""
     served = {(index, number): size for index, number, size, *_ in _rows(store)}
     for index, number in sorted(ledger.kept - served.keys()):
@@ -193,7 +196,8 @@ def _check_shares(store: ShareStore, ledger: Ledger) -> Iterator[str]:
         try:
             data = store.read(index, number, 0, size + 1)
         except AmpgridError as error:
-            yield f"{_name(index, number)} cannot be read: {error}"
+            if tidy or (index, number) in ledger.kept:
+                yield f"{_name(index, number)} cannot be read: {error}"
             continue
         if data not in ledger.offered.get((index, number), []):
             yield f"{_name(index, number)} of {size} bytes is not what was offered"
