@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import hashlib
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from OpenSSL import SSL
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Protocol
+from twisted.internet.selectreactor import SelectReactor
 from twisted.protocols import amp
 from twisted.python.failure import Failure
 
@@ -34,6 +37,54 @@ SECRET = b"the secret of the grid"
 def identity(number: int) -> Identity:
     """The same key for the same number."""
     return Identity.create(lambda size: hashlib.sha256(b"test %d" % number).digest()[:size])
+
+
+# A reactor for tests with real sockets.
+
+
+class Loop:
+    """A reactor of the test's own, turned only while the test waits.
+
+    The one that Twisted shares can be run once in a process, and other tests do that.
+    """
+
+    def __init__(self) -> None:
+        self.reactor = SelectReactor()
+
+    def run(self, work: Any, seconds: float = 15.0) -> Any:
+        """Turn it until a coroutine or a Deferred is done, and return its result."""
+        deferred = work if isinstance(work, Deferred) else Deferred.fromCoroutine(work)
+        outcome: list[Any] = []
+        deferred.addBoth(outcome.append)
+        self.until(lambda: bool(outcome), seconds)
+        if isinstance(outcome[0], Failure):
+            outcome[0].raiseException()
+        return outcome[0]
+
+    def until(self, condition: Callable[[], bool], seconds: float = 15.0) -> None:
+        """Turn it until a condition holds."""
+        end = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > end:
+                raise AssertionError("it takes too long")
+            self.reactor.iterate(0.02)
+
+    def close(self) -> None:
+        """Close what it keeps open for itself, and everything that was forgotten."""
+        self.reactor.disconnectAll()
+        for reader in list(self.reactor._internalReaders):
+            self.reactor.removeReader(reader)
+            reader.connectionLost(None)
+
+
+def on_loop(method: Callable[[Any], Any]) -> Callable[[Any], None]:
+    """Make a test of a coroutine method: it runs on the ``loop`` of its class."""
+
+    @functools.wraps(method)
+    def run(self: Any) -> None:
+        self.loop.run(method(self))
+
+    return run
 
 
 # Commands and a locator that remembers what it was asked.

@@ -10,13 +10,13 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import AlreadyCalled, AlreadyCancelled, ConnectionDone, ConnectionLost
 from twisted.internet.task import Clock, deferLater
 from twisted.python.failure import Failure
-from twisted.trial.unittest import SynchronousTestCase, TestCase
+from twisted.trial.unittest import SynchronousTestCase
 
 from ampgrid.testing import pipes
 from ampgrid.testing.clock import HeapClock
 from ampgrid.testing.pipes import MemoryNet, MemoryTransport, join
 from ampgrid.wire import InlineThreads, PoolThreads
-from tests.wire.kit import RawEnd
+from tests.wire.kit import Loop, RawEnd, on_loop
 
 
 class ClockTest(SynchronousTestCase):
@@ -252,16 +252,20 @@ class NetTest(SynchronousTestCase):
             net.clock.run(net.connect("here", 1, factory))
 
 
-class ThreadsTest(TestCase):
-    async def test_a_pool(self) -> None:
-        from twisted.internet import reactor
+class ThreadsTest(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.loop = Loop()
+        self.addCleanup(self.loop.close)
 
-        threads = PoolThreads(reactor, 2, "test")
+    @on_loop
+    async def test_a_pool(self) -> None:
+        threads = PoolThreads(self.loop.reactor, 2, "test")
         self.addCleanup(threads.stop)
         self.assertEqual(await threads.run(pow, 2, 10), 1024)
         with self.assertRaises(ZeroDivisionError):
             await threads.run(divmod, 1, 0)
 
+    @on_loop
     async def test_inline(self) -> None:
         threads = InlineThreads()
         self.assertEqual(await threads.run(pow, 2, 10), 1024)

@@ -11,14 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import deferLater
-from twisted.internet.threads import deferToThread
 from twisted.protocols import amp
-from twisted.trial.unittest import SynchronousTestCase, TestCase
+from twisted.trial.unittest import SynchronousTestCase
 
 from ampgrid.commands import control, errors, introduction, session, storage
 from ampgrid.commands.arguments import Count
@@ -30,7 +28,18 @@ from ampgrid.testing.pipes import MemoryNet
 from ampgrid.wire import Connection, Facts, boxes, connect_control, listen_control
 from ampgrid.wire.hello import MAX_CALLS, say
 from ampgrid.wire.unixsocket import MOST_PATH_BYTES, ControlPort
-from tests.wire.kit import Break, Echo, Hold, Host, Recorder, Serving, ask_box, commands_in
+from tests.wire.kit import (
+    Break,
+    Echo,
+    Hold,
+    Host,
+    Loop,
+    Recorder,
+    Serving,
+    ask_box,
+    commands_in,
+    on_loop,
+)
 
 FACTS = Facts(frozenset({"test"}), "nick", "kit/1")
 PEER_COMMANDS = commands_in(introduction, storage)
@@ -81,7 +90,7 @@ def open_descriptors() -> dict[str, str]:
     return found
 
 
-class SocketTest(TestCase):
+class SocketTest(SynchronousTestCase):
     """A directory of its own, and everything closed at the end."""
 
     def setUp(self) -> None:
@@ -89,19 +98,22 @@ class SocketTest(TestCase):
         self.addCleanup(folder.cleanup)
         self.path = Path(folder.name) / "ampgrid.sock"
         self.accepted: list[Connection] = []
+        self.loop = Loop()
+        self.reactor = self.loop.reactor
+        self.addCleanup(self.loop.close)
 
     async def listen(self, *locators: amp.CommandLocator, path: Path | None = None) -> ControlPort:
         def roles(connection: Connection) -> Sequence[amp.CommandLocator]:
             self.accepted.append(connection)
             return locators
 
-        port = await listen_control(reactor, path or self.path, FACTS, roles)
-        self.addCleanup(port.stopListening)
+        port = await listen_control(self.reactor, path or self.path, FACTS, roles)
+        self.addCleanup(lambda: self.loop.run(port.stopListening()))
         return port
 
     async def connect(self, path: Path | None = None) -> Connection:
-        connection = await connect_control(reactor, path or self.path)
-        self.addCleanup(self.gone, connection)
+        connection = await connect_control(self.reactor, path or self.path)
+        self.addCleanup(lambda: self.loop.run(self.gone(connection)))
         return connection
 
     async def gone(self, connection: Connection) -> None:
@@ -110,10 +122,11 @@ class SocketTest(TestCase):
         for end in ends:
             end.abort("the test is over")
         while not all(end.transport.disconnected for end in ends):
-            await deferLater(reactor, 0)
+            await deferLater(self.reactor, 0)
 
 
 class MeetingTest(SocketTest):
+    @on_loop
     async def test_hello_ping_and_the_roles(self) -> None:
         await self.listen(Recorder())
         connection = await self.connect()
@@ -125,15 +138,17 @@ class MeetingTest(SocketTest):
         self.assertEqual(await connection.call(Echo, data=data), {"data": data})
         self.assertEqual(connection.peer_id, b"")
 
+    @on_loop
     async def test_the_node_may_ping_its_client(self) -> None:
         await self.listen()
         connection = await self.connect()
         await connection.call(Ping)
         self.assertEqual(await self.accepted[0].call(Ping), {})
 
+    @on_loop
     async def test_stock_amp_as_client(self) -> None:
         await self.listen(Recorder())
-        endpoint = UNIXClientEndpoint(reactor, str(self.path))
+        endpoint = UNIXClientEndpoint(self.reactor, str(self.path))
         stock = await connectProtocol(endpoint, amp.AMP())
         self.assertEqual(await stock.callRemote(Echo, data=b"x"), {"data": b"x"})
         self.assertEqual(await stock.callRemote(Ping), {})
@@ -149,14 +164,15 @@ class MeetingTest(SocketTest):
         stock.transport.loseConnection()
         await lost
 
+    @on_loop
     async def test_nobody_listens(self) -> None:
         with self.assertRaises(NotConnectedError):
-            await connect_control(reactor, self.path)
+            await connect_control(self.reactor, self.path)
         with self.assertRaises(NotConnectedError):
-            await connect_control(reactor, self.path.parent / ("no" * 100) / "ampgrid.sock")
+            await connect_control(self.reactor, self.path.parent / ("no" * 100) / "ampgrid.sock")
 
     async def ask_all(self, commands: Sequence[type[Any]]) -> list[dict[bytes, bytes]]:
-        endpoint = UNIXClientEndpoint(reactor, str(self.path))
+        endpoint = UNIXClientEndpoint(self.reactor, str(self.path))
         collecting = await connectProtocol(endpoint, Collecting(len(commands)))
         for number, command in enumerate(commands):
             collecting.transport.write(ask_box(command.commandName, tag=b"%d" % number))
@@ -167,6 +183,7 @@ class MeetingTest(SocketTest):
         await lost
         return answers
 
+    @on_loop
     async def test_peer_commands_are_unhandled(self) -> None:
         serving = Serving(CONTROL_COMMANDS)
         await self.listen(serving)
@@ -177,6 +194,7 @@ class MeetingTest(SocketTest):
         )
         self.assertEqual(serving.served, [])
 
+    @on_loop
     async def test_control_commands_are_served(self) -> None:
         serving = Serving(CONTROL_COMMANDS)
         await self.listen(serving)
@@ -207,16 +225,19 @@ class OverTcpTest(SynchronousTestCase):
 
 
 class PathTest(SocketTest):
+    @on_loop
     async def test_only_the_user_may_connect(self) -> None:
         await self.listen()
         mode = self.path.stat().st_mode
         self.assertTrue(stat.S_ISSOCK(mode))
         self.assertEqual(stat.S_IMODE(mode), 0o600)
 
+    @on_loop
     async def test_another_user_is_not_served(self) -> None:
         recorder = Recorder()
         await self.listen(recorder)
         raw = socket.socket(socket.AF_UNIX)
+        raw.settimeout(15)
         self.addCleanup(raw.close)
         if os.getuid() == 0:
             self.path.parent.chmod(0o755)
@@ -232,32 +253,33 @@ class PathTest(SocketTest):
         with contextlib.suppress(OSError):
             raw.send(ask_box(b"Echo", data=b"x"))
 
-        def read() -> bytes:
-            with contextlib.suppress(ConnectionError):
-                return raw.recv(1_000)
-            return b""
-
-        self.assertEqual(await deferToThread(read), b"")
+        while not self.accepted or not self.accepted[0].transport.disconnected:
+            await deferLater(self.reactor, 0)
+        with contextlib.suppress(ConnectionError):
+            self.assertEqual(raw.recv(1_000), b"")
         self.assertEqual(recorder.calls, [])
         self.assertFalse(self.accepted[0].connected)
 
+    @on_loop
     async def test_the_socket_goes_with_the_node(self) -> None:
         port = await self.listen()
         self.assertTrue(self.path.exists())
         await port.stopListening()
         self.assertFalse(self.path.exists())
 
+    @on_loop
     async def test_a_stale_socket_is_replaced(self) -> None:
         stale = socket.socket(socket.AF_UNIX)
         stale.bind(str(self.path))
         stale.close()
         self.assertTrue(self.path.exists())
         with self.assertRaises(NotConnectedError):
-            await connect_control(reactor, self.path)
+            await connect_control(self.reactor, self.path)
         await self.listen()
         connection = await self.connect()
         self.assertEqual(await connection.call(Ping), {})
 
+    @on_loop
     async def test_something_else_is_not_removed(self) -> None:
         self.path.write_text("precious")
         with self.assertRaises(ConfigError):
@@ -269,12 +291,13 @@ class PathTest(SocketTest):
             await self.listen()
         self.assertTrue(self.path.is_symlink())
 
+    @on_loop
     async def test_a_path_longer_than_a_socket_can_have(self) -> None:
         deep = self.path.parent / ("d" * 100) / ("e" * 100)
         deep.mkdir(parents=True)
         path = deep / "ampgrid.sock"
         self.assertGreater(len(os.fsencode(path)), MOST_PATH_BYTES)
-        await deferLater(reactor, 0)  # the reactor runs, and has opened what it needs
+        await deferLater(self.reactor, 0)  # the reactor runs, and has opened what it needs
         before = open_descriptors()
         temporary = set(os.listdir(tempfile.gettempdir()))
         port = await self.listen(Recorder(), path=path)
@@ -288,6 +311,7 @@ class PathTest(SocketTest):
         left = set(os.listdir(tempfile.gettempdir())) - temporary
         self.assertEqual([name for name in left if name.startswith("ampgrid-")], [])
 
+    @on_loop
     async def test_the_longest_path_that_fits(self) -> None:
         room = MOST_PATH_BYTES - len(os.fsencode(self.path.parent)) - 1
         for length in (room, room + 1):
@@ -311,6 +335,7 @@ class DescriptorTest(SocketTest):
         self.addCleanup(os.close, descriptor)
         return descriptor
 
+    @on_loop
     async def test_a_descriptor_is_passed(self) -> None:
         await self.listen(Recorder(), Reader())
         connection = await self.connect()
@@ -323,9 +348,10 @@ class DescriptorTest(SocketTest):
             self.assertEqual(answer, {"size": 1_234})
         self.assertEqual(open_descriptors(), before)
 
+    @on_loop
     async def test_stock_amp_passes_one(self) -> None:
         await self.listen(Reader())
-        endpoint = UNIXClientEndpoint(reactor, str(self.path))
+        endpoint = UNIXClientEndpoint(self.reactor, str(self.path))
         stock = await connectProtocol(endpoint, amp.AMP())
         answer = await stock.callRemote(ReadFrom, descriptor=self.opened())
         self.assertEqual(answer, {"size": 1_234})
@@ -334,6 +360,7 @@ class DescriptorTest(SocketTest):
         stock.transport.loseConnection()
         await lost
 
+    @on_loop
     async def test_descriptors_that_are_never_claimed(self) -> None:
         await self.listen(Recorder())
         connection = await self.connect()
@@ -347,6 +374,7 @@ class DescriptorTest(SocketTest):
         await self.gone(connection)
         self.assertEqual(len(open_descriptors()), len(before) + 5 - 2)
 
+    @on_loop
     async def test_a_descriptor_of_a_malformed_call(self) -> None:
         class Wrong(ReadFrom):
             commandName = b"ReadFrom"
@@ -361,6 +389,7 @@ class DescriptorTest(SocketTest):
             await connection.call(Wrong, descriptor=mine, number=10)
         self.assertEqual(open_descriptors(), before)
 
+    @on_loop
     async def test_a_descriptor_that_was_not_sent(self) -> None:
         class Wrong(ReadFrom):
             commandName = b"ReadFrom"
@@ -373,6 +402,7 @@ class DescriptorTest(SocketTest):
                 await connection.call(Wrong, descriptor=number)
         self.assertEqual(await connection.call(Ping), {})
 
+    @on_loop
     async def test_more_descriptors_than_calls(self) -> None:
         await self.listen(Recorder())
         connection = await self.connect()
