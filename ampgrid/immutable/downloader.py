@@ -18,6 +18,7 @@ from twisted.internet.defer import Deferred
 
 from ampgrid.caps import ChkCap, LitCap
 from ampgrid.errors import BadArgumentValueError
+from ampgrid.immutable.budget import Budget
 from ampgrid.immutable.operation import Operation
 from ampgrid.immutable.pool import SharePool
 from ampgrid.immutable.segment import SegmentDecoder, SegmentFetch
@@ -27,6 +28,8 @@ from ampgrid.storage.client import StorageServer
 
 #: Bytes of the file that are fetched ahead of what is being written.
 AHEAD_BYTES = 4 * 1024 * 1024
+#: What the smallest download may hold: the heads of its shares.
+_LEAST_BYTES = 128 * 1024
 
 
 @attrs.frozen
@@ -51,11 +54,17 @@ class Downloader:
         servers: returns the storage peers that are connected now.
         threads: where hashing, decoding and deciphering happen.
         clock: time and timers.
+        budget: memory, shared with the node's other transfers.
     """
 
     def __init__(
-        self, servers: Callable[[], Sequence[StorageServer]], threads: Threads, clock: Clock
+        self,
+        servers: Callable[[], Sequence[StorageServer]],
+        threads: Threads,
+        clock: Clock,
+        budget: Budget | None = None,
     ) -> None:
+        self._budget = budget or Budget()
         self._servers = servers
         self._threads = threads
         self._clock = clock
@@ -90,8 +99,12 @@ class Downloader:
                 await _wait_for(target.write(cap.data[offset:end]))
                 operation.done = end - offset
             else:
-                download = _Download(cap, self._servers(), self._threads, self._clock, operation)
-                problems = await download.run(target, offset, end)
+                memory = 3 * min(end - offset, AHEAD_BYTES) + _LEAST_BYTES
+                async with self._budget.take(memory, operation.check):
+                    download = _Download(
+                        cap, self._servers(), self._threads, self._clock, operation
+                    )
+                    problems = await download.run(target, offset, end)
             operation.check()
             await _wait_for(target.close())
         except Exception as error:

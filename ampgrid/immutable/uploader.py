@@ -21,14 +21,15 @@ from ampgrid.crypto.hashing import Buffer
 from ampgrid.errors import AmpgridError, NotHappyError
 from ampgrid.formats.chkwriter import EncodedSegment, FileEncoder, FileTail
 from ampgrid.formats.segments import DEFAULT_MAX_SEGMENT_SIZE, segment_size_for
-from ampgrid.immutable.encoder import ShareSender
+from ampgrid.immutable.budget import Budget
+from ampgrid.immutable.encoder import AHEAD, ShareSender
 from ampgrid.immutable.existing import claimed_extension
 from ampgrid.immutable.operation import Operation
 from ampgrid.immutable.several import each
 from ampgrid.immutable.uploadables import Data, Uploadable
 from ampgrid.placement import PlacementPlan, permute
 from ampgrid.ports import Threads
-from ampgrid.storage.client import Allocation, BucketWriter, StorageServer
+from ampgrid.storage.client import WINDOW_BYTES, Allocation, BucketWriter, StorageServer
 
 _log = Logger()
 
@@ -91,6 +92,7 @@ class Uploader:
         threads: where reading, enciphering, coding and hashing happen.
         max_segment_size: bytes.
         remember: awaited with every file before its cap is given away.
+        budget: memory, shared with the node's other transfers.
     """
 
     def __init__(
@@ -100,12 +102,14 @@ class Uploader:
         threads: Threads,
         max_segment_size: int = DEFAULT_MAX_SEGMENT_SIZE,
         remember: Remember = _forget,
+        budget: Budget | None = None,
     ) -> None:
         self._servers = servers
         self._convergence = convergence
         self._threads = threads
         self._max_segment_size = max_segment_size
         self._remember = remember
+        self._budget = budget or Budget()
 
     async def upload_data(self, data: bytes, encoding: Encoding) -> Uploaded:
         """Upload bytes (see `upload`)."""
@@ -128,16 +132,26 @@ class Uploader:
             data = await self._threads.run(source.read_at, 0, size)
             operation.done = size
             return Uploaded(LitCap(data), size)
-        uploaded = await self._spread(source, encoding, operation)
+        operation.enter("waiting for its turn")
+        async with self._budget.take(self._memory(size, encoding), operation.check):
+            uploaded = await self._spread(source, encoding, operation)
         verify = uploaded.cap.get_verify_cap()
         assert verify is not None
         await self._remember(verify, encoding)
         return uploaded
 
+    def _memory(self, size: int, encoding: Encoding) -> int:
+        """Return what an upload may hold at once, bytes: segments, their blocks, the windows."""
+        expansion = 1 + encoding.total / encoding.needed
+        segments = min(size, (2 + AHEAD) * self._max_segment_size)
+        windows = encoding.total * min(size // encoding.needed, WINDOW_BYTES)
+        return int(2 * segments * expansion) + windows
+
     async def _spread(
         self, source: Uploadable, encoding: Encoding, operation: Operation
     ) -> Uploaded:
         size = source.get_size()
+        operation.enter("hashing")
         segment_size = segment_size_for(size, encoding.needed, self._max_segment_size)
         if size <= segment_size:
             # Read once: what is in memory cannot change between the two passes.
