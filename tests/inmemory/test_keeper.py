@@ -61,11 +61,11 @@ class YearTests(GridCase):
         data = {grid.upload(some_bytes(size)): some_bytes(size) for size in (300, 9_000, 50_000)}
         dropped = grid.upload(some_bytes(400, b"dropped"))
         repaired = 0
-        for day in range(365):
+        for day in range(374):
             if day == 40:
                 self.assertTrue(grid.run(grid.client.core.kept.drop(parse_cap(dropped))))
                 dropped_leases = self.leases(grid, dropped)
-            if day % 30 == 29:
+            if day % 30 == 29 and day < 365:
                 self.replace(grid, grid.random.choice(grid.nodes))
             grid.days_ahead += 0.9
             self.walk(grid)
@@ -110,6 +110,7 @@ class YearTests(GridCase):
             walking = Deferred.fromCoroutine(client.core.file_keeper.run(operation))
             self.assertNoResult(walking)
             client.stop()
+            grid.clock.advance(60)
         self.failureResultOf(walking, OperationCancelledError)
         client.start()
         self.assertEqual(grid.run(client.core.kept.page(0)), before)
