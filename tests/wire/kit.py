@@ -18,6 +18,7 @@ from twisted.internet.protocol import Protocol
 from twisted.internet.selectreactor import SelectReactor
 from twisted.protocols import amp
 from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
 
 from ampgrid.commands import errors as e
 from ampgrid.commands.arguments import Count, Octets, Text
@@ -442,6 +443,18 @@ class Host:
     def counters(self) -> tuple[int, int]:
         """(strangers, accepted connections)."""
         return len(self.network._strangers), self.network._accepted
+
+
+class InMemory(SynchronousTestCase):
+    """Two nodes on a network in memory."""
+
+    latency = 0.01
+
+    def setUp(self) -> None:
+        self.clock = HeapClock()
+        self.net = MemoryNet(self.clock, self.latency)
+        self.one = Host(self.net, 1)
+        self.two = Host(self.net, 2)
 
 
 class Serving(amp.CommandLocator):
