@@ -107,6 +107,19 @@ BAD_NAME = Exit(
     "Copy it again, all of it.",
     (errors.BadCapError, errors.BadAddressError, wire.BadCapTextError),
 )
+UNHEALTHY = Exit(
+    10,
+    "unhealthy",
+    "`check`: the file can be had, but shares of it are missing or bad. `keeper run`: a file "
+    "failed, or nobody was connected.",
+    "`ampgrid check CAP --repair`, or wait for the keeper; the report names the shares.",
+)
+LOST = Exit(
+    11,
+    "not_recoverable",
+    "`check` and `keeper run`: too few shares of a file were found to give it back.",
+    "Try again when more of the peers are back; put the file again while you have it.",
+)
 INTERRUPTED = Exit(
     130,
     "interrupted",
@@ -134,6 +147,8 @@ EXITS = (
     DAMAGED,
     LOCAL_FILE,
     BAD_NAME,
+    UNHEALTHY,
+    LOST,
     INTERRUPTED,
     BROKEN_PIPE,
 )

@@ -28,6 +28,9 @@ SUBCOMMANDS = {
     "address": ("status", "address", "Print the node's address."),
     "put": ("files", "put", "Upload FILE and print its cap."),
     "get": ("files", "get", "Download a file by its CAP."),
+    "check": ("check", "check", "Tell how a file fares: which of its shares are where."),
+    "kept": ("kept", "kept", "Tell which files the node keeps, or drop some."),
+    "keeper": ("kept", "keeper", "Look after the files that the node keeps."),
     "cap": ("cap", "cap", "Print the cap that an upload of FILE would give."),
     "recovery": (
         "recovery",
