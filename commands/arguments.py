@@ -105,7 +105,7 @@ class Text(amp.Argument):
 
     def _check(self, text: str) -> str:
         allowed = "\n" if self.lines else ""
-        if any((c < " " or c == "\x7f") and c not in allowed for c in text):
+        if any((c < " " or "\x7f" <= c <= "\x9f") and c not in allowed for c in text):
             raise ValueError("control character in text")
         return text
 
@@ -191,14 +191,15 @@ class ShareHeads(amp.Argument):
     def fromString(self, inString: bytes) -> dict[int, bytes]:  # noqa: N802, N803
         """Read {share number: first bytes}."""
         heads: dict[int, bytes] = {}
-        position = 0
+        position = last = 0
         while position < len(inString):
             if position + self._head.size > len(inString):
                 raise ValueError("malformed share heads")
             number, length = self._head.unpack_from(inString, position)
             position += self._head.size
-            if number in heads or position + length > len(inString):
+            if (heads and number <= last) or position + length > len(inString):
                 raise ValueError("malformed share heads")
+            last = number
             heads[number] = inString[position : position + length]
             position += length
         return heads

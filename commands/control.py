@@ -316,7 +316,7 @@ class GetMemoryUsage(GridCommand):
 
     :answered-by: nodes, on their socket
     :needs: the socket
-    :bound: 32 bytes, answer 128 bytes
+    :bound: 32 bytes, answer 160 bytes
     :repeat: yes
     :since: 1
     """

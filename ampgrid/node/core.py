@@ -154,7 +154,7 @@ class NodeCore:
         self._settled_by = 0.0
         self._lease_secrets = LeaseSecrets(secrets.lease)
         self._servers: dict[bytes, StorageServer] = {}
-        self.loopback = LoopbackConnection(self.node_id)
+        self.loopback = LoopbackConnection(self.node_id, world.clock)
         self.table = ConnectionTable(self.node_id, clock=world.clock, allowed=config.allow or None)
         self.book = PeerBook(
             peer_store,

@@ -144,7 +144,7 @@ class Node:
         host, wanted = self._config.listen
         kept = self._directory.listen_port()
         kind = TCP6ServerEndpoint if ":" in host else TCP4ServerEndpoint
-        endpoint = kind(self._reactor, wanted or kept or 0, interface=host, backlog=512)
+        endpoint = kind(self._reactor, wanted or kept or 0, interface=host, backlog=1_024)
         listening = await endpoint.listen(core.network.listening_factory())
         self._ports.append(listening)
         port: int = listening.getHost().port

@@ -17,6 +17,8 @@ import attrs
 
 from ampgrid.commands.errors import VersionMismatchError, WrongGridError
 from ampgrid.commands.session import OLDEST_VERSION, PROTOCOL_VERSION
+from ampgrid.errors import FormatError
+from ampgrid.formats.announcement import check_nickname
 
 _DOMAIN = b"ampgrid hello 1\0"
 DIALLER = b"dialler\0"
@@ -120,8 +122,17 @@ def hear(said: dict[str, Any], expected_proof: bytes) -> Heard:
         raise VersionMismatchError("the other end takes too little at once to talk to")
     services = frozenset(name for name in said["services"].split(",") if name)
     return Heard(
-        facts=Facts(services=services, nickname=said["nickname"], software=said["software"]),
+        facts=Facts(services, _nickname(said["nickname"]), said["software"]),
         version=version,
         max_calls=min(said["max_calls"], MOST_CALLS_USED),
         max_bytes=min(said["max_bytes"], MOST_BYTES_USED),
     )
+
+
+def _nickname(text: str) -> str:
+    """Return a peer's nickname, nothing if it is one that should not be shown."""
+    try:
+        check_nickname(text)
+    except FormatError:
+        return ""
+    return text

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 
-import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from twisted.protocols import amp
@@ -143,7 +142,6 @@ class RefusalTest(SynchronousTestCase):
         one = struct.pack(">BH", 1, 3) + b"abc"
         self.refused(ShareHeads(), one + one, one[:-1], one + b"\2", b"\1\0", b"\1")
 
-    @pytest.mark.xfail(strict=True, reason="ShareHeads reads the shares in any order")
     def test_share_heads_out_of_order(self) -> None:
         one, two = struct.pack(">BH", 1, 0), struct.pack(">BH", 2, 0)
         self.refused(ShareHeads(), two + one)
