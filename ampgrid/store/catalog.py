@@ -126,7 +126,8 @@ def add(
         (*key, size, _peer_row(sql, peer), now, contents, tail),
     )
     # Whatever had this name before is not what has it now.
-    sql.execute("DELETE FROM doomed WHERE storage_index = ? AND number = ?", key)
+    if contents is None:
+        sql.execute("DELETE FROM doomed WHERE storage_index = ? AND number = ?", key)
     sql.execute("DELETE FROM lost WHERE storage_index = ? AND number = ?", key)
 
 

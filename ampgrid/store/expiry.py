@@ -228,7 +228,8 @@ class Remover:
         path = self._places.share(index, number)
         with self._locks.shares.of((index, number)):
             # An upload has its row before it lets go of this lock.
-            if self._database.read(lambda sql: catalog.find(sql, index, number)) is None:
+            row = self._database.read(lambda sql: catalog.find(sql, index, number))
+            if row is None or not row.in_file:
                 with self._health.synchronising():
                     self._files.unlink(path)
         return path

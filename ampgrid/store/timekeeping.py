@@ -4,9 +4,9 @@ Leases are durations. A wall clock that is wrong by ten years, for a minute or f
 none of them; nor may the time for which the store was not running, in which nobody could renew
 anything. So the store counts: its time began as the wall clock's when the store was made, goes
 on with the monotonic clock, and is written down (the *latest time seen*), from where it goes on
-at the next start. Of the time between, at most `TOLERANCE_SECONDS` are counted, if the wall clock
-says that so many have passed. The wall clock is only watched: after a jump against the monotonic
-clock nothing expires until the two have agreed for `CALM_SECONDS`.
+at the next start: time between is not counted, since only the wall clock could tell how long it
+was. The wall clock is watched: after a jump against the monotonic clock, or over a stop, nothing
+expires until the two have agreed for `CALM_SECONDS`.
 
 The store's time is therefore never ahead of what has really passed since any lease was renewed,
 and a lease never ends too early. It falls behind the wall clock by the time for which the store
@@ -53,10 +53,7 @@ def begin(latest: int | None, wall: float) -> Beginning:
     """
     if latest is None:
         return Beginning(int(wall), wall, surprised=False)
-    passed = int(wall) - latest
-    if 0 <= passed <= TOLERANCE_SECONDS:
-        return Beginning(int(wall), wall, surprised=False)
-    return Beginning(latest, wall, surprised=passed > 0 or passed < -TOLERANCE_SECONDS)
+    return Beginning(latest, wall, surprised=abs(wall - latest) > TOLERANCE_SECONDS)
 
 
 class StoreClock:
