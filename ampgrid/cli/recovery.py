@@ -18,7 +18,9 @@ from ampgrid.errors import ConfigError, FormatError, NotConnectedError, UsageErr
 
 if TYPE_CHECKING:
     from ampgrid.formats.recovery import KeptFile, Recovery
+    from ampgrid.node.config import NodeConfig
     from ampgrid.node.directory import NodeDirectory
+    from ampgrid.node.recovery import Known
     from ampgrid.ports import Connection
 
 
@@ -50,8 +52,7 @@ def export(session: Session, *, file: str, passphrase_file: str | None, as_json:
     passphrase = passphrase_of(passphrase_file, twice=True)
     # Before the lists are read: what is put meanwhile is put since.
     now = time.time()
-    announcements, kept = _known(session, directory)
-    gathered = gather(directory, announcements=announcements, kept=kept, now=int(now))
+    gathered = gather(directory, _known(session, directory), int(now))
     export_to(Path(file), gathered, passphrase)
     note_export(directory, now)
     facts = {
@@ -116,43 +117,64 @@ def _numbers(found: Recovery) -> str:
     return f"{len(found.kept)} kept files, {len(found.announcements)} known peers"
 
 
-def _known(session: Session, directory: NodeDirectory) -> tuple[list[bytes], list[KeptFile]]:
-    """Return the announcements that the node knows and the files that it keeps."""
+def _known(session: Session, directory: NodeDirectory) -> Known:
+    """Return what is in the node's databases."""
     from ampgrid.cli.control import ask
-    from ampgrid.node.recovery import announcements_at_rest, kept_at_rest
+    from ampgrid.node.recovery import known_at_rest
 
-    keeps = directory.load_config().kind == "node"
-
-    async def ask_known(connection: Connection) -> tuple[list[bytes], list[KeptFile]]:
-        return await _announcements(connection), await _kept(connection) if keeps else []
-
+    config = directory.load_config()
     try:
         lock = directory.lock()
     except ConfigError as locked:
         try:
-            return ask(session, ask_known)
+            return ask(session, lambda connection: _ask_known(connection, config))
         except NotConnectedError:
             # No node has the lock, but another command that works on the directory.
             raise locked from None
     try:
-        return announcements_at_rest(directory), kept_at_rest(directory)
+        return known_at_rest(directory)
     finally:
         lock.release()
 
 
-async def _announcements(connection: Connection) -> list[bytes]:
+async def _ask_known(connection: Connection, config: NodeConfig) -> Known:
+    """Ask a running node for what only it can read."""
+    from ampgrid.node.recovery import Known
+
+    announcements = await _announcements(connection)
+    if config.kind == "introducer":
+        return Known(announcements)
+    return Known(announcements, await _advice(connection, config), await _kept(connection))
+
+
+async def _advice(connection: Connection, config: NodeConfig) -> tuple[int, int, int] | None:
+    """Ask a running node how it spreads files, where its settings do not say so."""
+    from ampgrid.commands.control import Status
+    from ampgrid.node.config import EncodingParameters
+
+    if config.shares is not None:
+        return None
+    answer = await connection.call(Status)
+    try:
+        found = EncodingParameters.parse(json.loads(answer["status"])["shares"])
+    except (ValueError, KeyError, TypeError, AttributeError, UsageError):
+        raise _unreadable() from None
+    return found.needed, found.happy, found.total
+
+
+async def _announcements(connection: Connection) -> tuple[bytes, ...]:
     """Ask a running node for the announcements of its peers."""
     from ampgrid.commands.control import ListPeers
 
     peers = await _pages(connection, ListPeers, "peers")
     try:
         packed = [peer.get("announcement") for peer in peers]
-        return [base64.b64decode(each, validate=True) for each in packed if each]
+        return tuple(base64.b64decode(each, validate=True) for each in packed if each)
     except (ValueError, TypeError, AttributeError):
         raise _unreadable() from None
 
 
-async def _kept(connection: Connection) -> list[KeptFile]:
+async def _kept(connection: Connection) -> tuple[KeptFile, ...]:
     """Ask a running node for the files that it keeps."""
     from ampgrid.caps import ChkVerifierCap, parse_cap
     from ampgrid.commands.control import ListKept
@@ -171,7 +193,9 @@ async def _kept(connection: Connection) -> list[KeptFile]:
         ]
     except (ValueError, KeyError, TypeError, AttributeError, UsageError):
         raise _unreadable() from None
-    return [KeptFile(cap, happy, at) for cap, happy, at in read if isinstance(cap, ChkVerifierCap)]
+    return tuple(
+        KeptFile(cap, happy, at) for cap, happy, at in read if isinstance(cap, ChkVerifierCap)
+    )
 
 
 async def _pages(connection: Connection, command: Any, key: str) -> list[dict[str, Any]]:

@@ -40,6 +40,7 @@ _MAGIC = b"AMPRECO1"
 _NAME = re.compile(rb"[a-z][a-z0-9-]{0,31}")
 _LENGTH = struct.Struct(">Q")
 _SHORT = struct.Struct(">H")
+_ADVICE = struct.Struct(">HHH")
 _KEPT = struct.Struct(">16s32sHHHQQ")
 
 _GRID_SECRET_SIZE = 16
@@ -74,6 +75,7 @@ class Recovery:
         convergence: its convergence secret, 32 bytes; None for an introducer.
         lease_secret: the root of its lease secrets, 32 bytes; None for an introducer.
         listen_port: the port that its first run picked, None if there was none.
+        advice: k, happiness and n that the introducers advised last, None if they did not.
         announcements: of the peers that it knew, each as it was signed.
         kept: the files that it keeps.
         others: sections of later versions, by name.
@@ -86,6 +88,7 @@ class Recovery:
     convergence: bytes | None = field(default=None, repr=False)
     lease_secret: bytes | None = field(default=None, repr=False)
     listen_port: int | None = None
+    advice: tuple[int, int, int] | None = None
     announcements: tuple[bytes, ...] = field(default=(), repr=False)
     kept: tuple[KeptFile, ...] = field(default=(), repr=False)
     others: Mapping[str, bytes] = field(factory=dict, repr=False)
@@ -104,6 +107,7 @@ class Recovery:
             "convergence": self.convergence,
             "lease-secret": self.lease_secret,
             "listen-port": None if self.listen_port is None else _SHORT.pack(self.listen_port),
+            "advice": None if self.advice is None else _pack_advice(self.advice),
             "announcements": _pack_announcements(self.announcements),
             "kept-files": _pack_kept(self.kept),
         }
@@ -137,6 +141,7 @@ class Recovery:
             raise FormatError("The settings in the recovery file are no UTF-8.") from None
         (exported_at,) = _LENGTH.unpack(_taken(sections, "exported-at", 8, 8))
         port = _optional(sections, "listen-port", 2)
+        advice = _optional(sections, "advice", _ADVICE.size)
         return cls(
             exported_at=_bounded(exported_at),
             node_key=_taken(sections, "node-key", 1, MAX_KEY_BYTES),
@@ -145,6 +150,7 @@ class Recovery:
             convergence=_optional(sections, "convergence", _OWN_SECRET_SIZE),
             lease_secret=_optional(sections, "lease-secret", _OWN_SECRET_SIZE),
             listen_port=None if port is None else _port(port),
+            advice=None if advice is None else _unpack_advice(advice),
             announcements=_unpack_announcements(sections.pop("announcements", b"")),
             kept=_unpack_kept(sections.pop("kept-files", b"")),
             others=sections,
@@ -211,6 +217,20 @@ def _port(content: bytes) -> int:
     if not port:
         raise FormatError("The port in the recovery file is 0.")
     return int(port)
+
+
+def _pack_advice(advice: tuple[int, int, int]) -> bytes:
+    try:
+        return _ADVICE.pack(*advice)
+    except struct.error:
+        raise BadArgumentValueError("The advice of the introducers is out of bounds.") from None
+
+
+def _unpack_advice(content: bytes) -> tuple[int, int, int]:
+    needed, happy, total = _ADVICE.unpack(content)
+    if not 1 <= needed <= total <= 256 or not 1 <= happy <= total:
+        raise FormatError("The advice of the introducers in the recovery file cannot be.")
+    return needed, happy, total
 
 
 def _pack_announcements(announcements: Iterable[bytes]) -> bytes:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from attrs import field, frozen
 
 from ampgrid.crypto.identity import Identity
 from ampgrid.crypto.keyfile import read_secret_file, write_secret_file
@@ -36,6 +38,7 @@ from ampgrid.formats.recovery import (
 from ampgrid.node.config import parse_config
 from ampgrid.node.directory import SECTION_PREFIX, NodeDirectory, write_whole
 from ampgrid.node.newdirectory import OwnSecrets, write_directory
+from ampgrid.peers import ADVICE_KEY, GridParameters
 from ampgrid.store.keptdb import FilePut, KeptDatabase
 from ampgrid.store.peerdb import PeerDatabase
 
@@ -54,20 +57,28 @@ _NEVER = (
 )
 
 
-def gather(
-    directory: NodeDirectory,
-    *,
-    announcements: Sequence[bytes],
-    kept: Sequence[KeptFile],
-    now: int,
-) -> Recovery:
+@frozen
+class Known:
+    """What is in a node's databases, which only one process can read.
+
+    Attributes:
+        announcements: of the peers that it knows, each as it was signed.
+        advice: k, happiness and n that its introducers advised last, None if they did not.
+        kept: the files that it keeps.
+    """
+
+    announcements: tuple[bytes, ...] = field(default=(), repr=False)
+    advice: tuple[int, int, int] | None = None
+    kept: tuple[KeptFile, ...] = field(default=(), repr=False)
+
+
+def gather(directory: NodeDirectory, known: Known, now: int) -> Recovery:
     """Return what brings the node in ``directory`` back.
 
     Args:
         directory: of the node, which may be running.
-        announcements: of the peers that it knows.
-        kept: the files that it keeps.
-        now: the time, seconds since 1970, before the two were asked for.
+        known: what is in its databases.
+        now: the time, seconds since 1970, before these were read.
 
     Raises:
         ConfigError: the directory cannot be used as it is.
@@ -89,8 +100,9 @@ def gather(
         convergence=directory.convergence_secret() if is_node else None,
         lease_secret=directory.lease_secret() if is_node else None,
         listen_port=directory.listen_port(),
-        announcements=tuple(announcements),
-        kept=tuple(kept),
+        advice=known.advice,
+        announcements=known.announcements,
+        kept=known.kept,
         others=_unknown_sections(directory),
     )
 
@@ -105,31 +117,37 @@ def _unknown_sections(directory: NodeDirectory) -> dict[str, bytes]:
     return found
 
 
-def announcements_at_rest(directory: NodeDirectory) -> list[bytes]:
-    """Return the announcements that a node knows which does not run; hold its lock.
+def known_at_rest(directory: NodeDirectory) -> Known:
+    """Return what is in the databases of a node that does not run; hold its lock.
 
     Raises:
-        ConfigError: the database cannot be opened.
-        FormatError: it is no such database.
+        ConfigError: a database cannot be opened.
+        FormatError: one is none, or damaged.
     """
+    announcements, advice = _read_peers(directory)
+    return Known(announcements, advice, _read_kept(directory))
+
+
+def _read_peers(
+    directory: NodeDirectory,
+) -> tuple[tuple[bytes, ...], tuple[int, int, int] | None]:
     if not directory.peers_path.exists():
-        return []
+        return (), None
     database = PeerDatabase(directory.peers_path)
     try:
-        return [packed for _, _, packed, _, _ in database.load()]
+        packed_advice = database.get_meta(ADVICE_KEY)
+        announcements = tuple(packed for _, _, packed, _, _ in database.load())
     finally:
         database.close()
+    if packed_advice is None:
+        return announcements, None
+    needed, happy, total = GridParameters.unpack(packed_advice)
+    return announcements, (needed, happy, total)
 
 
-def kept_at_rest(directory: NodeDirectory) -> list[KeptFile]:
-    """Return the files that a node keeps which does not run; hold its lock.
-
-    Raises:
-        ConfigError: the database cannot be opened.
-        FormatError: it is no such database.
-    """
+def _read_kept(directory: NodeDirectory) -> tuple[KeptFile, ...]:
     if not directory.kept_path.exists():
-        return []
+        return ()
     database = KeptDatabase(directory.kept_path)
     found: list[KeptFile] = []
     try:
@@ -139,7 +157,7 @@ def kept_at_rest(directory: NodeDirectory) -> list[KeptFile]:
             found += [KeptFile(each.cap, each.happy, int(each.put_at)) for each in page]
     finally:
         database.close()
-    return found
+    return tuple(found)
 
 
 def export_to(path: Path, recovery: Recovery, passphrase: str, cost: Cost = DEFAULT_COST) -> None:
@@ -204,7 +222,7 @@ def restore(path: str | os.PathLike[str], recovery: Recovery) -> NodeDirectory:
     def write_more(directory: NodeDirectory) -> None:
         for name, content in recovery.others.items():
             write_secret_file(directory.private / f"{SECTION_PREFIX}{name}", content)
-        _write_announcements(directory, recovery, own_id)
+        _write_peers(directory, recovery, own_id)
         _write_kept(directory, recovery)
         if recovery.listen_port is not None:
             directory.keep_listen_port(recovery.listen_port)
@@ -219,8 +237,8 @@ def restore(path: str | os.PathLike[str], recovery: Recovery) -> NodeDirectory:
     return write_directory(path, config.kind, recovery.settings, secrets, write_more)
 
 
-def _write_announcements(directory: NodeDirectory, recovery: Recovery, own_id: bytes) -> None:
-    """Let the node know whom it knew; what does not hold, or is its own, is left out."""
+def _write_peers(directory: NodeDirectory, recovery: Recovery, own_id: bytes) -> None:
+    """Let the node know whom it knew, and what was advised; what does not hold is left out."""
     database = PeerDatabase(directory.peers_path)
     try:
         for packed in recovery.announcements:
@@ -231,6 +249,8 @@ def _write_announcements(directory: NodeDirectory, recovery: Recovery, own_id: b
             if announcement.node_id != own_id:
                 seen = float(recovery.exported_at)
                 database.put(announcement.node_id, announcement.sequence, packed, seen)
+        if recovery.advice is not None:
+            database.set_meta(ADVICE_KEY, GridParameters(*recovery.advice).pack())
     finally:
         database.close()
 

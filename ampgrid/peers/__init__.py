@@ -17,10 +17,11 @@ from ampgrid.peers.introduced import Introduced, IntroducedResponder
 from ampgrid.peers.introducer import Introducer, IntroducerResponder
 from ampgrid.peers.keeping import INTRODUCER_SERVICE, ConnectionKeeper
 from ampgrid.peers.own import OwnAnnouncement
-from ampgrid.peers.parameters import GridParameters
+from ampgrid.peers.parameters import ADVICE_KEY, GridParameters
 from ampgrid.peers.table import ConnectionTable
 
 __all__ = [
+    "ADVICE_KEY",
     "INTRODUCER_SERVICE",
     "ConnectionKeeper",
     "ConnectionTable",

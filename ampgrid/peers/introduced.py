@@ -24,7 +24,7 @@ from ampgrid.errors import BadArgumentValueError, FormatError, NotConnectedError
 from ampgrid.peers._ports import PeerConnection, PeerStore, Uniform
 from ampgrid.peers.announcements import PeerBook
 from ampgrid.peers.keeping import INTRODUCER_SERVICE
-from ampgrid.peers.parameters import GridParameters
+from ampgrid.peers.parameters import ADVICE_KEY, GridParameters
 from ampgrid.peers.table import ConnectionTable
 from ampgrid.ports import Clock, Connection, DelayedCall, Threads
 
@@ -33,7 +33,6 @@ _log = Logger()
 #: After a failed Announce over a connection that stays, the next try comes after about so long.
 RETRY_SECONDS = 30.0
 
-_PARAMETERS_KEY = "introduced/parameters"
 _PLACE = struct.Struct(">8sQ")
 
 
@@ -120,7 +119,7 @@ class Introduced:
 
     def _load(self) -> tuple[GridParameters | None, dict[bytes, tuple[bytes, int]]]:
         parameters, places = None, {}
-        packed = self._database.get_meta(_PARAMETERS_KEY)
+        packed = self._database.get_meta(ADVICE_KEY)
         if packed is not None:
             try:
                 parameters = GridParameters.unpack(packed)
@@ -288,7 +287,7 @@ class Introduced:
         if parameters == self._parameters:
             return
         self._parameters = parameters
-        await self._threads.run(self._database.set_meta, _PARAMETERS_KEY, parameters.pack())
+        await self._threads.run(self._database.set_meta, ADVICE_KEY, parameters.pack())
         for watcher in list(self._watchers):
             watcher(parameters)
 

@@ -9,6 +9,8 @@ from ampgrid.errors import BadArgumentValueError, FormatError
 
 _PACKED = struct.Struct(">HHH")
 
+#: Under which name the database of peers keeps what the introducers advised last.
+ADVICE_KEY = "introduced/parameters"
 #: The most shares that a file can have (erasure coding in bytes).
 MOST_SHARES = 256
 

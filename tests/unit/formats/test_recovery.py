@@ -29,6 +29,7 @@ FULL = Recovery(
     convergence=bytes(range(32)),
     lease_secret=bytes(range(32, 64)),
     listen_port=7420,
+    advice=(3, 7, 10),
     announcements=(b"one", b"x" * 800),
     kept=(kept(1), kept(2, 10)),
     others={"aliases": b"later", "roots": b""},
@@ -103,6 +104,8 @@ class RecoveryTests(SynchronousTestCase):
             section(b"convergence", bytes(33)),
             section(b"listen-port", b"\0\0"),
             section(b"listen-port", b"\0"),
+            section(b"advice", struct.pack(">HHH", 3, 11, 10)),
+            section(b"advice", struct.pack(">HHH", 0, 1, 10)),
             section(b"Aliases", b""),
             section(b"../x", b""),
             section(b"", b""),
@@ -138,6 +141,8 @@ class RecoveryTests(SynchronousTestCase):
             {"others": {"node-key": b""}},
             {"others": {"No Name": b""}},
             {"listen_port": 0},
+            {"advice": (3, 7, 70_000)},
+            {"advice": (3, 7, 2)},
         ]:
             self.assertRaises(BadArgumentValueError, evolve(LEAST, **changes).pack)
 

@@ -28,12 +28,12 @@ from ampgrid.node import recovery as module
 from ampgrid.node.creation import create_introducer, create_node
 from ampgrid.node.directory import NodeDirectory
 from ampgrid.node.recovery import (
+    Known,
     Reminder,
-    announcements_at_rest,
     export_to,
     exported_at,
     gather,
-    kept_at_rest,
+    known_at_rest,
     note_export,
     read_export,
     restore,
@@ -52,6 +52,9 @@ def kept(number: int = 1) -> KeptFile:
     return KeptFile(cap, 7, NOW - number)
 
 
+KNOWN = Known((ANNOUNCEMENT,), (2, 3, 4), (kept(1), kept(2)))
+
+
 class RecoveryCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.root = Path(tempfile.mkdtemp())
@@ -60,8 +63,7 @@ class RecoveryCase(SynchronousTestCase):
         self.node.keep_listen_port(7421)
 
     def gathered(self, **changes: object) -> Recovery:
-        found = gather(self.node, announcements=[ANNOUNCEMENT], kept=[kept(1), kept(2)], now=NOW)
-        return evolve(found, **changes)
+        return evolve(gather(self.node, KNOWN, NOW), **changes)
 
     def secrets_of(self, directory: NodeDirectory) -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in directory.private.iterdir()}
@@ -77,8 +79,7 @@ class ExportTests(RecoveryCase):
         self.assertEqual(made.config_path.read_bytes(), self.node.config_path.read_bytes())
         self.assertEqual(made.identity().node_id, self.node.identity().node_id)
         self.assertEqual(made.listen_port(), 7421)
-        self.assertEqual(announcements_at_rest(made), [ANNOUNCEMENT])
-        self.assertEqual(kept_at_rest(made), [kept(1), kept(2)])
+        self.assertEqual(known_at_rest(made), KNOWN)
         self.assertEqual(exported_at(made), NOW)
         for path in [made.path, *made.path.rglob("*")]:
             self.assertEqual(stat.S_IMODE(path.stat().st_mode) & 0o077, 0, path)
@@ -86,14 +87,12 @@ class ExportTests(RecoveryCase):
 
     def test_what_it_gives_is_given_again(self) -> None:
         made = restore(self.root / "new", self.gathered(others={"aliases": b"later"}))
-        again = gather(
-            made, announcements=announcements_at_rest(made), kept=kept_at_rest(made), now=NOW
-        )
+        again = gather(made, known_at_rest(made), NOW)
         self.assertEqual(again, self.gathered(others={"aliases": b"later"}))
 
     def test_an_introducer(self) -> None:
         introducer = create_introducer(self.root / "i", listen="127.0.0.1:7420")
-        found = gather(introducer, announcements=[], kept=[], now=NOW)
+        found = gather(introducer, known_at_rest(introducer), NOW)
         self.assertIsNone(found.convergence)
         made = restore(self.root / "new", Recovery.unpack(found.pack()))
         self.assertEqual(self.secrets_of(made), self.secrets_of(introducer))
@@ -191,7 +190,7 @@ class RestoreTests(RecoveryCase):
             self.fail("it never came to its end")
         # Key, three secrets, the mark, a section, two databases, the note, node.toml; then a sync.
         self.assertGreaterEqual(last, 11)
-        self.assertEqual(kept_at_rest(NodeDirectory.at(path)), list(found.kept))
+        self.assertEqual(known_at_rest(NodeDirectory.at(path)), KNOWN)
         self.assertEqual(NodeDirectory.at(path).load_config().nickname, "blue")
 
     def test_a_node_that_ran_is_never_taken_for_an_unfinished_import(self) -> None:
