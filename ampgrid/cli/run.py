@@ -115,7 +115,9 @@ def run(
             _tell_ready(session, as_json=as_json)
             await stop.wait()
         except CannotListenError as error:
-            raise ConfigError(f"The node cannot listen: {error.socketError}.") from None
+            why = getattr(error.socketError, "strerror", None) or error.socketError
+            place = f"{error.interface}:{error.port}" if error.port else str(error.interface)
+            raise ConfigError(f"The node cannot listen on {place}: {why}.") from None
         finally:
             await node.stop()
         stop.raise_if_interrupted()
