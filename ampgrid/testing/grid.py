@@ -61,8 +61,8 @@ class MemoryNode:
         self.store: ShareStore | None = None
         self.core: NodeCore
         self._grid = grid
-        self._folder = grid.folder / name
-        self._folder.mkdir(exist_ok=True)
+        self.folder = grid.folder / name
+        self.folder.mkdir(exist_ok=True)
         self._peer_store: PeerDatabase | None = None
         self._kept_store: KeptDatabase | None = None
 
@@ -88,7 +88,7 @@ class MemoryNode:
         storage = None
         if self.config.storage_enabled:
             self.store = ShareStore.open(
-                self._folder / "storage",
+                self.folder / "storage",
                 reserve=self.config.reserve,
                 quota=self.config.quota,
                 wall=grid.wall,
@@ -102,11 +102,11 @@ class MemoryNode:
                 settings=upkeep_settings(self.config),
                 monotonic=grid.wall,
             )
-        self._peer_store = PeerDatabase(self._folder / "peers.sqlite")
-        self._kept_store = KeptDatabase(self._folder / "kept.sqlite")
+        self._peer_store = PeerDatabase(self.folder / "peers.sqlite")
+        self._kept_store = KeptDatabase(self.folder / "kept.sqlite")
         secrets = Secrets(self.identity, grid.secret, self.convergence, self.convergence)
         stores = self._peer_store, self._kept_store, storage
-        self.core = NodeCore(self.config, secrets, world, *stores, self._folder)
+        self.core = NodeCore(self.config, secrets, world, *stores, self.folder)
         if self.config.listen is not None:
             grid.net.listen(self.host, 1, self.core.network.listening_factory())
         grid.run(self.core.start([f"{self.host}:1"] if self.config.listen else []))
