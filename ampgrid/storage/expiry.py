@@ -99,7 +99,6 @@ class Expiry:
         self.running = True
         report = PassReport()
         try:
-            await self._in_thread(self._upkeep.keep_time, self._time.now())
             if not (await self._mark(report) and await self._delete(report)):
                 return None
         except StoreError as error:

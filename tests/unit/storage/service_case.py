@@ -144,13 +144,21 @@ class Client:
 
 
 class ServiceCase(SynchronousTestCase):
-    """Has a service, its clock, its threads and a client."""
+    """Has a service, its clock, its threads and a client.
+
+    Attributes:
+        settings: what the service does by itself.
+        wall_off: by how much the wall clock is wrong, seconds.
+    """
+
+    settings = None
 
     def setUp(self):
         self.directory = Path(self.mktemp())
         self.directory.parent.mkdir(parents=True, exist_ok=True)
         self.threads = SteppedThreads()
         self.clock = Clock()
+        self.wall_off = 0.0
         self.service = None
         self.start()
 
@@ -161,16 +169,20 @@ class ServiceCase(SynchronousTestCase):
         """Begin, after an orderly end if there is a service."""
         if self.service is not None:
             self.stop()
-        self.store = ShareStore.open(self.directory, wall=lambda: NOW, **how)
+        self.store = ShareStore.open(self.directory, wall=self.wall, **how)
         self.service = StorageService(
             self.store,
             clock=self.clock,
-            wall=lambda: NOW + self.clock.seconds(),
+            wall=self.wall,
             threads=self.threads,
             entropy=bytes,
+            settings=self.settings,
         )
         self.successResultOf(Deferred.fromCoroutine(self.service.start()))
         self.client = Client(self)
+
+    def wall(self):
+        return NOW + self.clock.seconds() + self.wall_off
 
     def stop(self):
         self.threads.release()

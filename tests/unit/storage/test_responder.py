@@ -8,6 +8,7 @@ import inspect
 from ampgrid.commands import errors as e
 from ampgrid.commands import storage as commands
 from ampgrid.commands.base import GridCommand
+from tests.material import make_shares, some_bytes
 from tests.unit.storage.service_case import CANCEL, INDEX, LARGE, NOW, RENEW, Client, ServiceCase
 from tests.unit.store.disks import FaultyFileSystem
 
@@ -236,12 +237,23 @@ class AdvisoryTests(ServiceCase):
         )
 
     def test_only_for_held_shares_and_one_each(self):
+        """Advice on a share that is good is kept, the last word of it."""
         self.client.failed(e.NoSuchShareError, self.advise(0))
-        self.successResultOf(self.client.put(b"data"))
+        _, shares = make_shares(some_bytes(500), 1, 2)
+        self.successResultOf(self.client.put(shares[0]))
         for reason in ("first", "second"):
             self.successResultOf(self.advise(0, reason))
         self.client.failed(e.NoSuchShareError, self.advise(1))
         self.assertEqual(self.store.advisories(), [(INDEX, 0, b"p" * 20, "second")])
+        self.assertEqual(self.client.sizes(), {0: len(shares[0])})
+
+    def test_what_is_bad_indeed_is_gone_and_its_number_free(self):
+        self.successResultOf(self.client.put(b"no share"))
+        self.successResultOf(self.advise(0))
+        self.assertEqual(self.client.sizes(), {})
+        self.client.failed(e.NoSuchShareError, self.advise(0))
+        answer = self.successResultOf(self.client.put(b"another"))
+        self.assertEqual(answer, {"already_got": frozenset(), "accepted": frozenset({0})})
 
 
 class SpaceTests(ServiceCase):

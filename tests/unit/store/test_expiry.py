@@ -174,7 +174,7 @@ class LifeTests(ExpiryCase):
         self.assertEqual(self.mark(END), count - 1)
         batch = self.store.upkeep.expire(END + DAY, DAY)
         self.assertEqual(batch.looked_at, FILES_A_BATCH)
-        files, shares, size = self.expire(END + DAY)
+        files, _shares, _size = self.expire(END + DAY)
         self.assertEqual(files + batch.files, count - 1)
         self.assertEqual(self.store.room(fresh=True).used, 3)
         self.check_accounts()

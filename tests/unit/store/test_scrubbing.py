@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import random
@@ -319,10 +320,8 @@ class FaultTests(ScrubCase):
                 self.damage(index, 0, 300)
                 self.disk.plan(at)
                 self.disk.only = {"rename", "open_new", "write_at", "fsync", "fsync_directory"}
-                try:
+                with contextlib.suppress(BrokenStoreError):
                     self.scrub()
-                except BrokenStoreError:
-                    pass
                 failed = self.disk.failed
                 self.disk.heal()
                 self.open()
