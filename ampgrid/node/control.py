@@ -111,7 +111,7 @@ class Controlled(Protocol):
         """Return k, happiness and n for uploads that name none."""
         ...
 
-    async def settle(self, count: int, check: Callable[[], None]) -> None:
+    async def settle(self, count: int | None, check: Callable[[], None]) -> None:
         """On a node that has just started, wait until it has met its peers."""
         ...
 
@@ -182,11 +182,12 @@ class ControlResponder(amp.CommandLocator):
         """Upload a file or a stream."""
         node = self._node
         with _as_wire_errors(), _closed(descriptor), self._operation(operation) as progress:
-            encoding = _encoding(needed, happy, total) or node.encoding()
+            given = _encoding(needed, happy, total)
             source = await self._source(path, descriptor, progress)
             try:
                 if source.get_size() > MAX_LIT_SIZE:
-                    await node.settle(encoding.happy, progress.check)
+                    await node.settle(given.happy if given else None, progress.check)
+                encoding = given or node.encoding()
                 uploaded = await node.uploader.upload(source, encoding, progress)
             finally:
                 source.close()

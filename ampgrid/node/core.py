@@ -357,14 +357,15 @@ class NodeCore:
             )
         return found
 
-    async def settle(self, count: int, check: Callable[[], None]) -> None:
+    async def settle(self, count: int | None, check: Callable[[], None]) -> None:
         """On a node that has just started, wait until it has met its peers.
 
         That is until ``count`` storage peers are connected and every other known one has been
         tried, and never longer than until `SETTLE_SECONDS` after the start.
 
         Args:
-            count: storage peers that are needed.
+            count: storage peers that are needed; None for the happiness of `encoding`, which
+                changes when an introducer gives its advice.
             check: called at every look; raises to end the wait.
         """
         clock = self._world.clock
@@ -373,7 +374,8 @@ class NodeCore:
                 peer["state"] in {"holding", "dialling"} and not peer["last_error"]
                 for peer in self.keeper.status()
             )
-            if len(self.servers()) >= count and not untried:
+            needed = self.encoding().happy if count is None else count
+            if len(self.servers()) >= needed and not untried:
                 return
             pause: Deferred[None] = Deferred()
             clock.callLater(_LOOK_SECONDS, pause.callback, None)

@@ -470,6 +470,15 @@ class JustStartedTests(ControlCase):
         put = self.call(control.Upload, path=str(self.place / "more"))
         self.assertEqual(put["servers_happy"], 3)
 
+    def test_a_first_upload_follows_the_advice_that_is_on_its_way(self) -> None:
+        self.grid.client.stop()
+        for path in self.grid.folder.glob("client/peers.sqlite*"):
+            path.unlink()
+        self.grid.client.start()
+        self.connection = connect(self.grid.clock, self.grid.client)
+        self.assertEqual(self.grid.client.core.encoding().happy, 7)
+        self.assertTrue(self.put(some_bytes(1000)).endswith(":2:3:1000"))
+
     def test_it_does_not_wait_for_long_nor_later(self) -> None:
         cap = self.put(some_bytes(1000))
         for node in self.grid.nodes[:2]:
