@@ -17,7 +17,7 @@ from twisted.protocols import amp
 
 from ampgrid import __version__
 from ampgrid.crypto.identity import Identity, node_id_text, parse_node_id
-from ampgrid.errors import NotEnoughPeersError
+from ampgrid.errors import ConfigError, NotEnoughPeersError
 from ampgrid.formats.address import format_hint
 from ampgrid.immutable import (
     Bandwidth,
@@ -155,7 +155,10 @@ class NodeCore:
         self._lease_secrets = LeaseSecrets(secrets.lease)
         self._servers: dict[bytes, StorageServer] = {}
         self.loopback = LoopbackConnection(self.node_id, world.clock)
-        self.table = ConnectionTable(self.node_id, clock=world.clock, allowed=config.allow or None)
+        # Who is listed by hand is meant to be talked to, on the list of the allowed or not.
+        listed = {address.node_id for address in (*config.introducers, *config.peers)}
+        allowed = config.allow | listed if config.allow else None
+        self.table = ConnectionTable(self.node_id, clock=world.clock, allowed=allowed)
         self.book = PeerBook(
             peer_store,
             own_id=self.node_id,
@@ -164,16 +167,7 @@ class NodeCore:
             by_hand=config.peers,
             in_use=lambda node_id: self.table.get(node_id) is not None,
         )
-        self.network = Network(
-            identity=identity,
-            secret=b"" if config.is_open else (secrets.grid or b""),
-            facts=self._facts,
-            clock=world.clock,
-            roles=self._roles,
-            admit=self.table.admit,
-            connected=self.table.add,
-            connector=world.connector,
-        )
+        self.network = self._make_network(identity, secrets.grid)
         self.keeper = ConnectionKeeper(
             self.book,
             self.table,
@@ -195,12 +189,33 @@ class NodeCore:
             outrun=self._outrun,
         )
         self.introducer = self._make_introducer(peer_store)
+        self._make_files(kept_store, secrets.convergence)
+        self.table.on_connect(self._connected)
+        self.table.on_disconnect(self._disconnected)
+
+    def _make_network(self, identity: Identity, secret: bytes | None) -> Network:
+        config, world = self.config, self._world
+        if not config.is_open and not secret:
+            raise ConfigError("a closed grid has a secret, and there is none here")
+        return Network(
+            identity=identity,
+            secret=b"" if config.is_open else (secret or b""),
+            facts=self._facts,
+            clock=world.clock,
+            roles=self._roles,
+            admit=self.table.admit,
+            connected=self.table.add,
+            connector=world.connector,
+        )
+
+    def _make_files(self, kept_store: KeptDatabase, convergence: bytes) -> None:
+        config, world = self.config, self._world
         schedule = Schedule(config.keeper_days * _DAY, world.uniform)
         self.kept = KeptFiles(kept_store, world.order, world.wall, schedule)
         budget = Budget()
         self.uploader = Uploader(
             self.servers,
-            secrets.convergence,
+            convergence,
             world.work,
             config.max_segment_size,
             self.kept.remember,
@@ -210,8 +225,6 @@ class NodeCore:
         self.checker = Checker(self.servers, world.work)
         self.repairer = Repairer(self.servers, world.work, world.clock)
         self.file_keeper = self._make_keeper(schedule)
-        self.table.on_connect(self._connected)
-        self.table.on_disconnect(self._disconnected)
 
     def _make_keeper(self, schedule: Schedule) -> Keeper:
         config, world = self.config, self._world
