@@ -336,6 +336,13 @@ class CrashTests(ExpiryCase):
         self.assertEqual(self.open(), Recovery())
         self.assertEqual(self.store.read(INDEX, 0, 0, LARGE), pattern(LARGE))
 
+    def test_a_new_file_that_came_while_old_ones_are_removed_stays(self):
+        """The list of what to remove may be older than the file: its row says that it is new."""
+        self.keep(0)
+        self.store.upkeep._remover._remove(INDEX, 0)
+        self.assertEqual(self.store.read(INDEX, 0, 0, LARGE), pattern(LARGE))
+        self.assertTrue(self.path().exists())
+
     def test_a_new_small_share_of_the_name_leaves_no_old_file(self):
         self.keep(0)
         self.expire_rows()
