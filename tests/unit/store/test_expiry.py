@@ -6,7 +6,7 @@ import errno
 import shutil
 
 from ampgrid.errors import BrokenStoreError, ConfigError, NotStoredError, StoreError
-from ampgrid.store import LEASE_SECONDS, ShareStore
+from ampgrid.store import LEASE_SECONDS, PosixFileSystem, ShareStore
 from ampgrid.store.expiry import FILES_A_BATCH, LEASES_A_BATCH, Expired, LeaseCounts
 from ampgrid.store.recovery import Recovery
 from ampgrid.store.schema import _SINCE_2, SHARES_SCHEMA
@@ -237,19 +237,17 @@ class ReadersTests(ExpiryCase):
 
     def test_a_read_that_comes_too_late_finds_no_share(self):
         self.keep(0)
-        store = self.store
-        store._files = FaultyFileSystem(frozenset())
-        real = store._files.real.open_read
+        case = self
 
-        def expire_first(path):
-            self.mark(END)
-            self.expire(END + DAY)
-            return real(path)
+        class ExpiringFirst(PosixFileSystem):
+            def open_read(self, path):
+                case.mark(END)
+                case.expire(END + DAY)
+                return super().open_read(path)
 
-        store._readers._files = store._files
-        store._files.real.open_read = expire_first
+        self.store._readers._files = ExpiringFirst()
         with self.assertRaises(NotStoredError):
-            store.read(INDEX, 0, 0, 9)
+            self.store.read(INDEX, 0, 0, 9)
 
 
 class AdoptedTests(ExpiryCase):

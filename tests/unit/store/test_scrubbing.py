@@ -9,7 +9,7 @@ import random
 
 from ampgrid.errors import BrokenStoreError, NoRoomError, NotStoredError
 from ampgrid.formats.segments import share_data_size
-from ampgrid.store import SMALL_SHARE_BYTES, ShareStore
+from ampgrid.store import SMALL_SHARE_BYTES, PosixFileSystem, ShareStore
 from ampgrid.store.catalog import MOST_FINDINGS, TAIL_BYTES, Finding, note_finding, tail_of
 from ampgrid.store.scrubbing import COST_OF_A_SHARE, ScrubProgress
 from tests.contract.share_store_contract import NOW, PEER, lease, request
@@ -296,20 +296,25 @@ class FaultTests(ScrubCase):
 
     def test_what_the_disk_never_gives_is_bad(self):
         index, _ = self.store_file(BIG)
-        real = self.disk.real.read_at
         bad = self.store.path_of(index, 1).stat().st_ino
 
-        def read_at(descriptor, offset, length):
-            if os.fstat(descriptor).st_ino == bad:
-                raise OSError(errno.EIO, "Input/output error")
-            return real(descriptor, offset, length)
+        class Scratched(PosixFileSystem):
+            def read_at(self, descriptor, offset, length):
+                if os.fstat(descriptor).st_ino == bad:
+                    raise OSError(errno.EIO, "Input/output error")
+                return super().read_at(descriptor, offset, length)
 
-        self.disk.real.read_at = read_at
+        self.disk = Scratched()
+        self.open()
         self.assertEqual(self.bad(), [(index, 1)])
         self.assertIn("disk failed", self.store.upkeep.findings(1)[0].reason)
 
     def test_every_call_of_setting_aside_may_fail(self):
         """Then it is still stored, or gone to the quarantine; and the next walk ends it."""
+        self.disk = FaultyFileSystem(
+            {"rename", "open_new", "write_at", "fsync", "fsync_directory"}
+        )
+        self.open()
         for size in (SMALL, BIG):
             at = 0
             while True:
@@ -319,7 +324,6 @@ class FaultTests(ScrubCase):
                     self.store_share(index, number, shares[number])
                 self.damage(index, 0, 300)
                 self.disk.plan(at)
-                self.disk.only = {"rename", "open_new", "write_at", "fsync", "fsync_directory"}
                 with contextlib.suppress(BrokenStoreError):
                     self.scrub()
                 failed = self.disk.failed
@@ -340,9 +344,10 @@ class FaultTests(ScrubCase):
         return self.store.path_of(index, 0).parent.name
 
     def test_on_a_full_disk_a_bad_small_share_stays_for_now(self):
+        self.disk = FaultyFileSystem({"write_at"})
+        self.open()
         index, _ = self.store_file(SMALL, numbers=(0,))
         self.damage(index, 0, 300)
-        self.disk.only = {"write_at"}
         self.disk.plan(0, error=errno.ENOSPC)
         with self.assertRaises(NoRoomError):
             self.scrub()
