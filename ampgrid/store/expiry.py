@@ -121,6 +121,8 @@ class ExpireJob(Job[Expired]):
         readers: open files of shares.
     """
 
+    vital = True
+
     def __init__(self, now: int, grace: int, space: Space, readers: Readers) -> None:
         self._now = now
         self._grace = grace
@@ -130,6 +132,7 @@ class ExpireJob(Job[Expired]):
 
     def run(self, sql: Sql) -> Expired:
         """Look at each again; delete it if it still has no lease."""
+        self._gone = []
         due = sql.execute(
             "SELECT storage_index FROM marked WHERE marked_at <= ? ORDER BY marked_at LIMIT ?",
             (self._now - self._grace, FILES_A_BATCH),
@@ -220,7 +223,7 @@ class Remover:
                     sql.execute("DELETE FROM doomed WHERE storage_index = ? AND number = ?", key)
 
             if keys:
-                self._database.call(forget)
+                self._database.call(forget, vital=True)
             return len(keys)
 
     def _remove(self, index: bytes, number: int) -> Path:

@@ -54,6 +54,10 @@ class FileSystem(Protocol):
         """Write all bytes of the buffers one after the other, from ``offset`` on."""
         ...
 
+    def allocate(self, descriptor: int, size: int) -> None:
+        """Take room on the disk for a file of ``size`` bytes, which then reads as zeros."""
+        ...
+
     def read_at(self, descriptor: int, offset: int, length: int) -> bytes:
         """Read up to ``length`` bytes; fewer only at the end of the file."""
         ...
@@ -136,6 +140,13 @@ class PosixFileSystem:
             del waiting[:done]
             if written:
                 waiting[0] = memoryview(waiting[0])[written:]
+
+    def allocate(self, descriptor: int, size: int) -> None:
+        """Take room on the disk for a file of ``size`` bytes, which then reads as zeros."""
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(descriptor, 0, size)
+        else:  # pragma: no cover - Linux has it
+            self.write_at(descriptor, 0, [bytes(size)])
 
     def read_at(self, descriptor: int, offset: int, length: int) -> bytes:
         """Read up to ``length`` bytes; fewer only at the end of the file."""

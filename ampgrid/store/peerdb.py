@@ -148,7 +148,7 @@ class PeerDatabase:
             )
             return value
 
-        return self._database.call(count)
+        return self._database.call(count, vital=True)
 
     def get_meta(self, key: str) -> bytes | None:
         """Return a small value, or None."""

@@ -81,6 +81,11 @@ class Places:
         return self.root / "store.db"
 
     @property
+    def ballast(self) -> Path:
+        """The file that holds room back for what is vital."""
+        return self.root / "ballast"
+
+    @property
     def probe(self) -> Path:
         """The file with which a failed disk is tried."""
         return self.incoming / "probe"
@@ -144,7 +149,7 @@ def _look_for_files(
             if files.size_of(places.share(bytes(index), number)) != size
         ]
         if gone:
-            database.call(lambda sql, ids=gone: _lose(sql, ids))  # type: ignore[misc]
+            database.call(lambda sql, ids=gone: _lose(sql, ids), vital=True)  # type: ignore[misc]
             report.lost += len(gone)
 
 
@@ -181,6 +186,9 @@ def _look_for_rows(
     counts = Recovery()
 
     def match(sql: Sql) -> None:
+        # It may be called twice.
+        misfits.clear()
+        counts.adopted = counts.restored = 0
         for storage_index, number, size in found:
             row = catalog.find(sql, storage_index, number)
             if row is not None:
@@ -208,7 +216,7 @@ def _look_for_rows(
                 leases.give_term(sql, storage_index, now)
 
     if found:
-        database.call(match)
+        database.call(match, vital=True)
     report.adopted += counts.adopted
     report.restored += counts.restored
     for storage_index, number in misfits:

@@ -132,6 +132,8 @@ class _MissingError(Exception):
 class _CondemnJob(Job[Finding | None]):
     """Delete the row of a bad share, if it is still that share; remember what was found."""
 
+    vital = True
+
     def __init__(
         self, share: StoredShare, finding: Finding, space: Space, readers: Readers, *, lost: bool
     ) -> None:
@@ -143,6 +145,7 @@ class _CondemnJob(Job[Finding | None]):
         self._done = False
 
     def run(self, sql: Sql) -> Finding | None:
+        self._done = False
         share = self._share
         row = catalog.find(sql, *share.key)
         if row is None or row.row_id != share.row_id:

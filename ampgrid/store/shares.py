@@ -19,6 +19,7 @@ from typing import Any, cast
 from ampgrid.errors import BrokenStoreError, ConfigError, NotStoredError, StoreError
 from ampgrid.ports import WallClock
 from ampgrid.store import catalog, expiry, leases, timekeeping
+from ampgrid.store.ballast import Ballast
 from ampgrid.store.filesystem import FileSystem, PosixFileSystem
 from ampgrid.store.health import Health
 from ampgrid.store.leases import LeaseTerms
@@ -55,6 +56,7 @@ class ShareStore:
         self._files: FileSystem = files or PosixFileSystem()
         self._read_only = read_only
         self._health = Health(self._files, self._places.probe)
+        self._ballast = Ballast(self._files, self._places.ballast, reserve)
         self._space = Space(quota, reserve)
         self._readers = Readers(self._files)
         self._open_uploads = OpenUploads()
@@ -95,7 +97,13 @@ class ShareStore:
         store = cls(directory, quota, reserve, read_only=read_only, files=files)
         try:
             store._make_directories()
-            database = Database(store._places.database, SHARES_SCHEMA, store._health.mark_broken)
+            database = Database(
+                store._places.database,
+                SHARES_SCHEMA,
+                store._health.mark_broken,
+                store._ballast.drop,
+                store._files,
+            )
         except OSError as error:
             raise ConfigError(
                 f"the store's directory {directory} cannot be used: {error.strerror}"
@@ -139,7 +147,7 @@ class ShareStore:
             catalog.set_mark(sql, "starts", starts)
             return starts
 
-        self._starts = database.call(begin)
+        self._starts = database.call(begin, vital=True)
         self._space.load(*database.read(catalog.totals))
         with self._starting():
             upkeep.count_aside()
@@ -167,13 +175,14 @@ class ShareStore:
             catalog.set_mark(sql, LATEST, beginning.now)
             return beginning
 
-        return database.call(begin)
+        return database.call(begin, vital=True)
 
     def _make_directories(self) -> None:
         files, places = self._files, self._places
         files.make_directory(places.root)
         for path in (places.shares, places.incoming, places.quarantine):
             files.make_directory(path)
+        self._ballast.settle(files.free_bytes(places.root))
         files.fsync_directory(places.root)
         files.fsync_directory(places.root.parent)
 
@@ -187,7 +196,7 @@ class ShareStore:
             lost = self._upkeep is not None and self._upkeep.examiner.lost_any
             idle = not self._space.look(accepts=True).promised
             if idle and not self._health.untidy and not lost:
-                database.call(lambda sql: catalog.set_mark(sql, "clean", 1))
+                database.call(lambda sql: catalog.set_mark(sql, "clean", 1), vital=True)
         except StoreError:
             pass  # the next start takes a look then
         finally:
@@ -259,15 +268,15 @@ class ShareStore:
                 raise NotStoredError("no share of this file is here")
             leases.add_or_renew(sql, storage_index, lease)
 
-        return Call(add)
+        return Call(add, vital=True)
 
     def renewing_lease(self, storage_index: bytes, renew: bytes, now: int) -> Job[None]:
         """Return the task that renews the lease with this digest, or fails."""
-        return Call(lambda sql: leases.renew(sql, storage_index, renew, now))
+        return Call(lambda sql: leases.renew(sql, storage_index, renew, now), vital=True)
 
     def cancelling_lease(self, storage_index: bytes, cancel: bytes) -> Job[None]:
         """Return the task that removes the lease with this digest, or fails."""
-        return Call(lambda sql: leases.cancel(sql, storage_index, cancel))
+        return Call(lambda sql: leases.cancel(sql, storage_index, cancel), vital=True)
 
     def advising(
         self, storage_index: bytes, number: int, peer: bytes, reason: str, now: int
@@ -352,7 +361,9 @@ class ShareStore:
         if self._read_only:
             return 0
         with self._health.reading():
-            return self._files.free_bytes(self._places.root)
+            free = self._files.free_bytes(self._places.root)
+        self._ballast.make(free)
+        return free
 
     # Reading.
 

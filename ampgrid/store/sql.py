@@ -25,7 +25,7 @@ from typing import Any, Generic, Protocol, TypeVar, cast
 import attrs
 
 from ampgrid.errors import BrokenStoreError, ConfigError, FormatError, NoRoomError, StoreError
-from ampgrid.store.filesystem import PosixFileSystem
+from ampgrid.store.filesystem import FileSystem, PosixFileSystem
 
 T = TypeVar("T")
 
@@ -83,7 +83,14 @@ class Sql(Protocol):
 
 
 class Job(Generic[T]):
-    """Work for one transaction. A subclass says what happens after its end."""
+    """Work for one transaction. A subclass says what happens after its end.
+
+    Attributes:
+        vital: it shall go on when the disk is full, with what is held back for that; `run` is
+            then called again, after all that it changed was undone.
+    """
+
+    vital = False
 
     def run(self, sql: Sql) -> T:
         """Do it; an exception undoes what this job changed, and no other job."""
@@ -97,10 +104,16 @@ class Job(Generic[T]):
 
 
 class Call(Job[T]):
-    """A job that is one function of the connection."""
+    """A job that is one function of the connection.
 
-    def __init__(self, function: Callable[[Sql], T]) -> None:
+    Args:
+        function: does it.
+        vital: see `Job`.
+    """
+
+    def __init__(self, function: Callable[[Sql], T], *, vital: bool = False) -> None:
         self._function = function
+        self.vital = vital
 
     def run(self, sql: Sql) -> T:
         """Call the function."""
@@ -179,6 +192,9 @@ class Database:
         path: the file; made if it does not exist, in a directory that does.
         schema: its tables.
         when_broken: called when the disk refused (not: when it is full).
+        when_full: called when the disk is full and something vital waits; tells whether there
+            may be more room now.
+        files: makes the file; what SQLite does with it then is its own business.
 
     Raises:
         FormatError: the file is no database of this kind, or of an unknown version.
@@ -186,10 +202,17 @@ class Database:
     """
 
     def __init__(
-        self, path: Path, schema: Schema, when_broken: Callable[[], None] | None = None
+        self,
+        path: Path,
+        schema: Schema,
+        when_broken: Callable[[], None] | None = None,
+        when_full: Callable[[], bool] | None = None,
+        files: FileSystem | None = None,
     ) -> None:
         self._name = path.name
         self._when_broken = when_broken
+        self._when_full = when_full
+        self._files: FileSystem = files or PosixFileSystem()
         self._driver = find_driver()
         self._queue: deque[_Queued] = deque()
         self._queue_lock = threading.Lock()
@@ -219,9 +242,9 @@ class Database:
         outcome: Outcome[T] = self.run_all([job])[0]
         return outcome.get()
 
-    def call(self, function: Callable[[Sql], T]) -> T:
-        """Run one function as a job; see `run`."""
-        return self.run(Call(function))
+    def call(self, function: Callable[[Sql], T], *, vital: bool = False) -> T:
+        """Run one function as a job; see `run` and `Job`."""
+        return self.run(Call(function, vital=vital))
 
     def run_all(self, jobs: Sequence[Job[Any]]) -> list[Outcome[Any]]:
         """Run jobs, in one transaction where that is possible; each has its own outcome."""
@@ -260,6 +283,33 @@ class Database:
         with self._queue_lock:
             count = min(len(self._queue), MOST_JOBS_A_GROUP)
             group = [self._queue.popleft() for _ in range(count)]
+        if isinstance(self._transact(group), NoRoomError):
+            self._go_on(group)
+        for queued in group:
+            if queued.outcome is None or queued.outcome.error is not None:
+                queued.job.undone()
+            else:
+                queued.job.committed()
+
+    def _go_on(self, group: list[_Queued]) -> None:
+        """Run what is vital of a group that failed because the disk is full."""
+        vital = [queued for queued in group if queued.job.vital]
+        for make_room in (self._reuse_log, self._when_full):
+            if not vital or make_room is None or not make_room():
+                continue
+            if not isinstance(self._transact(vital), NoRoomError):
+                return
+
+    def _reuse_log(self) -> bool:
+        """Copy the log into the database, so that the next transaction overwrites it."""
+        try:
+            row = self._sql.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+        except self._driver.Error:
+            return False
+        return row is not None and row[0] == 0
+
+    def _transact(self, group: list[_Queued]) -> StoreError | None:
+        """Run jobs in one transaction; return why it failed as a whole, None if it did not."""
         try:
             self._check_open()
             changes = self._sql.total_changes
@@ -273,11 +323,8 @@ class Database:
             failure = error if isinstance(error, StoreError) else self._as_store_error(error)
             for queued in group:
                 queued.outcome = Outcome(error=failure)
-        for queued in group:
-            if queued.outcome is None or queued.outcome.error is not None:
-                queued.job.undone()
-            else:
-                queued.job.committed()
+            return failure
+        return None
 
     def _run_one(self, job: Job[Any]) -> Outcome[Any]:
         self._sql.execute("SAVEPOINT job")
@@ -321,7 +368,7 @@ class Database:
     # Opening.
 
     def _open(self, path: Path, schema: Schema) -> Sql:
-        files = PosixFileSystem()
+        files = self._files
         try:
             if files.size_of(path) is None:
                 # Made here, so that it is nobody else's from the first moment.

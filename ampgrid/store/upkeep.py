@@ -79,7 +79,7 @@ class ShareUpkeep:
             if now > (catalog.mark(sql, LATEST) or 0):
                 catalog.set_mark(sql, LATEST, now)
 
-        self._database.call(keep)
+        self._database.call(keep, vital=True)
 
     # Expiry.
 
@@ -91,7 +91,8 @@ class ShareUpkeep:
             after: ``last`` of the batch before, None for the first.
         """
         return self._database.call(
-            lambda sql: expiry.mark_ended(sql, now, (-1, b"") if after is None else after)
+            lambda sql: expiry.mark_ended(sql, now, (-1, b"") if after is None else after),
+            vital=True,
         )
 
     def expire(self, now: int, grace: int) -> Expired:
@@ -111,7 +112,7 @@ class ShareUpkeep:
 
     def forget_marks(self) -> None:
         """Take all marks away: the grace begins anew."""
-        self._database.call(lambda sql: sql.execute("DELETE FROM marked"))
+        self._database.call(lambda sql: sql.execute("DELETE FROM marked"), vital=True)
 
     def count_leases(self) -> LeaseCounts:
         """Count leases and what became of files without; takes as long as there are leases."""
@@ -151,7 +152,7 @@ class ShareUpkeep:
                 if catalog.mark(sql, f"scrub_{name}") != value:
                     catalog.set_mark(sql, f"scrub_{name}", value)
 
-        self._database.call(save)
+        self._database.call(save, vital=True)
 
     def findings(self, most: int) -> list[Finding]:
         """Return what was found bad, by a scrub or on advice, the latest first."""

@@ -40,6 +40,7 @@ WRITING = frozenset(
         "open_again",
         "close",
         "write_at",
+        "allocate",
         "fsync",
         "fsync_directory",
         "rename",
@@ -86,8 +87,8 @@ EIO = Fault("EIO", errno.EIO, OPERATIONS)
 ENOSPC = Fault(
     "ENOSPC",
     errno.ENOSPC,
-    frozenset({"make_directory", "open_new", "write_at", "fsync", "rename", "sqlite open"})
-    | {"fsync_directory", "sqlite write"},
+    frozenset({"make_directory", "open_new", "write_at", "allocate", "fsync", "rename"})
+    | {"fsync_directory", "sqlite open", "sqlite write"},
 )
 #: The process has as many files open as it may have.
 EMFILE = Fault(
@@ -173,11 +174,11 @@ class FailingFileSystem:
     """
 
     def __init__(self, plan: FaultPlan, inner: FileSystem | None = None) -> None:
-        self.plan = plan
+        self.faults = plan
         self._inner: FileSystem = inner or PosixFileSystem()
 
     def _do(self, name: str, work: Callable[[], T], partly: Callable[[], T] | None = None) -> T:
-        fault = self.plan.strike(name)
+        fault = self.faults.strike(name)
         if fault is None:
             return work()
         if fault.part and partly is not None:
@@ -219,6 +220,10 @@ class FailingFileSystem:
             raise _error(SHORT)
 
         self._do("write_at", lambda: self._inner.write_at(descriptor, offset, buffers), half)
+
+    def allocate(self, descriptor: int, size: int) -> None:
+        """Take room on the disk."""
+        self._do("allocate", lambda: self._inner.allocate(descriptor, size))
 
     def read_at(self, descriptor: int, offset: int, length: int) -> bytes:
         """Read bytes; a short read returns half of them."""

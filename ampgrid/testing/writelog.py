@@ -249,6 +249,12 @@ class RecordingFileSystem:
             there = os.pread(descriptor, length, offset)
             self.log.write(self._number(descriptor), offset, there)
 
+    def allocate(self, descriptor: int, size: int) -> None:
+        """Take room on the disk."""
+        self._inner.allocate(descriptor, size)
+        if self.log is not None:
+            self.log.truncate(self._number(descriptor), size)
+
     def fsync(self, descriptor: int) -> None:
         """Synchronise a file."""
         try:

@@ -29,7 +29,7 @@ from ampgrid.testing.diskstates import Note, digest, newest, oldest, write_tree
 from ampgrid.testing.sqliteio import SqliteShim
 from ampgrid.testing.writelog import WriteLog
 from tests.campaigns.bench import Bench, workplace
-from tests.campaigns.scenarios import SCENARIOS
+from tests.campaigns.scenarios import SCENARIOS, small_ballast
 
 #: The most states of one moment; beyond it they are sampled.
 MOST_A_MOMENT = 64
@@ -208,7 +208,7 @@ def run(count=None, seed=1, tell=print, names=None):
         names: the operations, all if not given.
     """
     began = time.monotonic()
-    with workplace("states") as work, SqliteShim.installed() as shim:
+    with workplace("states") as work, SqliteShim.installed() as shim, small_ballast():
         all_recorded = [
             Recorded(work / str(place), shim, SCENARIOS[name])
             for place, name in enumerate(names or SCENARIOS)

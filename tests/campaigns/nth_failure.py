@@ -31,7 +31,7 @@ from ampgrid.testing.faults import EIO, FAULTS, LATE, Fault
 from ampgrid.testing.sqliteio import SqliteShim
 from ampgrid.testing.writelog import WriteLog
 from tests.campaigns.bench import NOW, SMALL, Bench, contents, index_of, workplace
-from tests.campaigns.scenarios import SCENARIOS, Scenario
+from tests.campaigns.scenarios import SCENARIOS, Scenario, small_ballast
 
 #: What meets a second fault at the start after it: those that leave most behind.
 COMPOUND = ("store a large share", "put a group of small shares", "start after a crash")
@@ -142,7 +142,7 @@ def run(count=None, tell=print, names=None):
     """
     violations = runs = 0
     began = time.monotonic()
-    with workplace("nth") as work, SqliteShim.installed() as shim:
+    with workplace("nth") as work, SqliteShim.installed() as shim, small_ballast():
         for name in names or SCENARIOS:
             trial = Trial(work, shim, SCENARIOS[name])
             for fault in FAULTS:

@@ -8,13 +8,13 @@ it. ``act`` goes on after an error of ampgrid's, as a node would.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from types import ModuleType
 
 import attrs
 
-from ampgrid.store import LEASE_SECONDS, readers, uploads
+from ampgrid.store import LEASE_SECONDS, ballast, readers, uploads
 from tests.campaigns.bench import LARGE, NOW, SMALL, Bench, contents, index_of, terms
 from tests.material import make_shares
 
@@ -67,6 +67,11 @@ def patched(module: ModuleType, **values: int) -> Iterator[None]:
     finally:
         for name, value in before.items():
             setattr(module, name, value)
+
+
+def small_ballast() -> AbstractContextManager[None]:
+    """Let stores hold so little room back that copying them costs nothing."""
+    return patched(ballast, BALLAST_BYTES=8192)
 
 
 # What is there before.

@@ -14,10 +14,8 @@ from ampgrid.errors import (
 from ampgrid.store import readers, uploads
 from ampgrid.store.health import PROBE_SECONDS
 from tests.contract.share_store_contract import NOW, lease, pattern, request
-from tests.unit.store.disks import OPERATIONS, READING, FaultyFileSystem
+from tests.unit.store.disks import WRITING, FaultyFileSystem
 from tests.unit.store.test_recovery import INDEX, LARGE, StoreCase
-
-WRITING = OPERATIONS - READING
 
 
 class FaultyCase(StoreCase):
@@ -132,8 +130,7 @@ class BrokenStoreTests(FaultyCase):
     def test_after_a_failed_fsync_nothing_is_accepted_until_a_probe_passes(self):
         self.put()
         self.break_fsync()
-        self.disk.plan(0, lasting=True)
-        self.disk.failed = "fsync"
+        self.disk.plan(0, lasting=True, only={"fsync"})
         self.assertFalse(self.store.room(fresh=True).accepts)
         self.assertEqual(self.store.room(fresh=True).available, 0)
         with self.assertRaises(BrokenStoreError):
@@ -151,8 +148,7 @@ class BrokenStoreTests(FaultyCase):
 
     def test_a_clock_that_was_set_back_does_not_keep_it_broken(self):
         self.break_fsync()
-        self.disk.plan(0, lasting=True)
-        self.disk.failed = "fsync"
+        self.disk.plan(0, lasting=True, only={"fsync"})
         with self.assertRaises(BrokenStoreError):
             self.put(NOW)
         self.disk.heal()
@@ -277,8 +273,9 @@ class ReaderTests(StoreCase):
 class UnusedTests(FaultyCase):
     def test_an_upload_without_a_write_made_no_file(self):
         upload = self.allocate()
+        self.disk.plan(None)
         with self.assertRaises(IncompleteError):
             self.store.close_upload(upload)
-        self.assertNotIn("open_new", self.disk.calls[-3:])
+        self.assertNotIn("open_new", self.disk.calls)
         with self.assertRaises(NotStoredError):
             self.store.read(INDEX, 0, 0, 1)

@@ -56,7 +56,7 @@ class StoreCase(SynchronousTestCase):
         return sorted(
             str(path.relative_to(self.directory))
             for path in self.directory.rglob("*")
-            if path.is_file() and not path.name.startswith("store.db")
+            if path.is_file() and not path.name.startswith(("store.db", "ballast"))
         )
 
     def check_accounts(self):

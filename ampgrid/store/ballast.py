@@ -1,0 +1,67 @@
+"""Room that is held back on the disk, for what must go on when it is full.
+
+A renewal of a lease, the deletion of what has expired, and the start of a store each write a
+little into the database. A reserve keeps the store itself from filling the disk, but not others.
+So a file of a fixed size lies there that holds nothing; when the database finds the disk full,
+the file is removed, and what is vital is tried again. Once there is room enough, it is made anew.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+from ampgrid.store.filesystem import FileSystem
+
+#: Size of the file: a thousand pages of the database's log, which are then used again and again.
+BALLAST_BYTES = 4 * 1024 * 1024
+
+
+class Ballast:
+    """The file that holds room back. Whatever fails here only means that less is held back.
+
+    Args:
+        files: the file system.
+        path: of the file.
+        reserve: what the disk must keep free beside it, bytes.
+    """
+
+    def __init__(self, files: FileSystem, path: Path, reserve: int) -> None:
+        self._files = files
+        self._path = path
+        self._reserve = reserve
+        self._there = False
+
+    def settle(self, free: int) -> None:
+        """At a start: let it go if the disk is all but full, make it if there is room."""
+        with suppress(OSError):
+            self._there = self._files.size_of(self._path) == BALLAST_BYTES
+        if free < BALLAST_BYTES:
+            self.drop()
+        else:
+            self.make(free)
+
+    def make(self, free: int) -> None:
+        """Make it, unless it is there or the disk, with ``free`` bytes, has no room for it."""
+        if self._there or free < self._reserve + 2 * BALLAST_BYTES:
+            return
+        # Not tried again if it fails: that would be at every allocation.
+        self._there = True
+        with suppress(OSError):
+            self._files.unlink(self._path)
+            descriptor = self._files.open_new(self._path)
+            try:
+                self._files.allocate(descriptor, BALLAST_BYTES)
+            finally:
+                self._files.close(descriptor)
+
+    def drop(self) -> bool:
+        """Let it go; tell whether that may have made room."""
+        if not self._there:
+            return False
+        self._there = False
+        with suppress(OSError):
+            self._files.unlink(self._path)
+            # Some file systems only let go of room for good when they are synchronised.
+            self._files.fsync_directory(self._path.parent)
+        return True
