@@ -64,11 +64,20 @@ class Patience:
 
     Args:
         seconds: without an answer, after which the calls are given up.
+        most: seconds that any one of them may take, whatever comes of the others.
+
+    Attributes:
+        began_at: when the first of the calls was asked.
+        answered_at: when the last answer came.
+        took: how long the last answered call took, seconds.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, most: float = 120.0) -> None:
         self.seconds = seconds
+        self.most = most
+        self.began_at: float | None = None
         self.answered_at = float("-inf")
+        self.took = 0.0
 
 
 class Connection(Protocol):

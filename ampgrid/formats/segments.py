@@ -35,6 +35,10 @@ def check_parameters(needed: int, total: int, max_segment_size: int) -> None:
         )
 
 
+#: The most segments of a file: what bounds the memory of its hash trees.
+MAX_SEGMENTS = 2**20
+
+
 def round_up(size: int, unit: int) -> int:
     """Return the smallest multiple of ``unit`` that is not below ``size``."""
     return -(-size // unit) * unit

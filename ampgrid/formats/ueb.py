@@ -15,7 +15,12 @@ from attrs import fields, frozen
 from ampgrid.caps import MAX_FILE_SIZE, MAX_SHARES
 from ampgrid.crypto.hashing import HASH_SIZE, netstring
 from ampgrid.errors import FormatError, IntegrityError
-from ampgrid.formats.segments import MAX_SEGMENT_SIZE, num_segments, padded_tail_size
+from ampgrid.formats.segments import (
+    MAX_SEGMENT_SIZE,
+    MAX_SEGMENTS,
+    num_segments,
+    padded_tail_size,
+)
 
 #: The only codec: zfec.
 CODEC_NAME = "crs"
@@ -137,6 +142,8 @@ class UriExtension:
         # Rounding up to a multiple of k may pass the limit a little.
         if not 1 <= self.segment_size < MAX_SEGMENT_SIZE + needed:
             raise FormatError("The segments of the file are larger than is supported.")
+        if self.num_segments > MAX_SEGMENTS:
+            raise FormatError("The file has more segments than are supported.")
         if self.segment_size % needed:
             raise FormatError("The segment size is not a multiple of the number of shares needed.")
         expected = UriExtension.derive(

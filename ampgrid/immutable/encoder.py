@@ -26,8 +26,10 @@ from ampgrid.storage.client import BucketWriter
 
 T = TypeVar("T")
 
-#: Segments that are read and encoded ahead of the one being sent.
+#: Segments that are read and encoded ahead of the one being sent, at most, and the most bytes
+#: of blocks that they may come to together.
 AHEAD = 2
+_AHEAD_BYTES = 32 * 1024 * 1024
 
 #: Told of each share whose server failed; raises to end the upload.
 Loss = Callable[[int, Exception], None]
@@ -85,11 +87,13 @@ class ShareSender:
         """
         layout, operation = self._layout, self._operation
         ahead: deque[Deferred[tuple[bytes, EncodedSegment]]] = deque()
+        blocks_bytes = layout.block_size * layout.total
+        most = 1 + min(AHEAD, _AHEAD_BYTES // blocks_bytes)
         started = 0
         try:
             for index in range(layout.num_segments):
                 operation.check()
-                while started < layout.num_segments and len(ahead) < 1 + AHEAD:
+                while started < layout.num_segments and len(ahead) < most:
                     ahead.append(_as_deferred(self._threads.run(self._read_and_encode, started)))
                     started += 1
                 plaintext, segment = await ahead.popleft()
@@ -128,13 +132,12 @@ class ShareSender:
 
         tail = await self.segments(deliver)
         self._operation.enter("storing")
-        await self._to_all(
-            writers, loss, lambda w: self._end(w, self._encoder.share_tail(tail, w.number))
-        )
+        await self._to_all(writers, loss, lambda writer: self._end(writer, tail))
         return tail
 
-    async def _end(self, writer: BucketWriter, share_tail: bytes) -> None:
-        await writer.put(share_tail)
+    async def _end(self, writer: BucketWriter, tail: FileTail) -> None:
+        end = await self._threads.run(self._encoder.share_tail, tail, writer.number)
+        await writer.put(end)
         await writer.close()
 
     async def _to_all(

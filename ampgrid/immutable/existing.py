@@ -7,6 +7,8 @@ hashes from its blocks leads to the root in it.
 
 from __future__ import annotations
 
+from twisted.internet.defer import Deferred, FirstError, gatherResults
+
 from ampgrid.crypto import hashing
 from ampgrid.errors import AmpgridError, IntegrityError
 from ampgrid.formats import hashtree
@@ -39,11 +41,16 @@ async def claimed_extension(
     try:
         head = await server.read(storage_index, number, 0, MAX_HEADER_SIZE)
         header = parse_header(head, size)
-        tree_root = await server.read(storage_index, number, header.offset_block_hashes, 32)
         start = header.offset_share_hashes
         if size - start > _MOST_TAIL_BYTES:
             return None
-        tail = await server.read(storage_index, number, start, size - start)
+        tree_root, tail = await gatherResults(
+            [
+                Deferred.fromCoroutine(server.read(storage_index, number, place, length))
+                for place, length in ((header.offset_block_hashes, 32), (start, size - start))
+            ],
+            consumeErrors=True,
+        )
         chain = unpack_share_hashes(tail[: header.offset_ueb - start])
         packed = packed_extension(header, tail[header.offset_ueb - start :])
         extension = UriExtension.unpack(packed)
@@ -52,6 +59,6 @@ async def claimed_extension(
         if hashtree.root_from_chain(chain, number, total) != extension.share_root_hash:
             raise IntegrityError("the share hashes do not lead to the root")
         return hashing.uri_extension_hash(packed)
-    except AmpgridError:
+    except (AmpgridError, FirstError):
         # Damaged, or its server cannot hand it over now: for this upload it is not there.
         return None

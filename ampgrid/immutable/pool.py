@@ -131,6 +131,13 @@ class SharePool:
             self._ready.remove(reader)
             self.note(f"{reader}: {why}")
 
+    def failed(self, reader: ShareReader, failure: Failure) -> None:
+        """Leave a share aside that could not be read; tell its server if it is damaged."""
+        if failure.check(IntegrityError, FormatError):
+            self.damaged(reader, failure.getErrorMessage())
+        else:
+            self.bad(reader, failure.getErrorMessage())
+
     def damaged(self, reader: ShareReader, why: str) -> None:
         """Leave a share aside that is not what it should be, and tell its server."""
         self.bad(reader, why)
@@ -213,21 +220,51 @@ class SharePool:
                 extra += 1
 
     async def crypttext_hashes(self, check: Callable[[], None]) -> list[bytes]:
-        """Return the hashes of the crypttext segments, from whichever ready share has them.
+        """Return the hashes of the crypttext segments, from whichever ready share has them first.
 
         Raises:
             NotEnoughSharesError: too few good shares are left.
         """
-        while True:
-            reader = self.ready()[0]
-            assert self.extension is not None
-            try:
-                return await reader.crypttext_hashes(self.extension)
-            except (IntegrityError, FormatError) as error:
-                self.damaged(reader, str(error))
-            except AmpgridError as error:
-                self.bad(reader, error)
-            await self.gather(check)
+        assert self.extension is not None
+        bell = self.bell()
+        asked: set[ShareReader] = set()
+        waiting: set[ShareReader] = set()
+        found: list[list[bytes]] = []
+
+        def failed(failure: Failure, reader: ShareReader) -> None:
+            failure.trap(AmpgridError)
+            self.failed(reader, failure)
+
+        def ended(_result: object, reader: ShareReader) -> None:
+            waiting.discard(reader)
+            bell.ring()
+
+        enough = 1
+        try:
+            while not found:
+                check()
+                for reader in self.ready():
+                    if reader not in asked and len(waiting) < enough:
+                        asked.add(reader)
+                        waiting.add(reader)
+                        reading = Deferred.fromCoroutine(reader.crypttext_hashes(self.extension))
+                        reading.addCallbacks(found.append, failed, errbackArgs=(reader,))
+                        reading.addBoth(ended, reader)
+                if found:
+                    break
+                if not waiting:
+                    self.prepare(len(self._ready_numbers()) + 1)
+                    if not any(reader not in asked for reader in self.ready()):
+                        if not self.more_may_come():
+                            raise self.not_enough()
+                        await bell.wait(SLOW_SECONDS)
+                elif not await bell.wait(SLOW_SECONDS):
+                    for reader in waiting:
+                        self.slow(reader)
+                    enough = len(waiting) + 1
+        finally:
+            self.unhang(bell)
+        return found[0]
 
     def known_roots(self) -> dict[int, bytes]:
         """Return the checked root of the block tree of each ready share, by share number."""

@@ -11,6 +11,7 @@ from ampgrid.caps import ChkCap, ChkVerifierCap
 from ampgrid.crypto import hashing
 from ampgrid.errors import FormatError, IntegrityError
 from ampgrid.formats import hashtree
+from ampgrid.formats.hashtree import Chain
 from ampgrid.formats.segments import block_length
 from ampgrid.formats.share import (
     MAX_HEADER_SIZE,
@@ -24,6 +25,8 @@ from ampgrid.storage.client import StorageServer
 
 #: The most bytes of share hashes, URI extension and slack behind them that are taken.
 _MOST_TAIL_BYTES = 16_384
+#: A tree of block hashes of at most this size is read together with the end of the share.
+_SMALL_TREE_BYTES = 48 * 1024
 
 
 class ShareReader:
@@ -108,37 +111,37 @@ class ShareReader:
         start, end = header.offset_share_hashes, self._size
         if end - start > _MOST_TAIL_BYTES:
             raise FormatError("the share has too much behind its hashes")
-        segments = -(-header.data_size // header.block_size)
-        trees = start - header.offset_block_hashes
-        if header.data_size > self._cap.size or trees != hashtree.tree_size(segments):
-            raise FormatError("the share is not laid out as a share of this file")
-        tail = await self.read(header.offset_block_hashes, end - header.offset_block_hashes)
-        extension, leaves = await self._threads.run(self._check_tail, header, tail)
+        trees = header.offset_block_hashes
+        # A small tree comes along; a large one is asked for once the file says that it is large.
+        first = trees if start - trees <= _SMALL_TREE_BYTES else start
+        tail = await self.read(first, end - first)
+        extension = self._check_extension(header, tail[header.offset_ueb - first :])
+        if start - trees != hashtree.tree_size(extension.num_segments):
+            raise IntegrityError("the share is not laid out as a share of this file")
+        flat = tail[: start - first] if first < start else await self.read(trees, start - trees)
+        chain = unpack_share_hashes(tail[start - first : header.offset_ueb - first])
+        leaves = await self._threads.run(self._check_blocks, extension, chain, flat)
         self._extension, self._block_hashes = extension, leaves
-        self.root = hashtree.tree_root(leaves)
+        self.root = hashtree.leaf_from_chain(chain, self.number, extension.total_shares)
         return extension
 
-    def _check_tail(self, header: ShareHeader, tail: bytes) -> tuple[UriExtension, list[bytes]]:
-        start = header.offset_block_hashes
-        packed = packed_extension(header, tail[header.offset_ueb - start :])
+    def _check_extension(self, header: ShareHeader, section: bytes) -> UriExtension:
+        packed = packed_extension(header, section)
         if hashing.uri_extension_hash(packed) != self._cap.ueb_hash:
             raise IntegrityError("the share belongs to another file")
         extension = UriExtension.unpack(packed)
         extension.check(self._cap.needed, self._cap.total, self._cap.size)
-        total = extension.total_shares
-        chain = unpack_share_hashes(
-            tail[header.offset_share_hashes - start : header.offset_ueb - start]
-        )
-        if hashtree.root_from_chain(chain, self.number, total) != extension.share_root_hash:
-            raise IntegrityError("the share's hashes do not lead to the file's root")
-        leaves = hashtree.check_tree(
-            tail[: header.offset_share_hashes - start],
-            extension.num_segments,
-            hashtree.leaf_from_chain(chain, self.number, total),
-        )
         if header.block_size * extension.needed_shares != extension.segment_size:
             raise IntegrityError("the share's block size is not the file's")
-        return extension, leaves
+        return extension
+
+    def _check_blocks(self, extension: UriExtension, chain: Chain, flat: bytes) -> list[bytes]:
+        """Return the block hashes, which lead to the file's root (in a thread)."""
+        total = extension.total_shares
+        if hashtree.root_from_chain(chain, self.number, total) != extension.share_root_hash:
+            raise IntegrityError("the share's hashes do not lead to the file's root")
+        leaf = hashtree.leaf_from_chain(chain, self.number, total)
+        return hashtree.check_tree(flat, extension.num_segments, leaf)
 
     async def crypttext_hashes(self, extension: UriExtension) -> list[bytes]:
         """Read and check the hashes of the crypttext segments.

@@ -109,10 +109,13 @@ class Repairer:
         servers = {s.server_id: s for s in self._servers() if s.server_id not in before.failing}
         await self._advise(servers, cap.storage_index, before.bad)
         repair = _Repair(cap, servers, before, self._threads, self._clock, operation)
-        await repair.place()
-        if not repair.anything_to_do:
-            return RepairReport(before, before, (), tuple(repair.problems))
-        await repair.write(pace)
+        try:
+            await repair.place()
+            if not repair.anything_to_do:
+                return RepairReport(before, before, (), tuple(repair.problems))
+            await repair.write(pace)
+        finally:
+            repair.let_go()
         after = await self._checker.check(cap, operation)
         return RepairReport(before, after, tuple(repair.written), tuple(repair.problems))
 
@@ -185,8 +188,7 @@ class _Repair:
             for i, answer in answers.items():
                 self._take(order[i], requests[order[i]], answer)
         for place in self._plan.settle():
-            writer = self._writers.pop(place)
-            Deferred.fromCoroutine(writer.abort())
+            self._abort(self._writers.pop(place))
 
     def _asking(
         self, server_id: bytes, numbers: frozenset[int]
@@ -216,7 +218,16 @@ class _Repair:
         self.problems.append(f"server {self._servers[server_id].name}: {error}")
         self._plan.failed(server_id)
         for place in [place for place in self._writers if place[0] == server_id]:
-            del self._writers[place]
+            self._abort(self._writers.pop(place))
+
+    def _abort(self, writer: BucketWriter) -> None:
+        # Nobody waits for it: the server frees it at the latest when the connection goes.
+        Deferred.fromCoroutine(writer.abort())
+
+    def let_go(self) -> None:
+        """Free the room of every share that was not written to its end."""
+        while self._writers:
+            self._abort(self._writers.popitem()[1])
 
     async def write(self, pace: Pace | None) -> None:
         """Make the shares again and send them.

@@ -9,7 +9,7 @@ from twisted.python.failure import Failure
 
 from ampgrid.crypto import cipher, hashing
 from ampgrid.erasure import Codec
-from ampgrid.errors import AmpgridError, FormatError, IntegrityError
+from ampgrid.errors import AmpgridError, IntegrityError
 from ampgrid.formats.segments import block_length, segment_length
 from ampgrid.formats.ueb import UriExtension
 from ampgrid.immutable.operation import Operation
@@ -160,9 +160,6 @@ class SegmentFetch:
         self._got[reader] = block
 
     def _fail(self, failure: Failure, reader: ShareReader) -> None:
-        failure.trap(AmpgridError)
         self._asked.pop(reader.number, None)
-        if failure.check(IntegrityError, FormatError):
-            self._pool.damaged(reader, failure.getErrorMessage())
-        else:
-            self._pool.bad(reader, failure.getErrorMessage())
+        self._pool.failed(reader, failure)
+        failure.trap(AmpgridError)

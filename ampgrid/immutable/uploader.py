@@ -8,19 +8,28 @@ in one round trip each; a larger one streams.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
+from typing import Any, cast
 
 import attrs
 from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from ampgrid.caps import MAX_LIT_SIZE, ChkCap, ChkVerifierCap, LitCap
+from ampgrid.commands.errors import BusyError
 from ampgrid.commands.storage import MAX_CHUNK_BYTES
 from ampgrid.crypto import hashing
 from ampgrid.crypto.hashing import Buffer
-from ampgrid.errors import AmpgridError, NotHappyError
+from ampgrid.errors import AmpgridError, FileError, NotHappyError
 from ampgrid.formats.chkwriter import EncodedSegment, FileEncoder, FileTail
-from ampgrid.formats.segments import DEFAULT_MAX_SEGMENT_SIZE, segment_size_for
+from ampgrid.formats.segments import (
+    DEFAULT_MAX_SEGMENT_SIZE,
+    MAX_SEGMENTS,
+    num_segments,
+    segment_size_for,
+)
 from ampgrid.immutable.budget import Budget
 from ampgrid.immutable.encoder import AHEAD, ShareSender
 from ampgrid.immutable.existing import claimed_extension
@@ -28,15 +37,19 @@ from ampgrid.immutable.operation import Operation
 from ampgrid.immutable.several import each
 from ampgrid.immutable.uploadables import Data, Uploadable
 from ampgrid.placement import PlacementPlan, permute
-from ampgrid.ports import Threads
+from ampgrid.ports import Clock, Threads
 from ampgrid.storage.client import WINDOW_BYTES, Allocation, BucketWriter, StorageServer
 
 _log = Logger()
 
 #: Bytes hashed in one turn of a worker thread while the key is computed.
 _HASH_PIECE = 1024 * 1024
-#: How often an upload is begun again when shares found on servers turn out to be foreign.
-_ATTEMPTS = 3
+#: An upload is begun again when shares found on servers turn out to be foreign: from then on
+#: it is known which are ours.
+_ATTEMPTS = 2
+#: How often a busy server is asked again, and the seconds between, growing.
+_BUSY_TRIES = 12
+_BUSY_SECONDS = 0.25
 
 
 @attrs.frozen
@@ -93,6 +106,7 @@ class Uploader:
         max_segment_size: bytes.
         remember: awaited with every file before its cap is given away.
         budget: memory, shared with the node's other transfers.
+        clock: by which a busy server is asked again; without one it counts as failed.
     """
 
     def __init__(
@@ -103,7 +117,9 @@ class Uploader:
         max_segment_size: int = DEFAULT_MAX_SEGMENT_SIZE,
         remember: Remember = _forget,
         budget: Budget | None = None,
+        clock: Clock | None = None,
     ) -> None:
+        self._clock = clock
         self._servers = servers
         self._convergence = convergence
         self._threads = threads
@@ -153,11 +169,13 @@ class Uploader:
         size = source.get_size()
         operation.enter("hashing")
         segment_size = segment_size_for(size, encoding.needed, self._max_segment_size)
+        if num_segments(size, segment_size) > MAX_SEGMENTS:
+            raise FileError("the file is too large for segments of this size")
         if size <= segment_size:
             # Read once: what is in memory cannot change between the two passes.
             source = Data(await self._threads.run(source.read_at, 0, size))
         key = await self._convergent_key(source, encoding, segment_size, operation)
-        distrusted: set[tuple[bytes, int]] = set()
+        own_extension: bytes | None = None
         for _attempt in range(_ATTEMPTS):
             upload = _Upload(
                 key=key,
@@ -167,12 +185,14 @@ class Uploader:
                 encoding=encoding,
                 servers=self._servers(),
                 threads=self._threads,
+                clock=self._clock,
                 operation=operation,
-                distrusted=distrusted,
+                own_extension=own_extension,
             )
             uploaded = await upload.run()
             if uploaded is not None:
                 return uploaded
+            own_extension = upload.own_extension
         raise NotHappyError("servers hold foreign shares in the place of this file's")
 
     def _hasher(self, encoding: Encoding, segment_size: int) -> hashing.ConvergentKey:
@@ -211,7 +231,8 @@ class _Upload:
         servers: Sequence[StorageServer],
         threads: Threads,
         operation: Operation,
-        distrusted: set[tuple[bytes, int]],
+        clock: Clock | None,
+        own_extension: bytes | None,
     ) -> None:
         size = source.get_size()
         self._encoding = encoding
@@ -227,9 +248,9 @@ class _Upload:
         self._writers: dict[tuple[bytes, int], BucketWriter] = {}
         self._stored: set[tuple[bytes, int]] = set()
         self._claims: dict[tuple[bytes, int], bytes | None] = {}
-        self._distrusted = distrusted
+        self._clock = clock
         #: Hash of the file's URI extension, once it is known.
-        self._own_extension: bytes | None = None
+        self.own_extension = own_extension
         self._problems: list[str] = []
 
     async def run(self) -> Uploaded | None:
@@ -241,9 +262,10 @@ class _Upload:
                 tail = await self._stream()
         finally:
             await self._abort(list(self._writers.values()))
-        self._judge_claims(tail.ueb_hash)
+        self.own_extension = tail.ueb_hash
         self._check_happy()
-        if self._distrusted & self._counted():
+        held_places = {(s, n) for s, numbers in self._plan.held().items() for n in numbers}
+        if any(self._claims[place] != tail.ueb_hash for place in held_places):
             return None
         held = set().union(*self._plan.held().values())
         placed = held | {number for _server, number in self._stored}
@@ -259,31 +281,41 @@ class _Upload:
     # Placement.
 
     async def _place(
-        self, ask: Callable[[StorageServer, frozenset[int]], Deferred[Allocation]]
+        self, ask: Callable[[StorageServer, frozenset[int]], Coroutine[Any, Any, Allocation]]
     ) -> None:
+        async def settle(server_id: bytes, numbers: frozenset[int]) -> None:
+            try:
+                answer = await self._patiently(lambda: ask(self._servers[server_id], numbers))
+            except AmpgridError as error:
+                self._server_failed(server_id, error)
+            else:
+                await self._take_answer(server_id, numbers, answer)
+
+        def start(server_id: bytes, numbers: frozenset[int]) -> Callable[[], Deferred[None]]:
+            return lambda: Deferred.fromCoroutine(settle(server_id, numbers))
+
         while requests := self._plan.requests():
             self._operation.check()
+            settled = await each({i: start(*asked) for i, asked in enumerate(requests.items())})
+            for error in settled.values():
+                if isinstance(error, Exception):
+                    raise error
 
-            def start(
-                server_id: bytes, numbers: frozenset[int]
-            ) -> Callable[[], Deferred[Allocation]]:
-                return lambda: ask(self._servers[server_id], numbers)
-
-            order = list(requests)
-            answers = await each(
-                {i: start(server_id, requests[server_id]) for i, server_id in enumerate(order)}
-            )
-            for i, answer in answers.items():
-                await self._take_answer(order[i], requests[order[i]], answer)
+    async def _patiently(self, ask: Callable[[], Coroutine[Any, Any, Allocation]]) -> Allocation:
+        """Ask, and ask again while the server is busy."""
+        for attempt in range(1, _BUSY_TRIES + 1):
+            try:
+                return await ask()
+            except BusyError:
+                if self._clock is None or attempt == _BUSY_TRIES:
+                    raise
+                await deferLater(cast("Any", self._clock), attempt * _BUSY_SECONDS)
+                self._operation.check()
+        raise AssertionError("the last attempt raises")
 
     async def _take_answer(
-        self, server_id: bytes, asked: frozenset[int], answer: Allocation | Exception
+        self, server_id: bytes, asked: frozenset[int], answer: Allocation
     ) -> None:
-        if isinstance(answer, AmpgridError):
-            self._server_failed(server_id, answer)
-            return
-        if isinstance(answer, Exception):
-            raise answer
         for number, writer in answer.writers.items():
             self._writers[server_id, number] = writer
         self._stored |= {(server_id, number) for number in answer.stored}
@@ -301,14 +333,20 @@ class _Upload:
         looked = [n for n in fresh if (server_id, n) not in self._claims]
         if looked:
             sizes, _heads = await self._sizes(server)
-            for number in looked:
-                self._claims[server_id, number] = await claimed_extension(
-                    server, self._storage_index, number, sizes.get(number, 0), self._encoding.total
+
+            def look(number: int) -> Callable[[], Deferred[bytes | None]]:
+                claimed = partial(
+                    claimed_extension, server, self._storage_index, number, sizes.get(number, 0)
                 )
+                return lambda: Deferred.fromCoroutine(claimed(self._encoding.total))
+
+            for number, claim in (await each({n: look(n) for n in looked})).items():
+                if isinstance(claim, Exception):
+                    raise claim
+                self._claims[server_id, number] = claim
         for number in fresh:
             claim = self._claims[server_id, number]
-            known_bad = (server_id, number) in self._distrusted
-            if claim is not None and not known_bad and self._own_extension in (None, claim):
+            if claim is not None and self.own_extension in (None, claim):
                 held.add(number)
         return held, set(numbers) - held
 
@@ -317,15 +355,6 @@ class _Upload:
             return await server.shares(self._storage_index)
         except AmpgridError:
             return {}, {}
-
-    def _judge_claims(self, ueb_hash: bytes) -> None:
-        """Now that our URI extension is known: distrust every share that carries another."""
-        for place, claim in self._claims.items():
-            if claim is not None and claim != ueb_hash:
-                self._distrusted.add(place)
-
-    def _counted(self) -> set[tuple[bytes, int]]:
-        return {(server, n) for server, held in self._plan.held().items() for n in held}
 
     def _server_failed(self, server_id: bytes, error: Exception) -> None:
         self._problems.append(f"server {self._servers[server_id].name}: {error}")
@@ -353,7 +382,7 @@ class _Upload:
         header = self._layout.header()
         for number, block in enumerate(blocks):
             shares[number] = b"".join((header, block, self._encoder.share_tail(tail, number)))
-        self._own_extension = tail.ueb_hash
+        self.own_extension = tail.ueb_hash
 
         async def store(server: StorageServer, numbers: frozenset[int]) -> Allocation:
             got: set[int] = set()
@@ -371,7 +400,7 @@ class _Upload:
                 stored |= answer.stored
             return Allocation(frozenset(got - stored), {}, frozenset(stored))
 
-        await self._place(lambda server, numbers: Deferred.fromCoroutine(store(server, numbers)))
+        await self._place(store)
         self._operation.done = self._layout.size
         return tail
 
@@ -383,9 +412,7 @@ class _Upload:
         async def allocate(server: StorageServer, numbers: frozenset[int]) -> Allocation:
             return await server.allocate(self._storage_index, numbers, self._layout.share_size)
 
-        await self._place(
-            lambda server, numbers: Deferred.fromCoroutine(allocate(server, numbers))
-        )
+        await self._place(allocate)
         self._check_happy()
         dropped = [self._writers.pop(place) for place in self._plan.settle()]
         self._operation.enter("uploading")

@@ -220,6 +220,7 @@ class NodeCore:
             config.max_segment_size,
             self.kept.remember,
             budget,
+            world.clock,
         )
         self.downloader = Downloader(self.servers, world.work, world.clock, budget)
         self.checker = Checker(self.servers, world.work)

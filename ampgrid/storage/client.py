@@ -7,22 +7,33 @@ size of the share decides the pace or the memory.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred, FirstError, gatherResults
+from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from ampgrid.commands import storage as commands
 from ampgrid.crypto import hashing
 from ampgrid.crypto.hashing import Buffer
 from ampgrid.crypto.identity import node_id_text
-from ampgrid.errors import AmpgridError
+from ampgrid.errors import AmpgridError, CallTimeoutError, IntegrityError, PeerError
 from ampgrid.ports import Connection, Patience
 
-#: The most unanswered bytes of one share.
+#: The most unanswered bytes of one share, and how many it begins with.
 WINDOW_BYTES = 12 * commands.MAX_CHUNK_BYTES
+_FIRST_WINDOW_BYTES = 4 * commands.MAX_CHUNK_BYTES
+#: An answer within so many seconds widens the window, one after so many narrows it.
+_QUICK_SECONDS = 1.0
+_LONG_SECONDS = 5.0
+#: A share that moves more slowly than this for so long is given up.
+_LEAST_BYTES_A_SECOND = 4_096
+_LEAST_AFTER_SECONDS = 120.0
+#: The most unanswered reads of one stretch of a share.
+_READS_AT_ONCE = 16
+_MOST_OFFSET = 2**63 - 1
 #: Seconds for an answer about allocation or shares, beyond which a server is passed over.
 ASK_SECONDS = 15.0
 #: Seconds without the answer to any of a server's reads, or of a share's writes.
@@ -105,20 +116,28 @@ class StorageServer:
         Raises:
             PeerError: the server did not answer, or answered an error.
         """
-        bucket = self._bucket()
-        answer = await self.connection.call(
-            commands.AllocateBuckets,
-            operation=(storage_index, bucket),
-            deadline=ASK_SECONDS,
-            storage_index=storage_index,
-            shares=frozenset(numbers),
-            allocated_size=size,
-            bucket=bucket,
-            **self._lease(storage_index),
-        )
+        bucket, asked = self._bucket(), frozenset(numbers)
+        try:
+            answer = await self.connection.call(
+                commands.AllocateBuckets,
+                operation=(storage_index, bucket),
+                deadline=ASK_SECONDS,
+                storage_index=storage_index,
+                shares=asked,
+                allocated_size=size,
+                bucket=bucket,
+                **self._lease(storage_index),
+            )
+        except CallTimeoutError:
+            # It may still come to be: the room must not stay reserved for nobody.
+            for number in asked:
+                writer = BucketWriter(self, storage_index, bucket, number, size)
+                Deferred.fromCoroutine(writer.abort())
+            raise
+        # A server that accepts what it was not asked for is not believed.
         writers = {
             number: BucketWriter(self, storage_index, bucket, number, size)
-            for number in answer["accepted"]
+            for number in answer["accepted"] & asked
         }
         return Allocation(answer["already_got"], writers, frozenset())
 
@@ -146,7 +165,7 @@ class StorageServer:
             close=True,
             **self._lease(storage_index),
         )
-        return Allocation(answer["already_got"], {}, answer["accepted"])
+        return Allocation(answer["already_got"], {}, answer["accepted"] & {number})
 
     async def shares(
         self, storage_index: bytes, want: Iterable[int] = (), head: int = 0
@@ -170,26 +189,28 @@ class StorageServer:
 
         Raises:
             PeerError: the server did not answer, or answered an error.
+            IntegrityError: no share reaches to such a place.
         """
+        if offset < 0 or length < 0 or offset + length > _MOST_OFFSET:
+            raise IntegrityError("the share claims to be larger than a share can be")
         most = commands.MAX_CHUNK_BYTES
         if length <= most:
             return await self._read_chunk(storage_index, number, offset, length)
-        chunks: Deferred[list[bytes]] = gatherResults(
-            [
-                Deferred.fromCoroutine(
-                    self._read_chunk(
-                        storage_index, number, start, min(most, offset + length - start)
-                    )
-                )
-                for start in range(offset, offset + length, most)
-            ],
-            consumeErrors=True,
-        )
+        starts = iter(range(offset, offset + length, most))
+        reading: deque[Deferred[bytes]] = deque()
+        chunks: list[bytes] = []
         try:
-            return b"".join(await chunks)
-        except FirstError as error:
-            error.subFailure.raiseException()
-            raise  # never reached: the line above raises
+            while True:
+                while len(reading) < _READS_AT_ONCE and (start := next(starts, None)) is not None:
+                    size = min(most, offset + length - start)
+                    chunk = self._read_chunk(storage_index, number, start, size)
+                    reading.append(Deferred.fromCoroutine(chunk))
+                if not reading:
+                    return b"".join(chunks)
+                chunks.append(await reading.popleft())
+        finally:
+            for unwanted in reading:
+                unwanted.addErrback(lambda _failure: None)
 
     async def _read_chunk(
         self, storage_index: bytes, number: int, offset: int, length: int
@@ -262,6 +283,8 @@ class BucketWriter:
         self._error: Exception | None = None
         self._waiting: Deferred[None] | None = None
         self._writing = Patience(MOVE_SECONDS)
+        self._closing = Patience(CLOSE_SECONDS, 10 * CLOSE_SECONDS)
+        self._window = _FIRST_WINDOW_BYTES
 
     async def put(self, data: Buffer) -> None:
         """Send the next bytes of the share; waits while the window is full.
@@ -279,7 +302,7 @@ class BucketWriter:
         if len(view):
             self._pieces.append(view)
             self._gathered += len(view)
-        await self._until(WINDOW_BYTES)
+        await self._until(self._window)
 
     def _send(self) -> None:
         data = b"".join(self._pieces)
@@ -303,14 +326,31 @@ class BucketWriter:
 
     def _answered(self, _answer: object, size: int) -> None:
         self._unanswered -= size
+        pace = self._writing
+        # A close is sent behind the writes; its time begins with the last of their answers.
+        self._closing.answered_at = pace.answered_at
+        # On a slow line less is sent ahead, so that no write waits long behind others.
+        if pace.took > _LONG_SECONDS:
+            self._window = max(commands.MAX_CHUNK_BYTES, self._window // 2)
+        elif pace.took < _QUICK_SECONDS:
+            self._window = min(WINDOW_BYTES, self._window + commands.MAX_CHUNK_BYTES)
+        if pace.began_at is not None:
+            passed = pace.answered_at - pace.began_at
+            moved = self._offset - self._unanswered
+            if passed > _LEAST_AFTER_SECONDS and moved < passed * _LEAST_BYTES_A_SECOND:
+                self._end(PeerError("the server takes the share too slowly"))
         self._wake()
 
     def _failed(self, failure: Failure, size: int) -> None:
-        failure.trap(AmpgridError)
         self._unanswered -= size
-        if self._error is None and isinstance(failure.value, Exception):
-            self._error = failure.value
+        error = failure.value
+        self._end(error if isinstance(error, Exception) else PeerError("the write failed"))
         self._wake()
+        failure.trap(AmpgridError)
+
+    def _end(self, error: Exception) -> None:
+        if self._error is None:
+            self._error = error
 
     def _wake(self) -> None:
         waiting, self._waiting = self._waiting, None
@@ -336,7 +376,7 @@ class BucketWriter:
         await self._call(
             commands.CloseBucket,
             operation=self._operation,
-            deadline=CLOSE_SECONDS,
+            deadline=self._closing,
             **self._bucket,
         )
         await self._until(0)

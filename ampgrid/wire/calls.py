@@ -108,9 +108,12 @@ class Calls:
     def _be_patient(self, tag: bytes, call: _Call, patience: Patience) -> None:
         clock = self._clock
         asked_at = clock.seconds()
+        if patience.began_at is None:
+            patience.began_at = asked_at
 
         def look() -> None:
-            left = max(asked_at, patience.answered_at) + patience.seconds - clock.seconds()
+            ends = max(asked_at, patience.answered_at) + patience.seconds
+            left = min(ends, asked_at + patience.most) - clock.seconds()
             if left > 0:
                 timers[0] = clock.callLater(left, look)
             else:
@@ -119,6 +122,7 @@ class Calls:
         def answered(result: Any) -> Any:
             if not isinstance(result, Failure):
                 patience.answered_at = clock.seconds()
+                patience.took = patience.answered_at - asked_at
             return _stop_timer(result, timers[0])
 
         timers = [clock.callLater(patience.seconds, look)]
