@@ -143,13 +143,25 @@ class Flag(amp.Argument):
 #: At most so many shares are named in one request (seed 001's MAX_BUCKETS).
 MAX_SHARES_PER_REQUEST = 200
 
+#: The most shares that a file can have, and that an answer names.
+MAX_SHARES = 256
+
 
 class ShareNumbers(amp.Argument):
-    """A set of share numbers, 0 to 255, one byte each in rising order."""
+    """A set of share numbers, 0 to 255, one byte each in rising order.
+
+    Args:
+        most: the most numbers taken.
+        optional: whether it may be left out.
+    """
+
+    def __init__(self, most: int = MAX_SHARES_PER_REQUEST, *, optional: bool = False) -> None:
+        super().__init__(optional)
+        self.most = most
 
     def fromString(self, inString: bytes) -> frozenset[int]:  # noqa: N802, N803
         """Read the set; the order is checked, so that one set has one spelling."""
-        if len(inString) > MAX_SHARES_PER_REQUEST:
+        if len(inString) > self.most:
             raise ValueError("too many share numbers")
         numbers = list(inString)
         if any(a >= b for a, b in pairwise(numbers)):
@@ -159,27 +171,35 @@ class ShareNumbers(amp.Argument):
     def toString(self, inObject: Iterable[int]) -> bytes:  # noqa: N802, N803
         """Write the set."""
         numbers = sorted(set(inObject))
-        if len(numbers) > MAX_SHARES_PER_REQUEST:
+        if len(numbers) > self.most:
             raise ValueError("too many share numbers")
         return bytes(numbers)
 
 
 class ShareSizes(amp.Argument):
-    """Pairs (share number, size in bytes): per share ``>BQ``, 9 bytes, numbers rising."""
+    """Pairs (share number, size in bytes): per share ``>BQ``, 9 bytes, numbers rising.
+
+    Sizes go up to 2**63 - 1, as every other number does.
+    """
 
     _pair = struct.Struct(">BQ")
+    _most = 2**63 - 1
 
     def fromString(self, inString: bytes) -> dict[int, int]:  # noqa: N802, N803
         """Read {share number: size}."""
-        if len(inString) % self._pair.size or len(inString) > 256 * self._pair.size:
+        if len(inString) % self._pair.size or len(inString) > MAX_SHARES * self._pair.size:
             raise ValueError("malformed share sizes")
         pairs = list(self._pair.iter_unpack(inString))
+        if any(size > self._most for _, size in pairs):
+            raise ValueError("share size out of bounds")
         if any(a[0] >= b[0] for a, b in pairwise(pairs)):
             raise ValueError("share numbers out of order")
         return dict(pairs)
 
     def toString(self, inObject: dict[int, int]) -> bytes:  # noqa: N802, N803
         """Write {share number: size}."""
+        if any(not 0 <= size <= self._most for size in inObject.values()):
+            raise ValueError("share size out of bounds")
         return b"".join(self._pair.pack(*item) for item in sorted(inObject.items()))
 
 

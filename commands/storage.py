@@ -12,6 +12,7 @@ from twisted.protocols import amp
 
 from ampgrid.commands import errors as e
 from ampgrid.commands.arguments import (
+    MAX_SHARES,
     Count,
     Exact,
     Flag,
@@ -40,7 +41,10 @@ class AllocateBuckets(GridCommand):
     asked for or not) and which of the asked it accepts; buckets are open for the accepted ones.
     A share that was asked for and stands in neither was refused for want of room. Leases are
     added for both. With ``data``, exactly one share is asked for and its first bytes come along;
-    with ``close`` too, they are all of it, and the answer comes after it is durable.
+    with ``close`` too, they are all of it, and the answer comes after it is durable; if a share
+    of that number is held it stays, whatever its bytes are, and the number is not in
+    ``accepted``. `NoSpaceError` means that there was no room for a lease on what is held.
+    A share has at least one byte.
 
     :answered-by: storage peers
     :needs: Hello
@@ -59,8 +63,11 @@ class AllocateBuckets(GridCommand):
         (b"data", Octets(MAX_CHUNK_BYTES, optional=True)),
         (b"close", Flag(optional=True)),
     ]
-    response = [(b"already_got", ShareNumbers()), (b"accepted", ShareNumbers())]
-    errors = error_map(e.StoreFailedError)
+    response = [
+        (b"already_got", ShareNumbers(MAX_SHARES)),
+        (b"accepted", ShareNumbers(MAX_SHARES)),
+    ]
+    errors = error_map(e.NoSpaceError, e.StoreFailedError)
 
 
 class WriteShare(GridCommand):
@@ -82,7 +89,8 @@ class WriteShare(GridCommand):
 class CloseBucket(GridCommand):
     """Store the share for good; the answer comes after it is durable.
 
-    A share of which any byte is missing is thrown away.
+    A share of which any byte is missing is thrown away. If a share of its number was stored
+    meanwhile that one stays: the same bytes are a success, others `ConflictingWriteError`.
 
     :answered-by: storage peers
     :needs: AllocateBuckets on this connection
@@ -92,7 +100,13 @@ class CloseBucket(GridCommand):
     """
 
     arguments = _BUCKET
-    errors = error_map(e.NoBucketError, e.IncompleteShareError, e.NoSpaceError, e.StoreFailedError)
+    errors = error_map(
+        e.NoBucketError,
+        e.IncompleteShareError,
+        e.ConflictingWriteError,
+        e.NoSpaceError,
+        e.StoreFailedError,
+    )
 
 
 class AbortBucket(GridCommand):

@@ -78,9 +78,10 @@ class RoundTripTest(SynchronousTestCase):
     @given(st.frozensets(numbers, max_size=MAX_SHARES_PER_REQUEST), st.binary(max_size=10))
     def test_share_numbers(self, value: frozenset[int], data: bytes) -> None:
         self.there_and_back(ShareNumbers(), value)
+        self.there_and_back(ShareNumbers(256), value | frozenset(range(200, 256)))
         self.only_canonical(ShareNumbers(), data)
 
-    @given(st.dictionaries(numbers, st.integers(0, 2**64 - 1)), st.binary(max_size=40))
+    @given(st.dictionaries(numbers, st.integers(0, 2**63 - 1)), st.binary(max_size=40))
     def test_share_sizes(self, value: dict[int, int], data: bytes) -> None:
         self.there_and_back(ShareSizes(), value)
         self.only_canonical(ShareSizes(), data)
@@ -133,10 +134,13 @@ class RefusalTest(SynchronousTestCase):
     def test_share_numbers(self) -> None:
         self.refused(ShareNumbers(), b"\1\1", b"\2\1", bytes(range(MAX_SHARES_PER_REQUEST + 1)))
         self.unsayable(ShareNumbers(), range(MAX_SHARES_PER_REQUEST + 1), [256], [-1])
+        self.unsayable(ShareNumbers(256), [256])
 
     def test_share_sizes(self) -> None:
         one, two = struct.pack(">BQ", 1, 5), struct.pack(">BQ", 2, 5)
         self.refused(ShareSizes(), one + one, two + one, one[:-1], one + b"\0")
+        self.refused(ShareSizes(), struct.pack(">BQ", 1, 2**63))
+        self.unsayable(ShareSizes(), {1: 2**63}, {1: -1})
 
     def test_share_heads(self) -> None:
         one = struct.pack(">BH", 1, 3) + b"abc"

@@ -240,7 +240,7 @@ def _largest_value(argument: amp.Argument) -> int:
     if isinstance(argument, a.ShareHeads):
         return MAX_HEADS_BYTES + 3 * a.MAX_SHARES_PER_REQUEST
     if isinstance(argument, a.ShareNumbers):
-        return a.MAX_SHARES_PER_REQUEST
+        return argument.most
     if isinstance(argument, a.ShareSizes):
         return 256 * 9
     return 1 if isinstance(argument, a.Flag) else 10
