@@ -262,6 +262,7 @@ class SharePool:
                     for reader in waiting:
                         self.slow(reader)
                     enough = len(waiting) + 1
+                    self.prepare(len(self._ready_numbers()) + 1)
         finally:
             self.unhang(bell)
         return found[0]

@@ -8,12 +8,21 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
+import socket
+import stat
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 from ampgrid.errors import FileError
 from ampgrid.ports import Entropy, Threads
+
+
+#: The longest wait for a reader before a look at whether to go on, milliseconds.
+_LOOK_MILLISECONDS = 250
+#: The most that one write takes, bytes.
+_MOST_AT_ONCE = 1024 * 1024
 
 
 class DownloadTarget(Protocol):
@@ -93,17 +102,30 @@ class ToData(_Target):
         return b"".join(self._pieces)
 
 
+def _go_on() -> None:
+    """Let a write go on: nobody can end it early."""
+
+
 class ToDescriptor(_Target):
     """Writes to an open descriptor, from a worker thread, as fast as its reader takes it.
 
+    A reader may stop reading for good. So no write waits in the kernel: the thread waits for
+    room, and asks every now and then whether it shall go on.
+
     Args:
-        descriptor: open for writing; closed in the end.
-        threads: where the blocking writes happen.
+        descriptor: open for writing; closed in the end. Its flags, which others may share with
+            us, are left as they are.
+        threads: where the writes happen.
+        check: called in the thread; raises to end the write.
     """
 
-    def __init__(self, descriptor: int, threads: Threads) -> None:
+    def __init__(
+        self, descriptor: int, threads: Threads, check: Callable[[], None] = _go_on
+    ) -> None:
         self._descriptor = descriptor
         self._threads = threads
+        self._check = check
+        self._put: Callable[[memoryview], int] | None = None
 
     def write(self, data: bytes) -> Awaitable[None]:
         """Write the bytes."""
@@ -112,10 +134,58 @@ class ToDescriptor(_Target):
     def _write_all(self, data: bytes) -> None:
         rest = memoryview(data)
         try:
+            if self._put is None:
+                self._put = self._way_to_write()
             while rest:
-                rest = rest[os.write(self._descriptor, rest) :]
+                self._check()
+                try:
+                    rest = rest[self._put(rest) :]
+                except BlockingIOError:
+                    self._room(_LOOK_MILLISECONDS)
         except OSError as error:
             raise FileError(f"cannot write the output: {error.strerror}") from error
+
+    def _way_to_write(self) -> Callable[[memoryview], int]:
+        """Return what writes some of the bytes at once, or raises `BlockingIOError`."""
+        kind = os.fstat(self._descriptor).st_mode
+        if stat.S_ISREG(kind):
+            return lambda data: os.write(self._descriptor, data[:_MOST_AT_ONCE])
+        if stat.S_ISSOCK(kind):
+            return self._send
+        if self._open_again():
+            return lambda data: os.write(self._descriptor, data)
+        return self._write_little
+
+    def _open_again(self) -> bool:
+        """Swap a pipe or a terminal for a description of our own that never blocks (Linux)."""
+        flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+        try:
+            again = os.open(f"/proc/self/fd/{self._descriptor}", flags)
+        except OSError:
+            # Another user's, or a pipe whose reader has gone: the write will tell.
+            return False
+        os.close(self._descriptor)
+        self._descriptor = again
+        return True
+
+    def _send(self, data: memoryview) -> int:
+        connection = socket.socket(fileno=self._descriptor)
+        try:
+            return connection.send(data[:_MOST_AT_ONCE], socket.MSG_DONTWAIT)
+        finally:
+            connection.detach()
+
+    def _write_little(self, data: memoryview) -> int:
+        """Write what a pipe takes without waiting, if it takes any."""
+        if not self._room(0):
+            raise BlockingIOError
+        return os.write(self._descriptor, data[: select.PIPE_BUF])
+
+    def _room(self, milliseconds: int) -> bool:
+        """Wait until there is room for a write, or none will ever be needed."""
+        poll = select.poll()
+        poll.register(self._descriptor, select.POLLOUT)
+        return bool(poll.poll(milliseconds))
 
     def close(self) -> Awaitable[None] | None:
         """Close the descriptor."""
