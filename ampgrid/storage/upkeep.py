@@ -133,9 +133,13 @@ class Upkeep:
     async def start(self) -> None:
         """Find where everything goes on."""
         await self.scrub.load()
-        if not self.expiry.enabled:
-            await self._in_thread(self._upkeep.forget_marks)
-        await self.count()
+        try:
+            if not self.expiry.enabled:
+                await self._in_thread(self._upkeep.forget_marks)
+            await self.count()
+        except StoreError as error:
+            # On a disk that is full, say, shares can still be read.
+            _log.warn("the upkeep of shares began badly: {error}", error=error)
 
     async def stop(self) -> None:
         """End what is under way, and write the time down."""

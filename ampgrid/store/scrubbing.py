@@ -5,7 +5,8 @@ what was stored, or if the disk does not hand it over. It is looked at twice bef
 believed: a verdict should not hang on one bit in memory or one slow disk. A bad share is moved
 to the quarantine, never deleted; its row goes, so that its number is free to be stored anew.
 
-What could not be looked at for other reasons (too many open files, say) is skipped and counted.
+What could not be looked at for other reasons (too many open files, say), or not be set aside for
+want of room, is skipped and counted.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from ampgrid.errors import (
     BrokenStoreError,
     FormatError,
     IntegrityError,
+    NoRoomError,
     NotStoredError,
     StoreError,
 )
@@ -81,7 +83,7 @@ class Step:
         cost: bytes read, and `COST_OF_A_SHARE` for each share.
         size: bytes of the shares that were finished.
         shares: shares that were finished.
-        skipped: those of them that could not be looked at.
+        skipped: those of them that could not be looked at, or not be set aside on a full disk.
         bad: what was found bad, and set aside.
         position: row of the last share that was finished.
         ended: whether there are no more.
@@ -458,6 +460,10 @@ class Walk:
                 found = self._examiner.lose(share, now)
             else:
                 found = self._examiner.condemn(share, str(error), now)
+        except NoRoomError:
+            # No room for the copy of a small one: another time, and the others now.
+            step.skipped += 1
+            return
         except BaseException:
             self._stop_looking()
             raise

@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from ampgrid.errors import NotStoredError
+from ampgrid.errors import NotStoredError, WriteConflictError
 from ampgrid.store import LEASE_SECONDS, SMALL_SHARE_BYTES, ShareStore
 from tests.contract.share_store_contract import NOW, lease, pattern, request
 
@@ -98,7 +98,11 @@ class AccountMachine(RuleBasedStateMachine):
             return
         upload.write([(0, pattern(upload.size))])
         key = (upload.storage_index, upload.number)
-        assert self.store.close_upload(upload) == (key not in self.model)
+        try:
+            assert self.store.close_upload(upload) == (key not in self.model)
+        except WriteConflictError:
+            assert self.model[key][0] != upload.size
+            return
         self.model.setdefault(key, (upload.size, upload.peer))
         end = max(self.ends.get(key[0], 0), now + LEASE_SECONDS)
         self.ends[key[0]] = end
