@@ -196,6 +196,66 @@ class ClaimsImpossibleSizes(Liar):
         return dict.fromkeys(range(TOTAL), 2**63 - 1), {}
 
 
+class ClaimsNumbersThatFitNoInteger(Liar):
+    async def shares(self, storage_index, want=(), head=0):
+        return {number: 2**64 - 1 for number in range(TOTAL)}, {}
+
+    async def read(self, storage_index, number, offset, length):
+        if offset + length >= 2**63:
+            raise AssertionError("asked for what no integer of the wire can say")
+        far = 2**63 + 10
+        offsets = (far, far, far, far + 64, far + 200)
+        return struct.pack(">LQQQQQQQQ", 2, 1, 1, 84, *offsets)[:length]
+
+    async def allocate(self, storage_index, numbers, size):
+        return Allocation(frozenset(range(TOTAL)), {}, frozenset())
+
+    async def store(self, storage_index, number, data):
+        return Allocation(frozenset(range(TOTAL)), {}, frozenset())
+
+
+class ClaimsAnEndlessTree(Liar):
+    asked = 0
+
+    async def shares(self, storage_index, want=(), head=0):
+        return {number: 2**40 for number in range(TOTAL)}, {}
+
+    async def read(self, storage_index, number, offset, length):
+        self.asked += length
+        if self.asked > 2_000_000:
+            raise AssertionError("reads for ever what nobody vouches for")
+        end = 2**39
+        words = (2, 1, self.rng.choice([100, 1_000, 6_667]), 68, 10_000, 10_000, 20_000, end)
+        return (struct.pack(">L8Q", *words, end + 340) + bytes(length))[offset : offset + length]
+
+
+class RotatesForeignClaims(Liar):
+    tries = 0
+
+    async def allocate(self, storage_index, numbers, size):
+        type(self).tries += 1
+        return Allocation(frozenset((type(self).tries % TOTAL,)), {}, frozenset())
+
+    async def store(self, storage_index, number, data):
+        return await self.allocate(storage_index, (), 0)
+
+    async def shares(self, storage_index, want=(), head=0):
+        share = other_file(0)
+        return {number: len(share) for number in range(TOTAL)}, {}
+
+    async def read(self, storage_index, number, offset, length):
+        return make_shares(some_bytes(20_000, b"other0"), NEEDED, TOTAL, 4_000)[1][number][
+            offset : offset + length
+        ]
+
+
+class StallsTheHashes(Liar):
+    async def read(self, storage_index, number, offset, length):
+        if length % 32 == 0 and length >= 32:
+            await self.stall()
+        return await super().read(storage_index, number, offset, length)
+
+
 class DeniesWhatItHas(Liar):
     async def shares(self, storage_index, want=(), head=0):
         return {}, {}
@@ -291,6 +351,8 @@ BEHAVIOURS = list(Liar.__subclasses__())
 #: download never meets.
 UNNAMED = {
     "DeniesWhatItHas",
+    "RotatesForeignClaims",
+    "StallsTheHashes",
     "AcceptsAndDrops",
     "AcceptsWhatWasNotAsked",
     "RefusesEverything",
