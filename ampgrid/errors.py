@@ -89,7 +89,7 @@ class NotStoredError(StoreError):
 
 
 class WriteConflictError(StoreError):
-    """A write overlaps earlier bytes of the same share and contradicts them."""
+    """A write, or a whole share, contradicts earlier bytes of the same share."""
 
 
 class OutOfRangeError(StoreError):

@@ -32,7 +32,7 @@ from ampgrid.storage.service import StorageService
 _ANSWERS: dict[type[StoreError], tuple[type[e.WireError], str]] = {
     NoRoomError: (e.NoSpaceError, "there is no room"),
     OutOfRangeError: (e.OutsideShareError, "the write reaches outside the allocated size"),
-    WriteConflictError: (e.ConflictingWriteError, "the write contradicts earlier bytes"),
+    WriteConflictError: (e.ConflictingWriteError, "there are other bytes already"),
     IncompleteError: (e.IncompleteShareError, "bytes are missing; the share was discarded"),
 }
 

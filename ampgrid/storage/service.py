@@ -279,7 +279,12 @@ class StorageService:
         return put
 
     async def store_upload(self, upload: Incoming) -> None:
-        """Store a share for good; returns after it is durable."""
+        """Store a share for good; returns after it, or the same from elsewhere, is durable.
+
+        Raises:
+            WriteConflictError: a share of its number with other bytes was stored meanwhile.
+            StoreError: it is not complete, or the store failed.
+        """
         if upload.in_memory:
             await self._tasks.run(self._store.closing(upload))
         else:

@@ -276,13 +276,14 @@ class Store(Protocol):
         ...
 
     def close_upload(self, upload: Incoming) -> bool:
-        """Store a share for good; return False if one of its number was there already.
+        """Store a share for good; return False if the same share was there already.
 
-        The one that is there stays. In either case the lease is added. Whatever is raised, the
-        upload is discarded.
+        What is there stays, and the lease is added in either case. Whatever is raised, the
+        upload is discarded, and no lease is added.
 
         Raises:
             IncompleteError: bytes are missing.
+            WriteConflictError: a share of its number with other bytes was there already.
             NoRoomError: the disk is full, or the file has too many leases.
             BrokenStoreError: the disk failed.
         """

@@ -16,7 +16,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
-from ampgrid.errors import BrokenStoreError, ConfigError, NotStoredError, StoreError
+from ampgrid.errors import (
+    BrokenStoreError,
+    ConfigError,
+    NotStoredError,
+    StoreError,
+    WriteConflictError,
+)
 from ampgrid.ports import WallClock
 from ampgrid.store import catalog, expiry, leases, timekeeping
 from ampgrid.store.ballast import Ballast
@@ -33,6 +39,9 @@ from ampgrid.store.sql import Call, Database, Job, Outcome, Sql
 from ampgrid.store.tasks import AllocateJob, PutJob, RecordJob
 from ampgrid.store.upkeep import LATEST, ShareUpkeep
 from ampgrid.store.uploads import FileUpload, MemoryUpload, OpenUploads, Upload
+
+#: So many bytes of two shares are compared at a time.
+_COMPARED_BYTES = 256 * 1024
 
 
 class ShareStore:
@@ -258,7 +267,10 @@ class ShareStore:
 
     def closing(self, upload: Incoming) -> Job[bool]:
         """Return the task that stores a share that is ``in_memory``; see `close_upload`."""
-        return RecordJob(cast("Upload", upload), in_row=True)
+        return self._recording(cast("Upload", upload), in_row=True)
+
+    def _recording(self, upload: Upload, *, in_row: bool) -> Job[bool]:
+        return RecordJob(upload, in_row=in_row, same_file=self._is_same_file)
 
     def adding_lease(self, storage_index: bytes, lease: LeaseTerms) -> Job[None]:
         """Return the task that adds or renews a lease."""
@@ -297,14 +309,14 @@ class ShareStore:
     # Closing a share.
 
     def close_upload(self, upload: Incoming) -> bool:
-        """Store a share for good; return False if one of its number was there already."""
+        """Store a share for good; return False if the same was there already."""
         mine = cast("Upload", upload)
         try:
             if not isinstance(mine, FileUpload):
-                return self.database.run(RecordJob(mine, in_row=True))
+                return self.database.run(self._recording(mine, in_row=True))
             mine.check_complete()
             if mine.size <= SMALL_SHARE_BYTES:
-                return self.database.run(RecordJob(mine, in_row=True))
+                return self.database.run(self._recording(mine, in_row=True))
             mine.finish()
             with self._locks.shares.of((mine.storage_index, mine.number)):
                 return self._place(mine)
@@ -314,8 +326,12 @@ class ShareStore:
 
     def _place(self, upload: FileUpload) -> bool:
         key = (upload.storage_index, upload.number)
-        record = RecordJob(upload, in_row=False)
-        if self.database.read(lambda sql: catalog.find(sql, *key)) is not None:
+        record = self._recording(upload, in_row=False)
+        row = self.database.read(lambda sql: catalog.find(sql, *key))
+        if row is not None:
+            # What has another size, as every small share, is refused by the job.
+            if row.size == upload.size and not self._is_same_file(upload):
+                raise WriteConflictError("a share of this number with other bytes is stored")
             return self.database.run(record)
         path = self._places.share(*key)
         stored = False
@@ -330,6 +346,23 @@ class ShareStore:
                 self._health.untidy = True
                 with self._health.synchronising():
                     self._files.unlink(path)
+
+    def _is_same_file(self, upload: Upload) -> bool:
+        """Tell whether the file of a share that is stored has the bytes of an upload.
+
+        Raises:
+            BrokenStoreError: one of them could not be read.
+        """
+        key = (upload.storage_index, upload.number)
+        try:
+            with self._readers.open(key, self._places.share(*key), upload.size) as reader:
+                return all(
+                    self._read_file(reader.descriptor, upload.size, offset, _COMPARED_BYTES)
+                    == upload.piece(offset, min(_COMPARED_BYTES, upload.size - offset))
+                    for offset in range(0, upload.size, _COMPARED_BYTES)
+                )
+        except OSError as error:
+            raise BrokenStoreError(f"a share could not be read: {error.strerror}") from error
 
     def _move(self, upload: FileUpload, path: Path) -> None:
         """Give the file its name, so that the name outlives a power cut."""

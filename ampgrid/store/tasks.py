@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ampgrid.errors import WriteConflictError
 from ampgrid.store import catalog, leases
 from ampgrid.store.port import Allocated, Put, Request
 from ampgrid.store.space import Space
@@ -107,11 +108,16 @@ class RecordJob(Job[bool]):
     Args:
         upload: the share; it must be complete.
         in_row: whether its bytes go into the row (else they are a file in its place already).
+        same_file: tells whether the file of the share that is here has the bytes of this one;
+            both have the same size.
     """
 
-    def __init__(self, upload: Upload, *, in_row: bool) -> None:
+    def __init__(
+        self, upload: Upload, *, in_row: bool, same_file: Callable[[Upload], bool]
+    ) -> None:
         self._upload = upload
         self._in_row = in_row
+        self._same_file = same_file
         self._recorded = False
 
     def run(self, sql: Sql) -> bool:
@@ -119,18 +125,32 @@ class RecordJob(Job[bool]):
 
         Raises:
             IncompleteError: bytes are missing.
+            WriteConflictError: the share that is here has other bytes.
             NoRoomError: the file has too many leases.
         """
         upload = self._upload
         upload.check_complete()
         index, now = upload.storage_index, upload.lease.now
+        row = catalog.find(sql, index, upload.number)
+        if row is not None and not self._is_same(sql, row):
+            raise WriteConflictError("a share of this number with other bytes is stored")
         leases.add_or_renew(sql, index, upload.lease)
-        if catalog.find(sql, index, upload.number) is None:
+        if row is None:
             contents = upload.contents() if self._in_row else None
             tail = upload.tail if isinstance(upload, FileUpload) else None
             catalog.add(sql, index, upload.number, upload.size, upload.peer, now, contents, tail)
             self._recorded = True
         return self._recorded
+
+    def _is_same(self, sql: Sql, row: catalog.ShareRow) -> bool:
+        upload = self._upload
+        if row.size != upload.size:
+            return False
+        if row.in_file:
+            # A large one was compared before, outside the transaction, and cannot have changed.
+            return not self._in_row or self._same_file(upload)
+        stored = catalog.data(sql, upload.storage_index, upload.number, 0, row.size)
+        return (stored or b"") == upload.contents()
 
     def committed(self) -> None:
         """Count the share as stored, or take the promise back if it was here already."""

@@ -106,8 +106,16 @@ class Upload:
 
     def contents(self) -> bytes:
         """Return all bytes of a complete small share."""
+        return self.piece(0, self.size)
+
+    def piece(self, offset: int, length: int) -> bytes:
+        """Return bytes of a complete share.
+
+        Raises:
+            BrokenStoreError: they could not be read.
+        """
         with self._lock:
-            return self._get(0, self.size)
+            return self._get(offset, length)
 
     def stored(self) -> None:
         """Count the share as stored; for `ShareStore`, after its commit."""

@@ -262,11 +262,36 @@ class ShareStoreContract:
             self.write(first, (0, pattern(size, 1)))
             self.write(second, (0, pattern(size, 2)))
             self.assertTrue(self.close(second))
-            self.assertFalse(self.close(first))
+            with self.assertRaises(WriteConflictError):
+                self.close(first)
             self.assertEqual(self.read(index=index), pattern(size, 2))
         self.assertEqual(self.call(self.store.account, PEER), (0, 0))
         self.assertEqual(self.call(self.store.account, OTHER), (2 * SMALL + LARGE, 3))
         self.assertEqual(self.room().promised, 0)
+
+    def test_the_same_share_again_is_a_success_and_any_other_is_not(self):
+        """One byte of difference, or another size, is told; only the same adds its lease."""
+        for index, size, in_memory in self.each_kind():
+            data = pattern(size)
+            others = [data[:at] + b"?" + data[at + 1 :] for at in (0, size // 2, size - 1)]
+            others += [data[:-1], data + b"?", pattern(LARGE + 1), pattern(SMALL - 1)]
+            uploads = []
+            for number, other in enumerate([data, *others]):
+                how = {"index": index, "in_memory": in_memory, "terms": lease(number + 2)}
+                uploads.append(self.upload((0,), len(other), **how))
+                self.assertEqual(self.write(uploads[-1], (0, other)), [None])
+            self.keep(data, index=index, peer=OTHER, in_memory=in_memory)
+            self.assertFalse(self.close(uploads[0]))
+            for upload in uploads[1:]:
+                with self.assertRaises(WriteConflictError):
+                    self.close(upload)
+            self.assertEqual(self.read(index=index), data)
+            self.run_one(self.store.renewing_lease(index, lease(2).renew, NOW))
+            for number in range(1, len(uploads)):
+                with self.assertRaises(NotStoredError):
+                    self.run_one(self.store.renewing_lease(index, lease(number + 2).renew, NOW))
+        self.assertEqual(self.room().promised, 0)
+        self.assertEqual(self.call(self.store.account, PEER), (0, 0))
 
     def test_discard_frees_and_forgets_and_may_be_repeated(self):
         for index, size, in_memory in self.each_kind():
@@ -401,7 +426,7 @@ class ShareStoreContract:
     def test_the_later_close_adds_its_lease(self):
         first = self.upload((0,), 5)
         self.put(b"12345", terms=lease(2))
-        self.write(first, (0, b"abcde"))
+        self.write(first, (0, b"12345"))
         self.assertFalse(self.close(first))
         self.run_one(self.store.renewing_lease(INDEX, lease(1).renew, NOW))
 

@@ -118,16 +118,25 @@ class UploadTests(ServiceCase):
         answer = self.successResultOf(self.client.put(b"x" * 501))
         self.assertEqual(answer, {"already_got": frozenset(), "accepted": frozenset()})
 
-    def test_the_later_close_succeeds_and_changes_nothing(self):
+    def test_the_later_close_succeeds_only_with_the_same_bytes(self):
         other = Client(self, b"q" * 20)
-        for client, byte in ((self.client, b"a"), (other, b"b")):
-            answer = self.successResultOf(client.allocate((0,), 10))
-            self.assertEqual(answer["accepted"], {0})
-            self.successResultOf(client.write(0, byte * 10))
-        self.successResultOf(other.close())
-        self.successResultOf(self.client.close())
-        self.assertEqual(self.client.read(), b"b" * 10)
-        self.assertEqual((self.client.space()["yours"], other.space()["yours"]), (0, 10))
+        for index, size in ((b"s" * 16, 10), (b"l" * 16, LARGE)):
+            for client, byte in ((self.client, b"a"), (other, b"b")):
+                for bucket, data in ((size, byte * size), (size + 1, b"b" * size)):
+                    self.successResultOf(client.allocate((0,), size, bucket, index))
+                    for offset in range(0, size, 50_000):
+                        written = client.write(offset, data[offset:][:50_000], 0, bucket)
+                        self.successResultOf(written)
+            self.successResultOf(other.close(0, size))
+            self.client.failed(e.ConflictingWriteError, self.client.close(0, size))
+            self.client.failed(e.NoBucketError, self.client.close(0, size))
+            self.successResultOf(self.client.close(0, size + 1))
+            self.successResultOf(other.close(0, size + 1))
+            self.assertEqual(self.client.sizes(index), {0: size})
+            self.assertEqual(self.client.read(index=index, length=10), b"b" * 10)
+        self.assertEqual((self.client.space()["yours"], other.space()["yours"]), (0, 10 + LARGE))
+        self.assertEqual(self.client.space()["promised"], 0)
+        self.assertEqual(self.leftovers(), [])
 
 
 class ReadTests(ServiceCase):
@@ -226,7 +235,7 @@ class LeaseTests(ServiceCase):
             renew_secret=next(secret),
             cancel_secret=CANCEL,
         )
-        self.client.failed(e.StoreFailedError, self.client.put(b"x", 1, renew=next(secret)))
+        self.client.failed(e.NoSpaceError, self.client.put(b"x", 1, renew=next(secret)))
         self.assertEqual(len(self.flushLoggedErrors()), 0)
 
 
