@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import datetime
 from typing import Any
 
 import click
@@ -12,6 +11,7 @@ import click
 from ampgrid.cli import console
 from ampgrid.cli.params import json_option
 from ampgrid.cli.session import Session
+from ampgrid.cli.summary import peer_line, summary
 from ampgrid.errors import FormatError
 from ampgrid.ports import Connection
 
@@ -45,19 +45,6 @@ def _short(value: object) -> str:
     return console.one_line(str(value))
 
 
-def _line_of(peer: dict[str, Any]) -> str:
-    """Return one peer as a line: who, how it stands, where, and why not."""
-    name = f"{peer['nickname']} " if peer["nickname"] else ""
-    words = [f"{name}{peer['node_id']}: {peer['state']}"]
-    if peer["since"] is not None:
-        since = datetime.fromtimestamp(peer["since"]).astimezone()
-        words[0] += since.strftime(" since %Y-%m-%d %H:%M:%S")
-    words += peer["services"]
-    words += peer["addresses"] if peer["state"] == "connected" else []
-    words += [peer["last_error"]] if peer["last_error"] else []
-    return console.one_line(", ".join(words))
-
-
 async def _facts(connection: Connection) -> dict[str, Any]:
     """Ask the node for its status and, page by page, for its peers."""
     from ampgrid.commands.control import ListPeers, Status
@@ -80,9 +67,10 @@ async def _facts(connection: Connection) -> dict[str, Any]:
 
 
 @click.command()
+@click.option("--all", "everything", is_flag=True, help="Tell everything that --json tells.")
 @json_option
 @click.pass_obj
-def status(session: Session, *, as_json: bool) -> None:
+def status(session: Session, *, everything: bool, as_json: bool) -> None:
     """Tell how the running node fares, and its peers."""
     from ampgrid.cli.control import ask
 
@@ -90,8 +78,11 @@ def status(session: Session, *, as_json: bool) -> None:
     if as_json:
         console.print_json(facts)
         return
-    peers = [_line_of(peer) for peer in facts.pop("peers")]
-    rows = [*rows_of(facts), *(("peers", line) for line in peers or ["none"])]
+    if everything:
+        peers = [peer_line(peer) for peer in facts.pop("peers")]
+        rows = [*rows_of(facts), *(("peers", line) for line in peers or ["none"])]
+    else:
+        rows = list(summary(facts))
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
         click.echo(f"{name:<{width}}  {value}")

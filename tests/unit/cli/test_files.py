@@ -7,7 +7,8 @@ import stat
 from pathlib import Path
 
 from ampgrid.cli.files import naming, readable_cap, source_of, target_of
-from ampgrid.cli.status import _line_of, rows_of
+from ampgrid.cli.status import rows_of
+from ampgrid.cli.summary import duration, peer_line
 from ampgrid.commands.errors import FileFailedError
 from ampgrid.errors import BadCapError, FileError
 from tests.unit.cli.command_line import CommandLineCase
@@ -136,9 +137,9 @@ class StatusTests(CommandLineCase):
             "last_error": "",
             "is_introducer": False,
         }
-        self.assertEqual(_line_of(peer), "a [2Jb abc: connected, storage, 192.0.2.1:7420")
+        self.assertEqual(peer_line(peer), "a [2Jb abc: connected, storage, 192.0.2.1:7420")
         lost = peer | {"nickname": "", "state": "waiting", "since": 0.0, "last_error": "refused"}
-        self.assertRegex(_line_of(lost), r"\Aabc: waiting since \d{4}-.*, storage, refused\Z")
+        self.assertRegex(peer_line(lost), r"\Aabc: waiting since \d{4}-.*, storage, refused\Z")
 
     def test_nested_facts_become_rows(self) -> None:
         facts = {
@@ -160,3 +161,7 @@ class StatusTests(CommandLineCase):
                 ("quota", "-"),
             ],
         )
+
+    def test_a_time_has_one_unit(self) -> None:
+        found = [duration(seconds) for seconds in (0, 119, 120, 7_199, 7_200, 172_799, 172_800)]
+        self.assertEqual(found, ["0 s", "119 s", "2 min", "119 min", "2 h", "47 h", "2 d"])

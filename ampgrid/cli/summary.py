@@ -1,0 +1,109 @@
+"""A node's status in the few lines that its operator wants to see."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from ampgrid.cli import console
+from ampgrid.node.sizes import format_size
+
+#: Peers that are listed before the rest is only counted.
+_MOST_PEERS = 20
+_DAY, _HOUR, _MINUTE = 86_400, 3_600, 60
+
+
+def summary(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield (name, line) of what matters in a status; all of it is in ``--all`` and ``--json``.
+
+    Args:
+        facts: the status, with its peers (``docs/reference/status.md``).
+    """
+    name = f"{facts['nickname']}, " if facts["nickname"] else ""
+    up = duration(facts["running_seconds"])
+    yield facts["kind"], f"{name}{facts['node_id']}, {facts['software']}, running for {up}"
+    yield "address", ", ".join(facts["addresses"]) or "none: it only dials"
+    yield "grid", _grid(facts)
+    for introducer in facts["introducers"]:
+        if not introducer["connected"]:
+            why = introducer["last_error"] or "no connection yet"
+            yield "introducer", f"{introducer['node_id']} is not connected: {why}"
+    if "storage" in facts:
+        yield from _storage(facts["storage"])
+    if facts["kind"] == "node" and "keeper" in facts:
+        yield "keeper", _keeper(facts["keeper"])
+    if "recovery" in facts:
+        yield "recovery", _recovery(facts["recovery"])
+    for operation in facts["operations"]:
+        done, total = format_size(operation["done"]), format_size(operation["total"])
+        yield "operation", f"{operation['phase']}, {done} of {total}"
+    peers = sorted(facts["peers"], key=lambda peer: peer["state"] != "connected")
+    for peer in peers[:_MOST_PEERS]:
+        yield "peer", peer_line(peer)
+    if len(peers) > _MOST_PEERS:
+        yield "peer", f"and {len(peers) - _MOST_PEERS} more; --all lists them"
+
+
+def duration(seconds: float) -> str:
+    """Return a time for a reader, in its largest unit: ``3 h``."""
+    for size, unit in ((_DAY, "d"), (_HOUR, "h"), (_MINUTE, "min")):
+        if seconds >= 2 * size:
+            return f"{int(seconds // size)} {unit}"
+    return f"{int(seconds)} s"
+
+
+def when(moment: float | None) -> str:
+    """Return a moment (seconds since 1970) for a reader."""
+    if moment is None:
+        return "never"
+    return datetime.fromtimestamp(moment).astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+def _grid(facts: dict[str, Any]) -> str:
+    up = sum(introducer["connected"] for introducer in facts["introducers"])
+    line = f"{facts['storage_peers']} storage peers connected, files are spread {facts['shares']}"
+    if facts["introducers"]:
+        line += f", {up} of {len(facts['introducers'])} introducers connected"
+    return line + (", open to everybody" if facts["open_grid"] else "")
+
+
+def _storage(storage: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    line = f"{storage['shares']} shares, {format_size(storage['used'])}"
+    room = format_size(storage["available"])
+    takes = f"takes {room} more" if storage["accepts"] else "takes nothing now"
+    yield "storage", f"{line}; {takes}"
+    if storage["alarm"]:
+        yield "ALARM", console.one_line(storage["alarm"])
+    scrub, expiry = storage["scrub"], storage["expiry"]
+    last = when(scrub["last_full_cycle"])
+    yield "scrub", f"last whole round {last}, {scrub['bad_ever']} bad shares found so far"
+    if expiry["enabled"]:
+        freed = format_size(expiry["freed_bytes"])
+        yield "expiry", f"{expiry['marked']} files marked, {freed} freed so far"
+
+
+def _keeper(keeper: dict[str, Any]) -> str:
+    line = f"{keeper['kept']} files kept"
+    if keeper["failing"]:
+        line += f", {keeper['failing']} of them in trouble: see 'ampgrid kept list'"
+    return line + (f", next look {when(keeper['next_run'])}" if keeper["next_run"] else "")
+
+
+def _recovery(recovery: dict[str, Any]) -> str:
+    if recovery["reminder"]:
+        return str(recovery["reminder"])
+    since = recovery["kept_added_since"] or 0
+    return f"exported {when(recovery['exported_at'])}, {since} files put since"
+
+
+def peer_line(peer: dict[str, Any]) -> str:
+    """Return one peer as a line: who, how it stands, where, and why not."""
+    name = f"{peer['nickname']} " if peer["nickname"] else ""
+    words = [f"{name}{peer['node_id']}: {peer['state']}"]
+    if peer["since"] is not None:
+        words[0] += f" since {when(peer['since'])}"
+    words += peer["services"]
+    words += peer["addresses"] if peer["state"] == "connected" else []
+    words += [peer["last_error"]] if peer["last_error"] else []
+    return console.one_line(", ".join(words))
