@@ -28,6 +28,8 @@ SLOW_SECONDS = 2.0
 GRACE_SECONDS = 0.05
 #: The most lines of problems that a report keeps.
 _MOST_PROBLEMS = 100
+#: So many of them stand in the message of an error.
+_TOLD_PROBLEMS = 4
 
 
 class SharePool:
@@ -57,6 +59,7 @@ class SharePool:
         self._preparing: set[ShareReader] = set()
         self._ready: list[ShareReader] = []
         self._problems: list[str] = []
+        self._accused: list[tuple[ShareReader, str]] = []
         self._bells: set[Bell] = set()
         self._news = self.bell()
         self._server_count = len(servers)
@@ -117,6 +120,7 @@ class SharePool:
         self._preparing.discard(reader)
         self.extension = extension
         self._ready.append(reader)
+        self._accuse()
 
     def _not_prepared(self, failure: Failure, reader: ShareReader) -> None:
         self._preparing.discard(reader)
@@ -139,13 +143,23 @@ class SharePool:
             self.bad(reader, failure.getErrorMessage())
 
     def damaged(self, reader: ShareReader, why: str) -> None:
-        """Leave a share aside that is not what it should be, and tell its server."""
+        """Leave a share aside that is not what it should be, and tell its server.
+
+        Servers are told once a good share has shown that it is not the cap that is wrong.
+        """
         self.bad(reader, why)
-        telling = Deferred.fromCoroutine(
-            reader.server.advise_corrupt(self._cap.storage_index, reader.number, why[:150])
-        )
-        # Whoever does not listen keeps its bad share; this download goes on without it.
-        telling.addErrback(lambda failure: None if failure.check(AmpgridError) else failure)
+        self._accused.append((reader, why[:150]))
+        if self.extension is not None:
+            self._accuse()
+
+    def _accuse(self) -> None:
+        accused, self._accused = self._accused, []
+        for reader, why in accused:
+            telling = Deferred.fromCoroutine(
+                reader.server.advise_corrupt(self._cap.storage_index, reader.number, why)
+            )
+            # Whoever does not listen keeps its bad share; this download goes on without it.
+            telling.addErrback(lambda failure: None if failure.check(AmpgridError) else failure)
 
     def slow(self, reader: ShareReader) -> None:
         """Note that a share keeps a download waiting; others go before it from now on."""
@@ -170,14 +184,23 @@ class SharePool:
         fresh = any(reader.number not in ready for reader in self._fresh)
         return fresh or bool(self._finder.pending or self._preparing)
 
-    def not_enough(self) -> NotEnoughSharesError:
+    def not_enough(self) -> AmpgridError:
         """Return the error for a file of which too few good shares were found."""
+        if self.extension is None and self._accused:
+            count = len({reader.server.server_id for reader, _why in self._accused})
+            return IntegrityError(
+                f"{_count(count, 'server')} hold shares under this cap, and none fits it: the "
+                "cap is probably mistyped or cut short; compare it with the original"
+            )
         found, needed = len(self._ready_numbers()), self._cap.needed
-        bad = len(self._problems) + len(self._finder.problems)
+        problems = self.problems()
+        told = "".join(f"; {problem}" for problem in problems[:_TOLD_PROBLEMS])
+        more = len(problems) - _TOLD_PROBLEMS
         return NotEnoughSharesError(
             f"found {found} of the {needed} shares that are needed (of {self._cap.total} made), "
-            f"asking {self._server_count} servers"
-            + (f"; {bad} shares or servers failed" if bad else "")
+            f"asking {_count(self._server_count, 'server')}"
+            + told
+            + (f"; and {more} more" if more > 0 else "")
             + "; try again when more of the servers that hold the file are connected",
             found=found,
             needed=needed,
@@ -274,3 +297,7 @@ class SharePool:
     def _known_numbers(self) -> set[int]:
         readers = (*self._ready, *self._preparing, *self._fresh)
         return {reader.number for reader in readers}
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

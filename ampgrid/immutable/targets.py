@@ -18,7 +18,6 @@ from typing import Any, Protocol
 from ampgrid.errors import FileError
 from ampgrid.ports import Entropy, Threads
 
-
 #: The longest wait for a reader before a look at whether to go on, milliseconds.
 _LOOK_MILLISECONDS = 250
 #: The most that one write takes, bytes.

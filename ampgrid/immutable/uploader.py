@@ -50,6 +50,8 @@ _ATTEMPTS = 2
 #: How often a busy server is asked again, and the seconds between, growing.
 _BUSY_TRIES = 12
 _BUSY_SECONDS = 0.25
+#: So many servers that failed are named in the message of an error.
+_TOLD_PROBLEMS = 4
 
 
 @attrs.frozen
@@ -363,7 +365,8 @@ class _Upload:
 
     def _check_happy(self) -> None:
         if not self._plan.is_happy():
-            raise NotHappyError(self._plan.summary())
+            told = "".join(f"; {problem}" for problem in self._problems[:_TOLD_PROBLEMS])
+            raise NotHappyError(f"not uploaded: {self._plan.summary()}{told}")
 
     # Small files: encode first, then store each share in one round trip.
 
