@@ -138,6 +138,10 @@ class NotConnectedError(PeerError):
     """There is no connection to that peer, or it was lost."""
 
 
+class NotRunningError(NotConnectedError):
+    """No node runs in that directory."""
+
+
 class CallTimeoutError(PeerError):
     """A peer did not answer within the deadline."""
 

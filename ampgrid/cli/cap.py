@@ -11,7 +11,7 @@ import click
 from ampgrid.cli import console
 from ampgrid.cli.params import SIZE, json_option
 from ampgrid.cli.session import Session
-from ampgrid.errors import BadArgumentValueError, ConfigError, FileError, FormatError
+from ampgrid.errors import ConfigError, FileError, FormatError
 
 _PIECE = 1024 * 1024
 _MAX_SECRET_FILE = 4096
@@ -40,21 +40,16 @@ def read_convergence(path: str) -> bytes:
     return secret
 
 
-def _check_numbers(needed: int, total: int, max_segment_size: int) -> None:
-    if not 1 <= total <= 256:
-        raise BadArgumentValueError(f"--total is {total}; it must be 1 to 256.")
-    if not 1 <= needed <= total:
-        raise BadArgumentValueError(f"--needed is {needed}; it must be 1 to {total}.")
-    if not 1 <= max_segment_size <= 2**31:
-        raise BadArgumentValueError("--max-segment-size must be 1 to 2147483648 bytes.")
-
-
 @click.command()
 @click.argument("file", metavar="FILE")
 @click.option("--needed", type=int, default=3, show_default=True, help="Shares that give it back.")
 @click.option("--total", type=int, default=10, show_default=True, help="Shares that are made.")
 @click.option(
-    "--max-segment-size", type=SIZE, default="1MiB", show_default=True, help="Bytes, or 1MiB."
+    "--max-segment-size",
+    type=SIZE,
+    default="1MiB",
+    show_default=True,
+    help="Bytes, or 1MiB; at most 16MiB.",
 )
 @click.option(
     "--convergence-file",
@@ -78,8 +73,9 @@ def cap(
     No node has to run. FILE is read twice.
     """
     from ampgrid.formats.chk import compute_cap
+    from ampgrid.formats.segments import check_parameters
 
-    _check_numbers(needed, total, max_segment_size)
+    check_parameters(needed, total, max_segment_size)
     if convergence_file is None:
         session.directory.require()
         secret = session.directory.convergence_secret()

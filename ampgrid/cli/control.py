@@ -13,7 +13,7 @@ from ampgrid.cli.console import ProgressBar
 from ampgrid.cli.reactor import Stop, first_of, run_with_reactor
 from ampgrid.cli.session import Session
 from ampgrid.commands import control
-from ampgrid.errors import NotConnectedError, PeerError
+from ampgrid.errors import NotRunningError, PeerError
 from ampgrid.ports import Clock, Connection
 
 T = TypeVar("T")
@@ -32,15 +32,16 @@ async def connect(reactor: Any, session: Session) -> Connection:
     """Connect to the node of the session's directory.
 
     Raises:
-        NotConnectedError: the node does not run.
+        NotRunningError: the node does not run.
+        NotConnectedError: it runs, and cannot be reached.
     """
     from ampgrid.wire.unixsocket import connect_control
 
     directory = session.directory
     try:
         connection: Connection = await connect_control(reactor, directory.socket_path)
-    except NotConnectedError:
-        raise NotConnectedError(
+    except NotRunningError:
+        raise NotRunningError(
             f"The node in {directory.path} does not run; start it with: "
             f"ampgrid -d {directory.path} run"
         ) from None

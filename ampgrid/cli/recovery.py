@@ -14,7 +14,7 @@ from ampgrid.cli import console
 from ampgrid.cli.params import json_option
 from ampgrid.cli.passphrase import passphrase_of, passphrase_option
 from ampgrid.cli.session import Session
-from ampgrid.errors import ConfigError, FormatError, NotConnectedError, UsageError
+from ampgrid.errors import ConfigError, FormatError, NotRunningError, UsageError
 
 if TYPE_CHECKING:
     from ampgrid.formats.recovery import KeptFile, Recovery
@@ -128,7 +128,7 @@ def _known(session: Session, directory: NodeDirectory) -> Known:
     except ConfigError as locked:
         try:
             return ask(session, lambda connection: _ask_known(connection, config))
-        except NotConnectedError:
+        except NotRunningError:
             # No node has the lock, but another command that works on the directory.
             raise locked from None
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
 import signal
 import sys
 import threading
@@ -14,15 +13,13 @@ import click
 
 from ampgrid.cli.params import json_option
 from ampgrid.cli.session import Session
-from ampgrid.errors import ConfigError, FileError
+from ampgrid.errors import FileError
 
 if TYPE_CHECKING:
     from ampgrid.cli.reactor import Stop
 
 #: Seconds that a node has to stop once the program that keeps it has gone.
 _LAST_SECONDS = 10.0
-#: Open files and connections that a node asks the system for.
-_DESCRIPTORS = 65_536
 
 
 @contextlib.contextmanager
@@ -53,14 +50,6 @@ def _begin_logging(stream: TextIO, *, debug: bool) -> None:
         textFileLogObserver(stream), [LogLevelFilterPredicate(defaultLogLevel=least)]
     )
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False, discardBuffer=True)
-
-
-def _allow_many_descriptors() -> None:
-    """Raise the soft limit: a connection a peer and a file a bucket pass the usual 1024."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(_DESCRIPTORS, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _stop_with_stdin(reactor: Any, stop: Stop) -> None:
@@ -95,15 +84,11 @@ def run(
 
     directory = session.directory
     config = directory.load_config()
-    os.umask(0o077)
-    _allow_many_descriptors()
     if until_stdin_closes:
         # Ctrl-C reaches all processes of a terminal; the one that keeps this node decides.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     async def work(reactor: Any, stop: Stop) -> None:
-        from twisted.internet.error import CannotListenError
-
         from ampgrid.node.node import Node
 
         if until_stdin_closes:
@@ -114,10 +99,6 @@ def run(
             await node.start()
             _tell_ready(session, as_json=as_json)
             await stop.wait()
-        except CannotListenError as error:
-            why = getattr(error.socketError, "strerror", None) or error.socketError
-            place = f"{error.interface}:{error.port}" if error.port else str(error.interface)
-            raise ConfigError(f"The node cannot listen on {place}: {why}.") from None
         finally:
             await node.stop()
         stop.raise_if_interrupted()

@@ -18,7 +18,7 @@ import click
 from ampgrid.cli import console
 from ampgrid.cli.params import json_option
 from ampgrid.cli.session import Session
-from ampgrid.errors import BadArgumentValueError, ConfigError, FormatError, NotConnectedError
+from ampgrid.errors import BadArgumentValueError, ConfigError, FormatError, NotRunningError
 
 if TYPE_CHECKING:
     from ampgrid.cli.reactor import Stop
@@ -81,7 +81,7 @@ def _with_store(session: Session, here: Callable[[Store], T], through_node: Call
         directory.require()
         try:
             return through_node()
-        except NotConnectedError:
+        except NotRunningError:
             # No node has the lock, but another command that works on the directory.
             raise locked from None
     try:

@@ -26,6 +26,7 @@ from ampgrid.errors import (
 )
 from ampgrid.formats import announcement
 from ampgrid.formats.address import Address, Hint, parse_address, parse_hint
+from ampgrid.formats.segments import DEFAULT_MAX_SEGMENT_SIZE, MAX_SEGMENT_SIZE
 from ampgrid.node.sizes import MAX_SIZE, parse_size
 
 #: The version of node.toml that is written and read.
@@ -36,8 +37,8 @@ MAX_CONFIG_BYTES: Final = 256 * 1024
 
 #: Bounds of ``[upload] max_segment_size``, bytes, and what it is when nothing is said.
 LEAST_SEGMENT_SIZE: Final = 1024
-MOST_SEGMENT_SIZE: Final = 16 * 1024 * 1024
-DEFAULT_SEGMENT_SIZE: Final = 1024 * 1024
+MOST_SEGMENT_SIZE: Final = MAX_SEGMENT_SIZE
+DEFAULT_SEGMENT_SIZE: Final = DEFAULT_MAX_SEGMENT_SIZE
 
 DEFAULT_RESERVE: Final = 1_000_000_000
 

@@ -242,7 +242,7 @@ class ControlResponder(amp.CommandLocator):
         """Download a file, or a range of it, to a path or a descriptor."""
         node = self._node
         with _as_wire_errors(), _closed(descriptor), self._operation(operation) as progress:
-            target = await self._target(path, descriptor)
+            target = await self._target(path, descriptor, progress)
             try:
                 parsed = parse_cap(cap)
                 if not isinstance(parsed, ChkCap | LitCap):
@@ -258,12 +258,14 @@ class ControlResponder(amp.CommandLocator):
         problems = "\n".join(downloaded.problems).encode()[:_MOST_PROBLEM_BYTES]
         return {"size": downloaded.size, "problems": problems.decode("utf-8", "ignore")}
 
-    async def _target(self, path: str | None, descriptor: int | None) -> DownloadTarget:
+    async def _target(
+        self, path: str | None, descriptor: int | None, operation: Operation
+    ) -> DownloadTarget:
         node = self._node
         if (path is None) == (descriptor is None):
             raise BadArgumentValueError("give either a path or a descriptor")
         if descriptor is not None:
-            return ToDescriptor(os.dup(descriptor), node.streams)
+            return ToDescriptor(os.dup(descriptor), node.streams, operation.check)
         assert path is not None
         return await node.work.run(ToFile, _absolute(path), node.work, node.entropy)
 
@@ -373,7 +375,7 @@ class ControlResponder(amp.CommandLocator):
             # What a store that fails was at the last look will do.
             with suppress(StoreError):
                 await self._node.storage.look_again()
-        return {"status": json.dumps(self._node.status())}
+        return {"status": report_text(self._node.status())}
 
     @commands.ListPeers.responder
     async def list_peers(self, start: int) -> dict[str, Any]:

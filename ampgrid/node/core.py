@@ -65,6 +65,8 @@ SOFTWARE = f"ampgrid/{__version__}"
 #: Seconds after its start in which a node gives its peers time to be met.
 SETTLE_SECONDS = 10.0
 _LOOK_SECONDS = 0.1
+#: Introducers, and operations, of which the status tells.
+_MOST_TOLD = 100
 #: k, happiness and n of a grid that advises nothing.
 DEFAULT_ENCODING = Encoding(3, 7, 10)
 
@@ -411,6 +413,7 @@ class NodeCore:
     def status(self) -> dict[str, Any]:
         """Return what the node is and how it fares, for JSON (``docs/reference/status.md``)."""
         encoding = self.encoding()
+        introducers = self.introduced.status()
         facts: dict[str, Any] = {
             "software": SOFTWARE,
             "kind": self.config.kind,
@@ -423,10 +426,11 @@ class NodeCore:
             "known_peers": len(self.book.peers()),
             "storage_peers": len(self.servers()),
             "shares": f"{encoding.needed}/{encoding.happy}/{encoding.total}",
-            "introducers": self.introduced.status(),
+            "introducers": introducers[:_MOST_TOLD],
+            "introducer_count": len(introducers),
             "operations": [
                 {"phase": o.phase, "done": o.done, "total": o.total}
-                for o in self.operations.all()[:100]
+                for o in self.operations.all()[:_MOST_TOLD]
             ],
         }
         if self.config.kind == "node":

@@ -9,9 +9,12 @@ import time
 from typing import Any
 
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint
+from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 from twisted.protocols import amp
 
+from ampgrid.errors import ConfigError
+from ampgrid.formats.address import format_hint
 from ampgrid.node.addresses import advertised_hints
 from ampgrid.node.config import NodeConfig
 from ampgrid.node.control import ControlResponder
@@ -35,6 +38,8 @@ _DESCRIPTORS = 65_536
 _DISK_THREADS = 8
 #: Threads that may wait long for a pipe.
 _STREAM_THREADS = 32
+#: Seconds that a node which stops gives its threads to end.
+_LAST_SECONDS = 10.0
 
 
 class Node:
@@ -62,10 +67,11 @@ class Node:
         """Open the stores, listen, and begin to connect.
 
         Raises:
-            ConfigError: something in the node directory cannot be used.
-            CannotListenError: the port is taken.
+            ConfigError: something in the node directory cannot be used, or the port is taken.
         """
         directory, config = self._directory, self._config
+        # What it makes is for its user alone, whoever started it.
+        os.umask(0o077)
         _allow_descriptors()
         directory.make_rooms()
         is_node = config.kind == "node"
@@ -99,14 +105,7 @@ class Node:
         core = self.core = NodeCore(config, secrets, world, *stores, directory.spool, reminder)
         port = await self._listen(core)
         await core.start(hints_text(advertised_hints(config, port)))
-        self._ports.append(
-            await listen_control(
-                self._reactor,
-                directory.socket_path,
-                Facts(frozenset({"control"}), config.nickname, SOFTWARE),
-                self._control_roles,
-            )
-        )
+        await self._listen_to_commands()
 
     def _pool(self, most: int, name: str) -> PoolThreads:
         pool = PoolThreads(self._reactor, most, f"ampgrid {name}")
@@ -144,14 +143,27 @@ class Node:
         host, wanted = self._config.listen
         kept = self._directory.listen_port()
         kind = TCP6ServerEndpoint if ":" in host else TCP4ServerEndpoint
-        endpoint = kind(self._reactor, wanted or kept or 0, interface=host, backlog=1_024)
-        listening = await endpoint.listen(core.network.listening_factory())
+        number = wanted or kept or 0
+        endpoint = kind(self._reactor, number, interface=host, backlog=1_024)
+        try:
+            listening = await endpoint.listen(core.network.listening_factory())
+        except CannotListenError as error:
+            raise _cannot_listen(format_hint((host, number)) if number else host, error) from error
         self._ports.append(listening)
         port: int = listening.getHost().port
         if not wanted and kept is None:
             self._directory.keep_listen_port(port)
         _log.info("listening on port {port}", port=port)
         return port
+
+    async def _listen_to_commands(self) -> None:
+        path = self._directory.socket_path
+        facts = Facts(frozenset({"control"}), self._config.nickname, SOFTWARE)
+        try:
+            port = await listen_control(self._reactor, path, facts, self._control_roles)
+        except CannotListenError as error:
+            raise _cannot_listen(str(path), error) from error
+        self._ports.append(port)
 
     async def stop(self) -> None:
         """Stop listening, end what is under way, close the stores."""
@@ -169,9 +181,15 @@ class Node:
         if self._kept_store is not None:
             self._kept_store.close()
             self._kept_store = None
-        for pool in self._pools:
-            pool.stop()
-        self._pools.clear()
+        pools, self._pools = self._pools, []
+        ending = [pool.stop(_LAST_SECONDS) for pool in pools]
+        if not all([await each for each in ending]):
+            _log.warn("some threads did not end in {seconds} s", seconds=_LAST_SECONDS)
+
+
+def _cannot_listen(place: str, error: CannotListenError) -> ConfigError:
+    why = getattr(error.socketError, "strerror", None) or error.socketError
+    return ConfigError(f"The node cannot listen on {place}: {why}.")
 
 
 def _allow_descriptors() -> None:

@@ -45,15 +45,26 @@ def report_text(report: Mapping[str, Any], most: int = MOST_REPORT_BYTES) -> str
         most: the longest text wanted, bytes.
 
     Returns:
-        The object with one key more, ``left_out``: how many items of lists are not told.
+        The object with one key more, ``left_out``: how many items of lists are not told, and
+        objects (which are null then).
     """
+    told = dict(report)
     longest = _LONGEST_LIST
+    dropped = 0
     while True:
-        cut, left_out = _cut(dict(report), longest)
-        text = _spell(cut | {"left_out": left_out})
-        if len(text) <= most or not longest:
+        cut, left_out = _cut(told, longest)
+        text = _spell(cut | {"left_out": left_out + dropped})
+        if len(text) <= most:
             return text
-        longest //= 2
+        if longest:
+            longest //= 2
+            continue
+        sizes = {key: len(_spell(value)) for key, value in cut.items() if value is not None}
+        if not sizes:
+            return text
+        # Objects of many keys, against the promise: what is largest is not told at all.
+        told[max(sizes, key=sizes.__getitem__)] = None
+        dropped += 1
 
 
 def page_text(items: Sequence[object], most: int = MOST_PAGE_BYTES) -> tuple[str, int]:

@@ -6,6 +6,10 @@ module; `Options` and `makeService` are what it looks for here.
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import os
+import sys
 from typing import Any
 
 from twisted.application.service import Service
@@ -52,16 +56,24 @@ class NodeService(Service):
         self._starting: Deferred[None] | None = None
 
     def startService(self) -> None:  # noqa: N802 - Twisted's name
-        """Start the node; if it cannot start, the whole process ends."""
+        """Start the node; if it cannot start, the process ends with a status that says so."""
         super().startService()
         self._starting = Deferred.fromCoroutine(self._start())
 
     async def _start(self) -> None:
         try:
             await self._node.start()
+        except AmpgridError as error:
+            _log.error("the node could not start: {why}", why=str(error))
+            self._give_up(str(error))
         except Exception:  # noqa: BLE001 - whatever it was, there is no node to go on with
             _log.failure("the node could not start")
-            self._reactor.callLater(0, self._reactor.stop)
+            self._give_up("The node could not start; its log says why.")
+
+    def _give_up(self, why: str) -> None:
+        # The reactor swallows every exception, and who runs it ends with 0 whatever happened.
+        atexit.register(_end_in_failure, why)
+        self._reactor.callLater(0, self._reactor.stop)
 
     def stopService(self) -> Deferred[None]:  # noqa: N802 - Twisted's name
         """Stop the node; the answer fires when all of it is on the disk."""
@@ -75,6 +87,15 @@ class NodeService(Service):
             await self._node.stop()
         finally:
             self._lock.release()
+
+
+def _end_in_failure(why: str) -> None:
+    """End the process as what cannot be done ends; called as its last act."""
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.write(f"ampgrid: {why}\n")
+        sys.stderr.flush()
+    os._exit(1)
 
 
 def makeService(options: Options) -> NodeService:  # noqa: N802 - Twisted's name

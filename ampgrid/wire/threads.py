@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
+from threading import Thread
 from typing import Any, ParamSpec, TypeVar
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -24,7 +26,10 @@ class PoolThreads:
 
     def __init__(self, reactor: Any, most: int, name: str) -> None:
         self._reactor = reactor
+        self._name = name
         self._pool = ThreadPool(0, most, name)
+        # A thread that never comes back must not hold up the end of the process.
+        self._pool.threadFactory = partial(Thread, daemon=True)  # type: ignore[assignment]
         self._pool.start()
 
     def run(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Awaitable[T]:
@@ -34,9 +39,30 @@ class PoolThreads:
         )
         return result
 
-    def stop(self) -> None:
-        """Wait for what runs and end the threads."""
-        self._pool.stop()
+    def stop(self, seconds: float) -> Deferred[bool]:
+        """End the threads once what runs in them is done; the reactor goes on meanwhile.
+
+        Args:
+            seconds: how long to wait for that; then they are left to themselves.
+
+        Returns:
+            Whether all of them have ended.
+        """
+        ended: Deferred[bool] = Deferred()
+
+        def tell(all_ended: bool) -> None:
+            if timer.active():
+                timer.cancel()
+            if not ended.called:
+                ended.callback(all_ended)
+
+        def wait() -> None:
+            self._pool.stop()
+            self._reactor.callFromThread(tell, True)
+
+        timer = self._reactor.callLater(seconds, tell, False)
+        Thread(target=wait, name=f"{self._name} end", daemon=True).start()
+        return ended
 
 
 class InlineThreads:

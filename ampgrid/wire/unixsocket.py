@@ -8,7 +8,9 @@ link to its directory.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import random
 import socket
 import stat
 import struct
@@ -19,15 +21,15 @@ from pathlib import Path
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.endpoints import UNIXClientEndpoint, UNIXServerEndpoint
-from twisted.internet.error import ConnectError
+from twisted.internet.endpoints import UNIXServerEndpoint
 from twisted.internet.interfaces import IAddress, IListeningPort
 from twisted.internet.protocol import Factory
+from twisted.internet.task import deferLater
 from twisted.protocols import amp
 from twisted.python.failure import Failure
 
 from ampgrid.commands.session import Hello
-from ampgrid.errors import ConfigError, NotConnectedError
+from ampgrid.errors import ConfigError, NotConnectedError, NotRunningError
 from ampgrid.wire.connection import Connection
 from ampgrid.wire.hello import MAX_CALLS, Facts, say
 from ampgrid.wire.limits import Limits
@@ -38,6 +40,14 @@ MOST_PATH_BYTES = 107
 #: A script over the socket may be a stock AMP client, which knows no credits.
 _LIMITS = Limits(calls=1_024, bytes=16 * 1024 * 1024, dead_seconds=float("inf"))
 _NO_PROOF = bytes(32)
+#: Connections that may wait to be accepted: many commands begin at once.
+_BACKLOG = 1_024
+#: Seconds for which a node is asked again that has no room for one more.
+_BUSY_SECONDS = 8.0
+#: The first and the longest pause between two tries, seconds.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.5
+#: What says that nothing listens.
+_NOBODY = {errno.ENOENT, errno.ENOTDIR, errno.ECONNREFUSED}
 #: A process's own descriptors as paths (Linux).
 _DESCRIPTORS = Path("/proc/self/fd")
 
@@ -230,34 +240,80 @@ async def listen_control(
 
     with contextlib.ExitStack() as stack:
         short = stack.enter_context(_short_path(path))
-        endpoint = UNIXServerEndpoint(reactor, short, mode=0o600, wantPID=False)
+        endpoint = UNIXServerEndpoint(reactor, short, backlog=_BACKLOG, mode=0o600, wantPID=False)
         port = await endpoint.listen(Accepting())
         return ControlPort(port, stack.pop_all())
 
 
-async def connect_control(reactor: Any, path: Path) -> Connection:
-    """Connect to a node's control socket.
+async def _reach(
+    reactor: Any, path: Path, uniform: Callable[[float, float], float]
+) -> socket.socket:
+    """Connect a socket, again and again while too many others wait to be accepted.
+
+    Done here and not by Twisted's client, which cannot tell a full queue from an end.
 
     Raises:
-        NotConnectedError: no node listens there.
+        NotRunningError: nothing listens there.
+        NotConnectedError: it cannot be reached, or is still too busy after `_BUSY_SECONDS`.
     """
+    give_up_at = reactor.seconds() + _BUSY_SECONDS
+    pause = _FIRST_PAUSE
+    reached = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        with _short_path(path) as short:
+            while True:
+                try:
+                    # A local connection is made at once or not at all.
+                    reached.connect(short)
+                    return reached
+                except BlockingIOError:
+                    if reactor.seconds() >= give_up_at:
+                        raise
+                await deferLater(reactor, uniform(pause / 2, pause))
+                pause = min(2 * pause, _LONGEST_PAUSE)
+    except BaseException as error:
+        reached.close()
+        if not isinstance(error, OSError):
+            raise
+        if error.errno in _NOBODY:
+            raise NotRunningError(
+                "no node is running here; start it with 'ampgrid run' and try again"
+            ) from error
+        why = "it is too busy" if isinstance(error, BlockingIOError) else error.strerror
+        raise NotConnectedError(f"the node's socket took no connection: {why}") from error
+
+
+async def connect_control(
+    reactor: Any,
+    path: Path,
+    uniform: Callable[[float, float], float] = random.uniform,
+) -> Connection:
+    """Connect to a node's control socket.
+
+    Args:
+        reactor: what the connection lives on.
+        path: of the socket.
+        uniform: draws between two bounds, for the pauses while the node is busy.
+
+    Raises:
+        NotRunningError: no node listens there.
+        NotConnectedError: it cannot be reached, or was too busy for long.
+    """
+    connection = LocalConnection(reactor)
+    connection.serve(SessionResponder())
+    connection.dialled = True
 
     class Dialling(Factory):
         noisy = False
 
         def buildProtocol(self, addr: IAddress | None) -> Connection:  # noqa: ARG002, N802
-            connection = LocalConnection(reactor)
-            connection.serve(SessionResponder())
-            connection.dialled = True
             return connection
 
-    try:
-        with _short_path(path) as short:
-            endpoint = UNIXClientEndpoint(reactor, short, timeout=10)
-            connection: Connection = await endpoint.connect(Dialling())
-    except (OSError, ConnectError) as error:
-        raise NotConnectedError(
-            "no node is running here; start it with 'ampgrid run' and try again"
-        ) from error
+    with await _reach(reactor, path, uniform) as reached:
+        # The reactor takes a descriptor of its own.
+        try:
+            reactor.adoptStreamConnection(reached.fileno(), socket.AF_UNIX, Dialling())
+        except OSError as error:
+            raise NotConnectedError("the node went away at once") from error
     connection.opened(_LIMITS.calls, _LIMITS.bytes)
     return connection

@@ -260,7 +260,7 @@ class ThreadsTest(SynchronousTestCase):
     @on_loop
     async def test_a_pool(self) -> None:
         threads = PoolThreads(self.loop.reactor, 2, "test")
-        self.addCleanup(threads.stop)
+        self.addCleanup(lambda: self.loop.run(threads.stop(10.0)))
         self.assertEqual(await threads.run(pow, 2, 10), 1024)
         with self.assertRaises(ZeroDivisionError):
             await threads.run(divmod, 1, 0)

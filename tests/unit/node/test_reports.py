@@ -41,8 +41,19 @@ class ReportTests(SynchronousTestCase):
         told = json.loads(report_text(report, most))
         left_out = told.pop("left_out")
         self.assertEqual(set(told), set(report))
-        self.assertGreaterEqual(size_of(report) - size_of(told), left_out)
+        dropped = sum(told[key] is None and report[key] is not None for key in report)
+        self.assertGreaterEqual(size_of(report) - size_of(told) + dropped, left_out)
         self.assertEqual(left_out == 0, told == report)
+
+    @given(st.dictionaries(st.text(max_size=5), values, max_size=5), st.integers(0, 400))
+    def test_it_is_never_longer_than_wanted(self, report: dict[str, Any], most: int) -> None:
+        bare = len(report_text(dict.fromkeys(report))) + 10
+        self.assertLessEqual(len(report_text(report, max(most, bare))), max(most, bare))
+
+    def test_what_is_too_large_is_dropped_alone(self) -> None:
+        large = {f"key {number}": number for number in range(10_000)}
+        told = json.loads(report_text({"large": large, "small": {"a": 1}, "list": [1, 2]}))
+        self.assertEqual(told, {"large": None, "small": {"a": 1}, "list": [], "left_out": 3})
 
     def test_the_largest_that_servers_can_cause(self) -> None:
         """Two thousand servers that claim every share, and say much."""
