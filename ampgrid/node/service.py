@@ -93,8 +93,10 @@ def _end_in_failure(why: str) -> None:
     """End the process as what cannot be done ends; called as its last act."""
     with contextlib.suppress(OSError):
         sys.stdout.flush()
-        sys.stderr.write(f"ampgrid: {why}\n")
-        sys.stderr.flush()
+        # The process's own: whoever runs the reactor may have put its log in the place of it.
+        if (stream := sys.__stderr__) is not None:
+            stream.write(f"ampgrid: {why}\n")
+            stream.flush()
     os._exit(1)
 
 

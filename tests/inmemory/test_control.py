@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import tempfile
@@ -290,6 +291,23 @@ class OperationTests(ControlCase):
         self.grid.clock.advance(1)
         self.assertEqual(os.listdir(self.place), ["put"])
         self.assertEqual(operations.all(), [])
+
+
+class StatusTests(ControlCase):
+    def test_it_fits_whatever_is_configured(self) -> None:
+        """Hundreds of introducers, each with much to complain about."""
+        introduced = self.grid.client.core.introduced
+        [one] = introduced._introducers.values()
+        for number in range(500):
+            each = copy.copy(one)
+            each.last_error = "\u00fc\x7f" * 150
+            introduced._introducers[number.to_bytes(20, "big")] = each
+        text = self.call(control.Status)["status"]
+        self.assertLessEqual(len(text.encode()), 60_000)
+        told = json.loads(text)
+        self.assertEqual(told["introducer_count"], 501)
+        self.assertEqual(len(told["introducers"]) + told["left_out"], 100)
+        self.assertTrue(told["introducers"])
 
 
 class DescriptorTests(ControlCase):

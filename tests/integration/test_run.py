@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -113,6 +114,29 @@ class RunTests(RunCase):
         self.assertEqual(finish(process).status, 0)
 
 
+class StoppingTests(RunCase):
+    """Nothing that a user leaves lying keeps a node from stopping."""
+
+    def test_a_download_into_a_pipe_that_nobody_reads(self) -> None:
+        file = self.root / "file"
+        file.write_bytes(os.urandom(3_000_000))
+        process = start("-d", self.node, "run")
+        wait_for_line(process, "Ready:")
+        put = ampgrid("-d", self.node, "put", file, "--shares", "1/1/1")
+        self.assertEqual(put.status, 0, put.err)
+        stuck = [start("-d", self.node, "get", put.text, "-") for _ in range(2)]
+        for each in stuck:
+            assert each.stdout is not None
+            # It is under way, and its pipe will be full.
+            self.assertTrue(each.stdout.read(1))
+        began = time.monotonic()
+        process.terminate()
+        self.assertEqual(finish(process).status, 0)
+        self.assertLess(time.monotonic() - began, 8.0)
+        for each in stuck:
+            self.assertNotEqual(finish(each).status, 0)
+
+
 class TwistTests(RunCase):
     def twist(self, *words: object) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
@@ -120,7 +144,8 @@ class TwistTests(RunCase):
             env=environment(PYTHONPATH=os.pathsep.join([str(DROPIN), str(ROOT)])),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stderr=subprocess.PIPE,
+            umask=0o022,
         )
 
     def test_a_node(self) -> None:
@@ -131,6 +156,8 @@ class TwistTests(RunCase):
             self.assertNotEqual(line, b"")
         self.assertEqual(ampgrid("-d", self.node, "status").status, 0)
         self.assertEqual(ampgrid("-d", self.node, "run").status, 3)
+        made = [path for path in self.node.rglob("*") if path.lstat().st_mode & 0o077]
+        self.assertEqual(made, [], "what it makes is for its user alone")
         process.terminate()
         finish(process)
         wait_until_gone([process.pid])
@@ -141,7 +168,7 @@ class TwistTests(RunCase):
     def test_no_node_directory(self) -> None:
         done = finish(self.twist("ampgrid", "--node-directory", self.root / "none"))
         self.assertNotEqual(done.status, 0)
-        self.assertIn(b"create-node", done.out)
+        self.assertIn("create-node", done.err)
         self.assertNotIn(b"Traceback", done.out)
 
     def test_a_node_that_cannot_start_ends_the_process(self) -> None:
@@ -150,5 +177,8 @@ class TwistTests(RunCase):
             other.listen()
             NodeDirectory.at(self.node).keep_listen_port(other.getsockname()[1])
             done = finish(self.twist("ampgrid", "--node-directory", self.node))
+        self.assertEqual(done.status, 1)
+        self.assertRegex(done.err, r"\Aampgrid: The node cannot listen[^\n]+\n\Z")
         self.assertIn(b"could not start", done.out)
+        self.assertNotIn(b"Traceback", done.out)
         NodeDirectory.at(self.node).lock().release()

@@ -248,10 +248,10 @@ def context(
     made.set_max_proto_version(most_version)
     if rsa_key:
         key = rsa.generate_private_key(65537, 2048)
-        made.use_certificate(_certificate(key, hashes.SHA256(), 0))
+        made.use_certificate(certificate(key, hashes.SHA256(), 0))
         made.use_privatekey(key)
     elif who is not None and extra_extension:
-        made.use_certificate(_certificate(who.private_key, None, extra_extension))
+        made.use_certificate(certificate(who.private_key, None, extra_extension))
         made.use_privatekey(who.private_key)
     elif who is not None:
         made.use_certificate(who.certificate)
@@ -259,7 +259,7 @@ def context(
     return made
 
 
-def _certificate(key: Any, algorithm: Any, extra: int) -> x509.Certificate:
+def certificate(key: Any, algorithm: Any, extra: int) -> x509.Certificate:
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "somebody")])
     builder = (
         x509.CertificateBuilder()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from hypothesis import given
@@ -264,6 +265,30 @@ class ThreadsTest(SynchronousTestCase):
         self.assertEqual(await threads.run(pow, 2, 10), 1024)
         with self.assertRaises(ZeroDivisionError):
             await threads.run(divmod, 1, 0)
+
+    @on_loop
+    async def test_a_pool_that_stops_finishes_its_work(self) -> None:
+        threads = PoolThreads(self.loop.reactor, 1, "test")
+        reading, writing = os.pipe()
+        self.addCleanup(os.close, reading)
+        work = [threads.run(os.read, reading, 1), threads.run(pow, 2, 10)]
+        stopping = threads.stop(10.0)
+        os.write(writing, b"x")
+        os.close(writing)
+        self.assertTrue(await stopping)
+        self.assertEqual([await each for each in work], [b"x", 1024])
+
+    @on_loop
+    async def test_a_pool_waits_for_no_thread_for_ever(self) -> None:
+        threads = PoolThreads(self.loop.reactor, 1, "test")
+        reading, writing = os.pipe()
+        self.addCleanup(os.close, reading)
+        work = threads.run(os.read, reading, 1)
+        turned = deferLater(self.loop.reactor, 0.01)
+        self.assertFalse(await threads.stop(0.1))
+        self.assertTrue(turned.called)
+        os.close(writing)
+        self.assertEqual(await work, b"")
 
     @on_loop
     async def test_inline(self) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import deferLater
@@ -22,10 +22,10 @@ from ampgrid.commands import control, errors, introduction, session, storage
 from ampgrid.commands.arguments import Count
 from ampgrid.commands.base import GridCommand
 from ampgrid.commands.session import PROTOCOL_VERSION, Hello, Ping
-from ampgrid.errors import ConfigError, NotConnectedError
+from ampgrid.errors import ConfigError, NotConnectedError, NotRunningError
 from ampgrid.testing.clock import HeapClock
 from ampgrid.testing.pipes import MemoryNet
-from ampgrid.wire import Connection, Facts, boxes, connect_control, listen_control
+from ampgrid.wire import Connection, Facts, boxes, connect_control, listen_control, unixsocket
 from ampgrid.wire.hello import MAX_CALLS, say
 from ampgrid.wire.unixsocket import MOST_PATH_BYTES, ControlPort
 from tests.wire.kit import (
@@ -166,9 +166,9 @@ class MeetingTest(SocketTest):
 
     @on_loop
     async def test_nobody_listens(self) -> None:
-        with self.assertRaises(NotConnectedError):
+        with self.assertRaises(NotRunningError):
             await connect_control(self.reactor, self.path)
-        with self.assertRaises(NotConnectedError):
+        with self.assertRaises(NotRunningError):
             await connect_control(self.reactor, self.path.parent / ("no" * 100) / "ampgrid.sock")
 
     async def ask_all(self, commands: Sequence[type[Any]]) -> list[dict[bytes, bytes]]:
@@ -200,6 +200,92 @@ class MeetingTest(SocketTest):
         await self.listen(serving)
         await self.ask_all(CONTROL_COMMANDS)
         self.assertEqual(serving.served, [each.commandName for each in CONTROL_COMMANDS])
+
+
+class BusyTest(SocketTest):
+    """Many connect before the node gets to accept any."""
+
+    def crowd(self, backlog: int) -> socket.socket:
+        """A socket whose queue is full."""
+        listening = socket.socket(socket.AF_UNIX)
+        self.addCleanup(listening.close)
+        listening.bind(str(self.path))
+        listening.listen(backlog)
+        with self.assertRaises(BlockingIOError):
+            while True:
+                self.knock()
+        return listening
+
+    def knock(self) -> None:
+        knocking = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        self.addCleanup(knocking.close)
+        knocking.connect(str(self.path))
+
+    @on_loop
+    async def test_hundreds_wait_to_be_accepted(self) -> None:
+        """As many as this test may have descriptors for, at both ends."""
+        await self.listen(Recorder())
+        for _ in range(300):
+            self.knock()
+        connection = await self.connect()
+        self.assertEqual(await connection.call(Ping), {})
+        while not all(end.transport.disconnected for end in self.accepted[:-1]):
+            for end in self.accepted[:-1]:
+                end.abort("the test is over")
+            await deferLater(self.reactor, 0)
+
+    @on_loop
+    async def test_a_full_queue_is_tried_again(self) -> None:
+        listening = self.crowd(3)
+        waiting = Deferred.fromCoroutine(connect_control(self.reactor, self.path))
+        await deferLater(self.reactor, 0.2)
+        self.assertFalse(waiting.called)
+        for _ in range(3):
+            listening.accept()[0].close()
+        connection = await waiting
+        self.assertTrue(connection.connected)
+        connection.abort("the test is over")
+        while not connection.transport.disconnected:
+            await deferLater(self.reactor, 0)
+
+    @on_loop
+    async def test_the_pauses_grow_and_are_drawn(self) -> None:
+        listening = self.crowd(0)
+        bounds: list[tuple[float, float]] = []
+
+        def uniform(least: float, most: float) -> float:
+            bounds.append((least, most))
+            if len(bounds) == 10:
+                listening.accept()[0].close()
+            return 0.0
+
+        connection = await connect_control(self.reactor, self.path, uniform)
+        connection.abort("the test is over")
+        self.assertEqual(bounds[:3], [(0.005, 0.01), (0.01, 0.02), (0.02, 0.04)])
+        self.assertEqual(bounds[-1], (0.25, 0.5))
+        while not connection.transport.disconnected:
+            await deferLater(self.reactor, 0)
+
+    @on_loop
+    async def test_busy_for_long_is_not_taken_for_absent(self) -> None:
+        self.crowd(0)
+        self.patch(unixsocket, "_BUSY_SECONDS", 0.1)
+        before = open_descriptors()
+        with self.assertRaises(NotConnectedError) as caught:
+            await connect_control(self.reactor, self.path)
+        self.assertNotIsInstance(caught.exception, NotRunningError)
+        self.assertIn("busy", str(caught.exception))
+        self.assertEqual(open_descriptors(), before)
+
+    @on_loop
+    async def test_given_up_while_it_waits(self) -> None:
+        self.crowd(0)
+        before = open_descriptors()
+        waiting = Deferred.fromCoroutine(connect_control(self.reactor, self.path))
+        waiting.cancel()
+        with self.assertRaises(CancelledError):
+            await waiting
+        self.assertEqual(open_descriptors(), before)
 
 
 class OverTcpTest(SynchronousTestCase):
@@ -273,7 +359,7 @@ class PathTest(SocketTest):
         stale.bind(str(self.path))
         stale.close()
         self.assertTrue(self.path.exists())
-        with self.assertRaises(NotConnectedError):
+        with self.assertRaises(NotRunningError):
             await connect_control(self.reactor, self.path)
         await self.listen()
         connection = await self.connect()

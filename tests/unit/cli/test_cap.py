@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ampgrid.caps import parse_cap
 from ampgrid.crypto.base32 import b2a
+from ampgrid.formats.segments import MAX_SEGMENT_SIZE
 from tests.unit.cli.command_line import CommandLineCase
 from tests.vectors.tahoe import chk_cases, sample
 
@@ -54,6 +55,11 @@ class CapTests(CommandLineCase):
             ["--max-segment-size", "3G"],
         ]:
             self.refused(2, "cap", self.root / "f", *given, *words)
+        most = ["--max-segment-size", MAX_SEGMENT_SIZE]
+        self.done("cap", self.root / "f", *given, *most)
+        told = self.refused(2, "cap", self.root / "f", *given, most[0], MAX_SEGMENT_SIZE + 1)
+        self.assertIn(str(MAX_SEGMENT_SIZE), told)
+        self.assertIn("at most 16MiB", " ".join(self.done("cap", "--help").out.split()))
         self.refused(8, "cap", self.root / "missing", *given)
         self.refused(8, "cap", self.root, *given)
         self.refused(8, "cap", "/dev/null", *given)
