@@ -25,8 +25,10 @@ from ampgrid.store.port import Incoming
 MOST_BUCKETS = 512
 #: The most bytes of small shares that one connection has collected in memory.
 MOST_MEMORY_BYTES = 2**20
-#: How long a bucket may be without a write before it is dropped, seconds.
+#: How long a bucket may be without a new byte before it is dropped, seconds.
 IDLE_SECONDS = 30 * 60.0
+#: How slowly a share may come, bytes a second; its bucket lives `IDLE_SECONDS` longer than that.
+SLOWEST = 4096
 
 BucketKey = tuple[int, int]
 
@@ -71,17 +73,19 @@ class Bucket:
         self._upload: Incoming | None = None
         self._steps: deque[_Write | _End] = deque()
         self._running = False
+        self._closing = False
         self._ended = False
-        self._written_at = clock.seconds()
+        self._opened_at = self._grown_at = clock.seconds()
+        self._covered = 0
 
     # What the caller asks.
 
     async def write(self, offset: int, data: bytes) -> None:
         """Write bytes after what was asked before; raises `StoreError`, `NoBucketError`."""
-        self._written_at = self._clock.seconds()
         upload = self._upload
         if upload is not None and upload.in_memory and not (self._steps or self._running):
             error = upload.write([(offset, data)])[0]
+            self._look_whether_grown(upload)
             if error is not None:
                 raise error
             return
@@ -106,20 +110,32 @@ class Bucket:
     def opened(self, upload: Incoming) -> None:
         """Begin: there is room for it."""
         self._upload = upload
-        self._written_at = self._clock.seconds()
+        self._opened_at = self._grown_at = self._clock.seconds()
         self._start()
 
     def drop(self) -> None:
-        """End it: refused, or its connection went, or it was idle for too long."""
+        """End it: refused, or its connection went, or it took too long."""
         if not self._ended:
             self._finish()
             if self._upload is not None and not self._running:
                 self._work.spawn(self._discard(self._upload))
 
-    def is_idle(self, now: float) -> bool:
-        """Tell whether nothing was written for too long."""
-        waits = self._upload is not None and not self._running
-        return waits and now - self._written_at >= IDLE_SECONDS
+    def is_overdue(self, now: float) -> bool:
+        """Tell whether nothing new came for too long, or the whole share takes too long.
+
+        Bytes that were there already, or were refused, are nothing new.
+        """
+        if self._upload is None or self._closing:
+            return False
+        if now - self._opened_at >= IDLE_SECONDS + self._upload.size / SLOWEST:
+            return True
+        # A disk that is slow is no fault of the sender.
+        return not self._running and now - self._grown_at >= IDLE_SECONDS
+
+    def _look_whether_grown(self, upload: Incoming) -> None:
+        if upload.covered > self._covered:
+            self._covered = upload.covered
+            self._grown_at = self._clock.seconds()
 
     def _queue(self, step: _Write | _End) -> None:
         if self._ended:
@@ -161,6 +177,7 @@ class Bucket:
             for step in steps:
                 step.done.errback(error)
             return
+        self._look_whether_grown(upload)
         for step, outcome in zip(steps, outcomes, strict=True):
             if outcome is None:
                 step.done.callback(None)
@@ -170,6 +187,7 @@ class Bucket:
     async def _run_end(self, upload: Incoming, step: _End) -> None:
         try:
             if step.how == "close":
+                self._closing = True
                 await self._work.store_upload(upload)
             else:
                 await self._discard(upload)
@@ -280,6 +298,8 @@ class ConnectionBuckets:
     def _check(self, ask: Ask) -> None:
         if self._lost:
             raise e.BusyError("the service is ending")
+        if not ask.size:
+            raise e.BadArgumentError("a share has at least one byte")
         if ask.data is None:
             if ask.close:
                 raise e.BadArgumentError("close asks for data")
@@ -339,11 +359,11 @@ class ConnectionBuckets:
         for bucket in list(self._buckets.values()):
             bucket.drop()
 
-    def drop_idle(self) -> None:
-        """Throw away what was not written to for too long."""
+    def drop_overdue(self) -> None:
+        """Throw away what takes too long."""
         now = self._clock.seconds()
         for bucket in list(self._buckets.values()):
-            if bucket.is_idle(now):
+            if bucket.is_overdue(now):
                 bucket.drop()
 
     def ended(self, bucket: Bucket) -> None:

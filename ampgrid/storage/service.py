@@ -38,7 +38,7 @@ _log = Logger()
 
 #: The most open buckets of all connections.
 MOST_OPEN_BUCKETS = 8192
-#: How often idle buckets are looked for, seconds.
+#: How often overdue buckets are looked for, seconds.
 LOOK_SECONDS = 60.0
 #: The most groups of reads under way.
 _READS_AT_ONCE = 4
@@ -72,7 +72,7 @@ class StorageService:
 
     Args:
         store: where they are kept; the service closes it when it stops.
-        clock: monotonic time, for idle buckets.
+        clock: monotonic time, for overdue buckets.
         wall: the wall clock.
         threads: where the store is called.
         entropy: makes the reference numbers of failures.
@@ -141,7 +141,7 @@ class StorageService:
 
     def _look_around(self) -> None:
         for buckets in list(self._connections):
-            buckets.drop_idle()
+            buckets.drop_overdue()
         self.upkeep.tick()
         if self._changed:
             self._changed = False
@@ -174,6 +174,7 @@ class StorageService:
             "accepts": room.accepts and self._serving,
             "available": room.available,
             "used": room.used,
+            "overhead": room.overhead,
             "promised": room.promised,
             "shares": room.shares,
             "quota": room.quota,

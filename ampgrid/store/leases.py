@@ -13,10 +13,13 @@ end of one.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import attrs
 
 from ampgrid.crypto.hashing import lease_secret_digest
 from ampgrid.errors import NoRoomError, NotStoredError
+from ampgrid.store.catalog import mark
 from ampgrid.store.sql import Sql
 
 #: How long a lease lasts, seconds. Source: Tahoe-LAFS, ``docs/garbage-collection.rst``.
@@ -57,14 +60,28 @@ class LeaseTerms:
         return self.now + LEASE_SECONDS if self.until is None else self.until
 
 
-def add_or_renew(sql: Sql, storage_index: bytes, terms: LeaseTerms) -> None:
+def add_or_renew(
+    sql: Sql,
+    storage_index: bytes,
+    terms: LeaseTerms,
+    has_room: Callable[[Sql], bool] | None = None,
+) -> None:
     """Add a lease, or renew the one that has this renewal secret.
 
+    Args:
+        sql: the database.
+        storage_index: of the file, 16 bytes.
+        terms: of the lease.
+        has_room: tells whether there is room for one more; None if it is reserved already.
+
     Raises:
-        NoRoomError: the storage index has `MOST_LEASES` leases that have not run out.
+        NoRoomError: there is no room, or the storage index has `MOST_LEASES` leases that have
+            not run out.
     """
     if _renew(sql, storage_index, terms.renew, terms.expires_at):
         return
+    if has_room is not None and not has_room(sql):
+        raise NoRoomError("there is no room for another lease")
     if _count(sql, storage_index) >= MOST_LEASES:
         sql.execute(
             "DELETE FROM leases WHERE storage_index = ? AND expires_at < ? AND renew != ?",
@@ -114,6 +131,11 @@ def _set_own(sql: Sql, storage_index: bytes, expires_at: int) -> None:
             "INSERT INTO leases (storage_index, renew, cancel, expires_at) VALUES (?, ?, ?, ?)",
             (storage_index, OWN, OWN, expires_at),
         )
+
+
+def count_all(sql: Sql) -> int:
+    """Return the number of all leases, which triggers keep."""
+    return mark(sql, "leases") or 0
 
 
 def last_end(sql: Sql, storage_index: bytes) -> int | None:

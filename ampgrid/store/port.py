@@ -59,6 +59,16 @@ class Incoming(Protocol):
         ...
 
     @property
+    def size(self) -> int:
+        """What was allocated, bytes."""
+        ...
+
+    @property
+    def covered(self) -> int:
+        """How many of its bytes have come, each counted once; never waits."""
+        ...
+
+    @property
     def in_memory(self) -> bool:
         """Whether writing to it never waits for a disk."""
         ...

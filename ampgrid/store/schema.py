@@ -49,11 +49,22 @@ _SINCE_2 = (
     END""",
 )
 
+#: What version 3 has beside these: the number of leases, which counts for the room.
+_SINCE_3 = (
+    "INSERT OR REPLACE INTO marks (name, value) SELECT 'leases', count(*) FROM leases",
+    """CREATE TRIGGER lease_counted AFTER INSERT ON leases BEGIN
+        UPDATE marks SET value = value + 1 WHERE name = 'leases';
+    END""",
+    """CREATE TRIGGER lease_uncounted AFTER DELETE ON leases BEGIN
+        UPDATE marks SET value = value - 1 WHERE name = 'leases';
+    END""",
+)
+
 SHARES_SCHEMA = Schema(
     name="the store of shares",
     application_id=APPLICATION_ID,
-    version=2,
-    upgrades={1: _SINCE_2},
+    version=3,
+    upgrades={1: _SINCE_2, 2: _SINCE_3},
     statements=(
         """CREATE TABLE marks (
             name TEXT PRIMARY KEY,
@@ -106,5 +117,6 @@ SHARES_SCHEMA = Schema(
             UPDATE peers SET bytes = bytes - OLD.size, shares = shares - 1 WHERE id = OLD.peer;
         END""",
         *_SINCE_2,
+        *_SINCE_3,
     ),
 )

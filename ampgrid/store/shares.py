@@ -158,6 +158,7 @@ class ShareStore:
 
         self._starts = database.call(begin, vital=True)
         self._space.load(*database.read(catalog.totals))
+        self._space.count_leases(database.read(leases.count_all))
         with self._starting():
             upkeep.count_aside()
         self._space.look(accepts=True, free=files.free_bytes(places.root))
@@ -259,11 +260,13 @@ class ShareStore:
                 others=self._open_uploads,
             )
 
-        return AllocateJob(request, self._space, self._free_bytes, make_upload)
+        return AllocateJob(
+            request, self._space, self._free_bytes, self._has_room_for_lease, make_upload
+        )
 
     def putting(self, request: Request, data: bytes) -> Job[Put]:
         """Return the task that stores a small share, of the one number that is asked for."""
-        return PutJob(request, self._space, self._free_bytes, data)
+        return PutJob(request, self._space, self._free_bytes, self._has_room_for_lease, data)
 
     def closing(self, upload: Incoming) -> Job[bool]:
         """Return the task that stores a share that is ``in_memory``; see `close_upload`."""
@@ -278,7 +281,7 @@ class ShareStore:
         def add(sql: Sql) -> None:
             if not catalog.sizes(sql, storage_index):
                 raise NotStoredError("no share of this file is here")
-            leases.add_or_renew(sql, storage_index, lease)
+            leases.add_or_renew(sql, storage_index, lease, self._has_room_for_lease)
 
         return Call(add, vital=True)
 
@@ -393,6 +396,14 @@ class ShareStore:
         self._health.check(now)
         if self._read_only:
             return 0
+        return self._disk_free()
+
+    def _has_room_for_lease(self, sql: Sql) -> bool:
+        """Tell whether one more lease fits, also where no shares are accepted."""
+        self._space.count_leases(leases.count_all(sql))
+        return self._space.has_room_for_lease(self._disk_free())
+
+    def _disk_free(self) -> int:
         with self._health.reading():
             free = self._files.free_bytes(self._places.root)
         self._ballast.make(free)
@@ -480,6 +491,8 @@ class ShareStore:
         if fresh:
             with self._health.reading():
                 free = self._files.free_bytes(self._places.root)
+            if self._database is not None:
+                self._space.count_leases(self._database.read(leases.count_all))
         accepts = not (self._read_only or self._health.broken or self._database is None)
         return self._space.look(accepts=accepts, free=free)
 

@@ -19,6 +19,7 @@ class AllocateJob(Job[Allocated]):
         request: who asks for what.
         space: where room is reserved.
         free_bytes: asks the disk; takes the time, raises `BrokenStoreError`.
+        has_room: tells whether one more lease fits; notes how many there are.
         make_upload: makes the upload of a number.
     """
 
@@ -27,11 +28,13 @@ class AllocateJob(Job[Allocated]):
         request: Request,
         space: Space,
         free_bytes: Callable[[int], int],
+        has_room: Callable[[Sql], bool],
         make_upload: Callable[[int], Upload],
     ) -> None:
         self._request = request
         self._space = space
         self._free_bytes = free_bytes
+        self._has_room = has_room
         self._make_upload = make_upload
         self._accepted: dict[int, Upload] = {}
 
@@ -40,12 +43,13 @@ class AllocateJob(Job[Allocated]):
         request = self._request
         held = catalog.sizes(sql, request.storage_index)
         if held:
-            leases.add_or_renew(sql, request.storage_index, request.lease)
+            leases.add_or_renew(sql, request.storage_index, request.lease, self._has_room)
         wanted = sorted(request.numbers - held.keys())
         if wanted:
             free = self._free_bytes(request.lease.now)
+            self._space.count_leases(leases.count_all(sql))
             for number in wanted:
-                if self._space.promise(request.size, free):
+                if self._space.promise(request.size, free, request.peer):
                     self._accepted[number] = self._make_upload(number)
         return Allocated(held, self._accepted)
 
@@ -62,15 +66,22 @@ class PutJob(Job[Put]):
         request: who asks for what; one number.
         space: where room is reserved.
         free_bytes: asks the disk; takes the time, raises `BrokenStoreError`.
+        has_room: tells whether one more lease fits; notes how many there are.
         data: the share.
     """
 
     def __init__(
-        self, request: Request, space: Space, free_bytes: Callable[[int], int], data: bytes
+        self,
+        request: Request,
+        space: Space,
+        free_bytes: Callable[[int], int],
+        has_room: Callable[[Sql], bool],
+        data: bytes,
     ) -> None:
         self._request = request
         self._space = space
         self._free_bytes = free_bytes
+        self._has_room = has_room
         self._data = data
         self._promised = False
 
@@ -82,9 +93,11 @@ class PutJob(Job[Put]):
         held = catalog.sizes(sql, request.storage_index)
         if number not in held:
             free = self._free_bytes(request.lease.now)
+            self._space.count_leases(leases.count_all(sql))
             self._promised = self._space.promise(size, free)
         if held or self._promised:
-            leases.add_or_renew(sql, request.storage_index, request.lease)
+            has_room = None if self._promised else self._has_room
+            leases.add_or_renew(sql, request.storage_index, request.lease, has_room)
         if self._promised:
             index = request.storage_index
             now = request.lease.now

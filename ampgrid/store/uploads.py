@@ -91,6 +91,11 @@ class Upload:
                     outcomes.append(self._write_over(*writes[len(outcomes)]))
         return outcomes
 
+    @property
+    def covered(self) -> int:
+        """How many of its bytes have come, each counted once; never waits."""
+        return self._extents.total
+
     def check_complete(self) -> None:
         """Return if every byte is here and no write failed.
 
@@ -122,14 +127,14 @@ class Upload:
         with self._lock:
             if not self._settled:
                 self._settled = True
-                self._space.keep(self.size, self._on_disk())
+                self._space.keep(self.size, self._on_disk(), self.peer)
 
     def discard(self) -> None:
         """Forget the bytes and free what was reserved for them; again does nothing."""
         with self._lock:
             if not self._settled:
                 self._settled = True
-                self._space.release(self.size, self._on_disk())
+                self._space.release(self.size, self._on_disk(), self.peer)
             self._drop()
 
     # Writing, under the lock.

@@ -11,6 +11,7 @@ The suite closes what it opened. ``call`` may be replaced to bring the calls fro
 
 from __future__ import annotations
 
+import attrs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,6 +23,7 @@ from ampgrid.errors import (
     WriteConflictError,
 )
 from ampgrid.store import LEASE_SECONDS, SMALL_SHARE_BYTES, LeaseTerms, Request
+from ampgrid.store.space import FREELY_PROMISED, LEASE_OVERHEAD, SHARE_OVERHEAD
 
 NOW = 1_800_000_000
 PEER = b"p" * 20
@@ -322,9 +324,14 @@ class ShareStoreContract:
         self.assertEqual(self.read(), b"first")
 
     def test_quota_is_exact_to_the_byte(self):
-        self.reopen(quota=3000)
+        """A share counts its bytes and a fixed overhead, and so does a lease."""
+        coming = SHARE_OVERHEAD + LEASE_OVERHEAD
+        quota = 3000 + 4 * coming
+        self.reopen(quota=quota)
+        self.assertEqual(self.room().available, 3000 + 3 * coming)
         self.keep(pattern(SMALL), 0)
-        self.assertEqual(self.room().available, 2000)
+        self.assertEqual(self.room().overhead, coming)
+        self.assertEqual(self.room().available, 2000 + 2 * coming)
         answer = self.allocate((0, 5, 2, 3), 700)
         self.assertEqual(set(answer.accepted), {2, 3})
         self.assertEqual(self.room().available, 600)
@@ -333,15 +340,63 @@ class ShareStoreContract:
         self.assertTrue(self.put(bytes(600), 6).stored)
         self.assertEqual(self.room().available, 0)
         self.call(answer.accepted[2].discard)
-        self.assertEqual(self.room().available, 700)
+        # The lease was there already, so what was kept for it is free again.
+        self.assertEqual(self.room().available, 700 + LEASE_OVERHEAD)
         self.write(answer.accepted[3], (0, bytes(700)))
         self.close(answer.accepted[3])
         room = self.room()
-        self.assertEqual((room.available, room.used, room.promised), (700, 2300, 0))
-        self.assertEqual(room.shares, 3)
-        self.reopen(quota=3000)
+        self.assertEqual((room.used, room.promised, room.shares), (2300, 0, 3))
+        self.assertEqual(room.overhead, 3 * SHARE_OVERHEAD + LEASE_OVERHEAD)
+        self.assertEqual(room.available, 700 + 2 * LEASE_OVERHEAD)
+        self.reopen(quota=quota)
         again = self.room()
-        self.assertEqual((again.available, again.used, again.shares), (700, 2300, 3))
+        self.assertEqual(again, attrs.evolve(room, free=again.free))
+
+    def test_leases_count_and_need_room(self):
+        """No new lease beyond quota or reserve, by whichever way; renewing takes no room."""
+        self.put(b"data")
+        self.reopen(quota=self.room().used + self.room().overhead + LEASE_OVERHEAD)
+        self.run_one(self.store.adding_lease(INDEX, lease(2)))
+        before = self.room().overhead
+        self.assertEqual(before, SHARE_OVERHEAD + 2 * LEASE_OVERHEAD)
+        for how in ({"quota": self.room().used + before}, {"reserve": self.room().free * 2}):
+            self.reopen(**how)
+            self.run_one(self.store.adding_lease(INDEX, lease(2)))
+            self.run_one(self.store.renewing_lease(INDEX, lease(1).renew, NOW))
+            self.assertEqual(self.allocate((0, 1), terms=lease(2)).accepted, {})
+            for refused in (
+                self.store.adding_lease(INDEX, lease(3)),
+                self.store.allocating(request((0,), terms=lease(3)), in_memory=True),
+                self.store.putting(request((0,), 4, terms=lease(3)), b"data"),
+                self.store.putting(request((1,), 4, terms=lease(3)), b"data"),
+            ):
+                with self.assertRaises(NoRoomError):
+                    self.run_one(refused)
+            self.assertEqual(self.room().overhead, before)
+        self.run_one(self.store.cancelling_lease(INDEX, lease(2).cancel))
+        self.assertEqual(self.room().overhead, before - LEASE_OVERHEAD)
+
+    def test_no_peer_has_more_promised_than_is_left(self):
+        """But for some that everybody may have in any case; what is stored is another matter."""
+        freely = FREELY_PROMISED
+        self.reopen(quota=6 * freely + 2**20)
+        mine = self.allocate((0,), 2 * freely).accepted
+        self.assertEqual(set(mine), {0})
+        self.assertEqual(self.allocate((1,), freely + 2**20).accepted, {})
+        theirs = self.allocate((1, 2, 3), freely, peer=OTHER).accepted
+        self.assertEqual(set(theirs), {1, 2})
+        self.assertEqual(self.allocate((3,), 2**20).accepted, {})
+        for upload in theirs.values():
+            self.call(upload.discard)
+        self.call(mine[0].discard)
+        again = self.allocate(range(9), freely // 2).accepted
+        self.assertEqual(len(again), 6)
+        for upload in again.values():
+            self.call(upload.discard)
+        self.assertEqual(self.room().promised, 0)
+        self.reopen(quota=freely)
+        upload = self.upload((0,), freely - SHARE_OVERHEAD - LEASE_OVERHEAD)
+        self.call(upload.discard)
 
     def test_quota_that_is_passed_already_accepts_nothing(self):
         self.keep(pattern(SMALL), 0)

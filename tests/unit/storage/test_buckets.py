@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 
 from ampgrid.commands import errors as e
 from ampgrid.storage import service
-from ampgrid.storage.buckets import IDLE_SECONDS, MOST_BUCKETS, MOST_MEMORY_BYTES
+from ampgrid.storage.buckets import IDLE_SECONDS, MOST_BUCKETS, MOST_MEMORY_BYTES, SLOWEST
 from tests.unit.storage.service_case import INDEX, LARGE, Client, ServiceCase
 
 
@@ -155,7 +155,7 @@ class EndTests(ServiceCase):
         gone.failed(e.NoBucketError, gone.write(0, b"x"))
 
     def test_idle_for_half_an_hour(self):
-        for bucket, size in ((1, 1000), (2, LARGE)):
+        for bucket, size in ((1, 1000), (2, 200 * LARGE)):
             self.successResultOf(self.client.allocate((0,), size, bucket))
         looks = int(IDLE_SECONDS // 60)
         for _ in range(looks - 1):
@@ -171,6 +171,50 @@ class EndTests(ServiceCase):
         self.client.failed(e.NoBucketError, self.client.write(2, b"x", 0, 2))
         self.assertEqual(self.client.space()["promised"], 0)
         self.assertEqual(self.leftovers(), [])
+
+    def minutes(self, count):
+        for _ in range(count):
+            self.clock.advance(60)
+
+    def test_only_new_bytes_keep_a_bucket(self):
+        """What is empty, there already or refused is nothing new."""
+        for bucket, size in ((1, 1000), (2, LARGE)):
+            index = bytes([bucket]) * 16
+            self.successResultOf(self.client.allocate((0,), size, bucket, index))
+            self.successResultOf(self.client.write(0, b"abc", 0, bucket))
+        for _ in range(int(IDLE_SECONDS // 600)):
+            self.assertEqual(self.service.status()["open_buckets"], 2)
+            for bucket in (1, 2):
+                self.successResultOf(self.client.write(5, b"", 0, bucket))
+                self.successResultOf(self.client.write(1, b"bc", 0, bucket))
+                write = self.client.write(1, b"xx", 0, bucket)
+                self.client.failed(e.ConflictingWriteError, write)
+                write = self.client.write(2**40, b"x", 0, bucket)
+                self.client.failed(e.OutsideShareError, write)
+            self.minutes(10)
+        for bucket in (1, 2):
+            self.client.failed(e.NoBucketError, self.client.write(3, b"d", 0, bucket))
+        self.assertEqual(self.client.space()["promised"], 0)
+        self.assertEqual(self.leftovers(), [])
+
+    def test_the_life_of_a_bucket_goes_with_its_size(self):
+        """A byte now and then does not keep it for ever."""
+        for bucket, size in ((1, 1000), (2, 16_000_000)):
+            index = bytes([bucket]) * 16
+            self.successResultOf(self.client.allocate((0,), size, bucket, index))
+            life = int((IDLE_SECONDS + size / SLOWEST) // 60)
+            for minute in range(life):
+                self.successResultOf(self.client.write(minute, b"x", 0, bucket))
+                self.minutes(1)
+            self.assertEqual(self.service.status()["open_buckets"], 1)
+            self.minutes(1)
+            self.assertEqual(self.service.status()["open_buckets"], 0)
+        self.assertEqual(self.client.space()["promised"], 0)
+
+    def test_an_empty_share_is_refused(self):
+        for more in ({}, {"data": b""}, {"data": b"", "close": True}):
+            self.client.failed(e.BadArgumentError, self.client.allocate((0,), 0, **more))
+        self.assertEqual(self.client.sizes(), {})
 
     def test_a_slow_disk_is_not_idleness(self):
         self.successResultOf(self.client.allocate((0,), LARGE))

@@ -108,14 +108,15 @@ class UploadTests(ServiceCase):
         self.assertEqual(self.client.space()["promised"], 0)
 
     def test_what_was_refused_has_no_bucket(self):
-        self.start(quota=2500)
+        # Each share counts 1024 bytes more, of which 512 are the lease that comes with it.
+        self.start(quota=2500 + 2 * 1024)
         answer = self.successResultOf(self.client.allocate((4, 5, 6), 1000))
         self.assertEqual(answer["accepted"], {4, 5})
         self.client.failed(e.NoBucketError, self.client.write(0, b"x", 6))
         self.client.failed(e.NoBucketError, self.client.close(6))
         self.assertEqual(self.successResultOf(self.client.abort(6)), {})
         self.client.failed(e.NoBucketError, self.client.write(0, b"x", 4, bucket=2))
-        answer = self.successResultOf(self.client.put(b"x" * 501))
+        answer = self.successResultOf(self.client.put(b"x"))
         self.assertEqual(answer, {"already_got": frozenset(), "accepted": frozenset()})
 
     def test_the_later_close_succeeds_only_with_the_same_bytes(self):
@@ -271,10 +272,12 @@ class SpaceTests(ServiceCase):
         self.successResultOf(self.client.put(b"x" * 100))
         self.successResultOf(Client(self, b"q" * 20).put(b"x" * 50, 1))
         self.successResultOf(self.client.allocate((7,), 2000))
+        # Of 10,000: less 512 for each of two shares and for their lease, 1024 for what comes with
+        # the share on its way in, and 1024 for what would come with another.
         self.assertEqual(
             self.client.space(),
             {
-                "available": 7850,
+                "available": 4266,
                 "used": 150,
                 "promised": 2000,
                 "yours": 100,
@@ -286,8 +289,9 @@ class SpaceTests(ServiceCase):
         status = self.service.status()
         for name, value in {
             "used": 150,
+            "overhead": 3 * 512,
             "promised": 2000,
-            "available": 7850,
+            "available": 4266,
             "shares": 2,
             "peers": 2,
             "quota": 10_000,

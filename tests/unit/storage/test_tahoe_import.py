@@ -363,11 +363,11 @@ class RoomTests(ImportCase):
         for number in range(4):
             self.put(bytes([number]) * 16, 0, contained(share(1000, number), []))
         self.put(b"z" * 16, 1, contained(LARGE, []))
-        self.reopen(quota=2 * len(SMALL) + 10)
+        self.reopen(quota=2 * (len(SMALL) + 1024) + 10)
         error = self.assertRaises(NoRoomError, self.run_import)
         self.assertIn("2 shares were taken", str(error))
         self.assertEqual(self.store.room(fresh=True).shares, 2)
-        self.reopen(quota=4 * len(SMALL))
+        self.reopen(quota=4 * (len(SMALL) + 1024))
         self.assertRaises(NoRoomError, self.run_import)
         self.assertEqual(self.store.room(fresh=True).shares, 4)
         self.reopen()

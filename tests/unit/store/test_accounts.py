@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from ampgrid.errors import NotStoredError, WriteConflictError
 from ampgrid.store import LEASE_SECONDS, SMALL_SHARE_BYTES, ShareStore
+from ampgrid.store.space import LEASE_OVERHEAD, SHARE_OVERHEAD
 from tests.contract.share_store_contract import NOW, lease, pattern, request
 
 PEERS = [bytes([letter]) * 20 for letter in b"abc"]
@@ -52,8 +53,13 @@ class AccountMachine(RuleBasedStateMachine):
             self.folder.cleanup()
 
     def left(self):
-        used = sum(size for size, _ in self.model.values())
-        return self.store.room(fresh=False).quota - used - self.aside - self.promised()
+        """The largest share that fits, which comes with its own overhead and a lease's."""
+        used = sum(size for size, _ in self.model.values()) + self.overhead()
+        coming = self.promised() + (len(self.uploads) + 1) * (SHARE_OVERHEAD + LEASE_OVERHEAD)
+        return self.store.room(fresh=False).quota - used - self.aside - coming
+
+    def overhead(self):
+        return len(self.model) * SHARE_OVERHEAD + len(self.ends) * LEASE_OVERHEAD
 
     def promised(self):
         return sum(upload.size for upload, _ in self.uploads)
@@ -169,7 +175,9 @@ class AccountMachine(RuleBasedStateMachine):
     def exact(self):
         if getattr(self, "store", None) is None:
             return
-        room = self.store.room(fresh=False)
+        room = self.store.room(fresh=True)
+        assert room.overhead == self.overhead()
+        assert room.available == max(0, self.left())
         assert room.used == sum(size for size, _ in self.model.values())
         assert room.shares == len(self.model)
         assert (room.promised, room.aside) == (self.promised(), self.aside)

@@ -6,6 +6,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 from ampgrid.errors import WriteConflictError
+from ampgrid.store.space import LEASE_OVERHEAD, SHARE_OVERHEAD
 from tests.contract.share_store_contract import lease, pattern, request
 from tests.unit.store.test_recovery import INDEX, LARGE, StoreCase
 
@@ -59,7 +60,8 @@ class ConcurrencyTests(StoreCase):
         self.check_accounts()
 
     def test_the_quota_holds_when_many_ask(self):
-        self.open(quota=10 * LARGE)
+        overhead = SHARE_OVERHEAD + LEASE_OVERHEAD
+        self.open(quota=10 * (LARGE + overhead))
         tasks = [self.store.allocating(request((n,), LARGE), in_memory=True) for n in range(32)]
         answers = self.together(
             *[lambda n=n: self.store.run_all(tasks[n * 4 : n * 4 + 4]) for n in range(8)]
@@ -68,7 +70,8 @@ class ConcurrencyTests(StoreCase):
         self.assertEqual(len(accepted), 10)
         for upload in accepted:
             upload.discard()
-        self.assertEqual(self.store.room(fresh=True).available, 10 * LARGE)
+        available = self.store.room(fresh=True).available
+        self.assertEqual(available, 10 * LARGE + 9 * overhead)
 
     def test_readers_and_writers(self):
         for number in range(4):

@@ -9,7 +9,8 @@ from ampgrid.errors import BrokenStoreError, ConfigError, NotStoredError, StoreE
 from ampgrid.store import LEASE_SECONDS, PosixFileSystem, ShareStore
 from ampgrid.store.expiry import FILES_A_BATCH, LEASES_A_BATCH, Expired, LeaseCounts
 from ampgrid.store.recovery import Recovery
-from ampgrid.store.schema import _SINCE_2, SHARES_SCHEMA
+from ampgrid.store.schema import _SINCE_2, _SINCE_3, SHARES_SCHEMA
+from ampgrid.store.space import LEASE_OVERHEAD, SHARE_OVERHEAD
 from tests.contract.share_store_contract import NOW, OTHER, PEER, lease, pattern, request
 from tests.unit.store.disks import FaultyFileSystem
 from tests.unit.store.test_recovery import INDEX, LARGE, StoreCase
@@ -418,15 +419,17 @@ class UpgradeTests(ExpiryCase):
     """A store that the older version left behind."""
 
     def make_old(self):
-        """Take everything away that version 2 added."""
+        """Take everything away that later versions added."""
         self.keep(0)
         self.put(b"leased", 0, b"b" * 16)
         self.put(b"cancelled", 0, b"c" * 16)
-        added = len(_SINCE_2)
-        self.assertEqual(SHARES_SCHEMA.statements[-added:], _SINCE_2)
+        added = (*_SINCE_2, *_SINCE_3)
+        self.assertEqual(SHARES_SCHEMA.statements[-len(added) :], added)
 
         def downgrade(sql):
             for kind, name in (
+                ("TRIGGER", "lease_counted"),
+                ("TRIGGER", "lease_uncounted"),
                 ("TRIGGER", "lease_added"),
                 ("TRIGGER", "lease_renewed"),
                 ("TABLE", "marked"),
@@ -437,7 +440,7 @@ class UpgradeTests(ExpiryCase):
                 sql.execute(f"DROP {kind} {name}")
             sql.execute("ALTER TABLE shares DROP COLUMN tail")
             sql.execute("DELETE FROM leases WHERE storage_index = ?", (b"c" * 16,))
-            sql.execute("DELETE FROM marks WHERE name = 'latest'")
+            sql.execute("DELETE FROM marks WHERE name IN ('latest', 'leases')")
             sql.execute("PRAGMA user_version=1")
 
         self.store.database.call(downgrade)
@@ -451,6 +454,8 @@ class UpgradeTests(ExpiryCase):
         self.assertEqual(self.store.read(INDEX, 0, 0, LARGE), pattern(LARGE))
         self.assertEqual(self.store.read(b"b" * 16, 0, 0, 9), b"leased")
         self.assertEqual(self.store.read(b"c" * 16, 0, 0, 9), b"cancelled")
+        overhead = 3 * SHARE_OVERHEAD + 3 * LEASE_OVERHEAD
+        self.assertEqual(self.store.room(fresh=True).overhead, overhead)
         self.assertEqual(self.mark(END - 1), 0)
         self.assertEqual(self.mark(END), 3)
         self.check_accounts()

@@ -12,6 +12,7 @@ from ampgrid.formats.segments import share_data_size
 from ampgrid.store import SMALL_SHARE_BYTES, PosixFileSystem, ShareStore
 from ampgrid.store.catalog import MOST_FINDINGS, TAIL_BYTES, Finding, note_finding, tail_of
 from ampgrid.store.scrubbing import COST_OF_A_SHARE, ScrubProgress
+from ampgrid.store.space import LEASE_OVERHEAD, SHARE_OVERHEAD
 from tests.contract.share_store_contract import NOW, PEER, lease, request
 from tests.material import make_shares, some_bytes
 from tests.unit.store.disks import FaultyFileSystem
@@ -179,7 +180,9 @@ class BadTests(ScrubCase):
     def test_the_quarantine_counts_for_the_quota(self):
         """Or bad shares could be sent and set aside until the disk is full."""
         index, shares = self.store_file(BIG, numbers=(0,))
-        self.open(quota=len(shares[0]) + 10)
+        # Its lease is still here; and another share would come with its own.
+        overhead = SHARE_OVERHEAD + 2 * LEASE_OVERHEAD
+        self.open(quota=len(shares[0]) + overhead + 10)
         self.damage(index, 0, 50)
         self.scrub()
         room = self.store.room(fresh=True)
