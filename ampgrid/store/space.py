@@ -13,8 +13,9 @@ import threading
 
 import attrs
 
-#: What a stored share counts beside its bytes, and what a lease counts: about twice what a row
-#: and its places in the indexes take in a database that has grown in no order.
+#: What a stored share counts beside its bytes, and what a lease counts: two to three times what
+#: their rows take in a database that has grown in no order, since it also has a log. Measured with
+#: 20,000 of each: 250 bytes for a share with its lease, 170 for another lease.
 SHARE_OVERHEAD = 512
 LEASE_OVERHEAD = 512
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from ampgrid.errors import ConfigError, NotStoredError
+from ampgrid.errors import ConfigError, NotStoredError, WriteConflictError
 from ampgrid.store import SMALL_SHARE_BYTES, ShareStore
 from ampgrid.store.recovery import Recovery
 from tests.contract.share_store_contract import NOW, OTHER, PEER, lease, pattern, request
@@ -115,6 +115,21 @@ class RecoveryTests(StoreCase):
             path.unlink()
         self.assertEqual(self.open(), Recovery(adopted=3))
         self.assertEqual(self.store.shares(INDEX), dict.fromkeys(range(3), LARGE))
+        self.check_accounts()
+
+    def test_a_small_file_that_was_adopted_is_compared_as_any_share(self):
+        self.keep(0)
+        self.path().with_name("1").write_bytes(b"something")
+        self.assertEqual(self.open(), Recovery(adopted=1))
+        # As if both had been promised before it was there.
+        self.store.database.call(lambda sql: sql.execute("UPDATE shares SET number = number + 2"))
+        same, other = self.allocate(1, 9), self.allocate(1, 9)
+        self.store.database.call(lambda sql: sql.execute("UPDATE shares SET number = number - 2"))
+        same.write([(0, b"something")])
+        other.write([(0, b"some?hing")])
+        self.assertRaises(WriteConflictError, self.store.close_upload, other)
+        self.assertFalse(self.store.close_upload(same))
+        self.assertEqual(self.store.read(INDEX, 1, 0, 9), b"something")
         self.check_accounts()
 
     def test_a_missing_file_is_not_claimed_and_comes_back(self):
