@@ -13,7 +13,8 @@ from typing import Any
 from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.logger import Logger
 
-from ampgrid.crypto.identity import node_id_text
+from ampgrid.crypto.identity import node_id_text, parse_node_id
+from ampgrid.errors import PeerError
 from ampgrid.formats.address import Address, Hint, format_hint
 from ampgrid.peers._ports import Dial, PeerConnection, Uniform
 from ampgrid.peers.announcements import PeerBook
@@ -68,6 +69,7 @@ class ConnectionKeeper:
         self._turns = DeferredSemaphore(MOST_DIALS_AT_ONCE)
         self._diallers: dict[bytes, Dialler] = {}
         self._since: dict[bytes, float] = {}
+        self._unreached: set[bytes] = set()
         self._running = False
         table.on_connect(self._connected)
         table.on_disconnect(self._disconnected)
@@ -109,6 +111,7 @@ class ConnectionKeeper:
             dialler.stop()
             del self._diallers[node_id]
             self._since.pop(node_id, None)
+            self._unreached.discard(node_id)
             self._take_another()
 
     def _new_dialler(self, node_id: bytes) -> Dialler:
@@ -139,12 +142,29 @@ class ConnectionKeeper:
         await self._turns.acquire()
         try:
             return await self._dial(node_id, hints)
+        except PeerError as error:
+            self._failed(node_id, error)
+            raise
         finally:
             self._turns.release()
+
+    def _failed(self, node_id: bytes, error: PeerError) -> None:
+        """Log the first failure, and no more until it is over: it is tried for ever."""
+        if node_id in self._unreached or self._table.get(node_id) is not None:
+            return
+        self._unreached.add(node_id)
+        _log.warn("no connection to {who}: {error}", who=self._called(node_id), error=str(error))
+
+    def _called(self, node_id: bytes) -> str:
+        kind = "introducer" if node_id in self._introducers else "peer"
+        return f"{kind} {node_id_text(node_id)}"
 
     def _connected(self, connection: PeerConnection) -> None:
         node_id = connection.peer_id
         self._since[node_id] = self._wall()
+        if node_id in self._unreached:
+            self._unreached.discard(node_id)
+            _log.info("connected to {who} at last", who=self._called(node_id))
         if node_id in self._diallers:
             self._diallers[node_id].connected()
         self._saw(node_id)
@@ -166,6 +186,11 @@ class ConnectionKeeper:
             )
 
     # Looking.
+
+    def last_error(self, node_id: str) -> str:
+        """Return why the last try to reach a node (id as text) failed, empty if it did not."""
+        dialler = self._diallers.get(parse_node_id(node_id))
+        return "" if dialler is None else dialler.last_error
 
     def status(self) -> list[dict[str, Any]]:
         """Tell of every peer that is known or connected, introducers first, for JSON.
