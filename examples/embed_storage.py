@@ -104,7 +104,7 @@ async def main(reactor, folder, *options):
         network.close()
         await service.stop()
     finally:
-        disk.stop()
+        await disk.stop(10)
         ended.callback(None)
 
 
