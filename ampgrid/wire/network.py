@@ -21,10 +21,11 @@ from twisted.logger import Logger
 from twisted.protocols import amp
 from twisted.python.failure import Failure
 
-from ampgrid.commands.errors import NotAllowedError, WireError
+from ampgrid.commands.errors import NotAllowedError, WireError, WrongGridError
 from ampgrid.commands.session import Hello, Ping
 from ampgrid.crypto.identity import Identity, node_id_of
 from ampgrid.errors import AmpgridError, HandshakeError
+from ampgrid.formats.address import format_hint
 from ampgrid.ports import Clock
 from ampgrid.wire.connection import Connection
 from ampgrid.wire.gate import Gate, SecureConnection
@@ -179,6 +180,11 @@ class Network:
         try:
             await self._connector(host, port, factory)
             return await result
+        except WrongGridError as error:
+            raise HandshakeError(
+                "it does not accept this node's grid secret; copy the introducer's whole address "
+                "again"
+            ) from error
         except WireError as error:
             raise HandshakeError(f"it turned this node away: {error}") from error
         finally:
@@ -231,13 +237,13 @@ class Network:
             noisy = False
 
             def buildProtocol(self, addr: IAddress | None) -> Gate | None:  # noqa: N802
-                return network._listening_gate(neighbourhood(addr))
+                return network._listening_gate(neighbourhood(addr), _where(addr))
 
         return Listening()
 
-    def _listening_gate(self, place: str) -> Gate | None:
+    def _listening_gate(self, place: str, where: str) -> Gate | None:
         if self._accepted >= MOST_ACCEPTED:
-            self._note("too many connections; one was turned away")
+            self._note(where, "too many connections; this one was turned away")
             return None
         self._accepted += 1
         connection = SecureConnection(self._clock)
@@ -246,7 +252,7 @@ class Network:
         def lost(reason: str) -> None:
             self._strangers.remove(gate, place)
             self._accepted -= 1
-            self._note(reason)
+            self._note(where, reason)
 
         gate = Gate(self._credentials, connection, self._clock, dialled=False, on_lost=lost)
         pushed_out = self._strangers.add(gate, place)
@@ -261,7 +267,7 @@ class Network:
                 self._accept(gate, place, node_id_of(spki), heard)
 
             connection.serve(
-                _HelloResponder(lambda said: self._answer(gate, session, said, accept))
+                _HelloResponder(lambda said: self._answer(gate, where, session, said, accept))
             )
 
         connection.on_handshake = handshaken
@@ -270,6 +276,7 @@ class Network:
     def _answer(
         self,
         gate: Gate,
+        where: str,
         session: Session,
         said: dict[str, Any],
         accept: Callable[[Heard], None],
@@ -283,7 +290,7 @@ class Network:
                 raise NotAllowedError("a node does not talk to itself")
             self._admit(node_id)
         except WireError as error:
-            self._note(str(error))
+            self._note(where, str(error))
             self._clock.callLater(0, connection.close)
             raise
         answer = say(self._facts(), session.proof(self._secret, LISTENER))
@@ -332,8 +339,14 @@ class Network:
         """Return every connection whose Hello is done."""
         return list(self._open)
 
-    def _note(self, reason: str) -> None:
-        self._lines.write(b"", "an incoming connection failed", reason)
+    def _note(self, where: str, reason: str) -> None:
+        self._lines.write(b"", f"an incoming connection from {where} failed", reason)
+
+
+def _where(address: IAddress | None) -> str:
+    """Return where a connection comes from, for the log."""
+    host, port = getattr(address, "host", None), getattr(address, "port", None)
+    return "somewhere" if host is None or port is None else format_hint((host, port))
 
 
 def _brief(error: Exception) -> str:

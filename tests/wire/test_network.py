@@ -151,7 +151,7 @@ class DialTest(InMemory):
     def test_another_secret(self) -> None:
         three = Host(self.net, 3, secret=b"another grid")
         text = self.fails(self.one.dial(three))
-        self.assertIn("turned this node away", text)
+        self.assertIn("does not accept this node", text)
         self.assertNotIn(SECRET.decode(), text)
         self.assertEqual(three.connected, [])
         self.assertEqual(three.counters(), (0, 0))
