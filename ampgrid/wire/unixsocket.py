@@ -20,11 +20,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+from twisted.internet import tcp, unix
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.endpoints import UNIXServerEndpoint
 from twisted.internet.interfaces import IAddress, IListeningPort
 from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
+from twisted.logger import Logger
 from twisted.protocols import amp
 from twisted.python.failure import Failure
 
@@ -34,6 +35,8 @@ from ampgrid.wire.connection import Connection
 from ampgrid.wire.hello import MAX_CALLS, Facts, say
 from ampgrid.wire.limits import Limits
 from ampgrid.wire.network import Roles, SessionResponder
+
+_log = Logger()
 
 #: What a path of a Unix socket has room for, bytes.
 MOST_PATH_BYTES = 107
@@ -187,6 +190,19 @@ def _remove_stale(path: Path) -> None:
         path.unlink()
 
 
+class _SocketPort(unix.Port):
+    """Twisted's port, which does not mind that its socket was removed before it."""
+
+    def connectionLost(self, reason: Failure) -> None:  # noqa: N802
+        """Close the descriptor, whatever has become of the name."""
+        try:
+            super().connectionLost(reason)
+        except OSError as error:
+            # A port that raises here never says that it has stopped.
+            _log.info("the control socket was gone already: {why}", why=error.strerror)
+            tcp.Port.connectionLost(self, reason)
+
+
 class ControlPort:
     """The listening socket; its short path holds until it is stopped."""
 
@@ -240,9 +256,9 @@ async def listen_control(
 
     with contextlib.ExitStack() as stack:
         short = stack.enter_context(_short_path(path))
-        endpoint = UNIXServerEndpoint(reactor, short, backlog=_BACKLOG, mode=0o600, wantPID=False)
-        port = await endpoint.listen(Accepting())
-        return ControlPort(port, stack.pop_all())
+        port = _SocketPort(os.fsencode(short), Accepting(), _BACKLOG, 0o600, reactor)
+        port.startListening()
+        return ControlPort(cast("IListeningPort", port), stack.pop_all())
 
 
 async def _reach(
