@@ -52,7 +52,7 @@ def advertised_hints(config: NodeConfig, port: int | None) -> tuple[Hint, ...]:
 def address_of(directory: NodeDirectory) -> Address:
     """Return the address of the node in ``directory``, which need not run.
 
-    An introducer's holds the grid's secret.
+    An introducer's holds the grid's secret, if the grid is closed.
 
     Raises:
         ConfigError: the directory cannot be used, or the node has no address (yet).
@@ -66,5 +66,6 @@ def address_of(directory: NodeDirectory) -> Address:
         raise ConfigError(
             f"The node in {directory.path} picks its port at its first run; start it once."
         )
-    secret = directory.grid_secret(config) if config.kind == "introducer" else None
+    holds_secret = config.kind == "introducer" and not config.is_open
+    secret = directory.grid_secret(config) if holds_secret else None
     return Address(directory.identity().node_id, hints, secret)

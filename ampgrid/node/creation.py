@@ -46,15 +46,19 @@ def create_introducer(
         listen: ``HOST:PORT``.
         shares: what it advises to its peers.
         open_: whether anybody may join without the secret.
-        introducers: addresses of the grid's other introducers, whose secret it then shares.
+        introducers: addresses of the grid's other introducers, whose secret it then shares, and
+            which it meets as any node does.
         entropy: where keys and secrets come from.
 
     Raises:
         ConfigError: something is there already, or the disk refused.
         UsageError: an argument is malformed, or the introducers are of different grids.
     """
+    addresses = _addresses(introducers)
+    secret = _secret_of(addresses, open_=open_)
     config = NodeConfig(
         kind="introducer",
+        introducers=tuple(evolve(address, secret=None) for address in addresses),
         listen=parse_listen(listen),
         shares=shares,
         is_open=open_,
@@ -62,9 +66,6 @@ def create_introducer(
     )
     if config.listen is None:
         raise BadArgumentValueError("An introducer has to listen somewhere.")
-    secret = common_secret(_addresses(introducers))
-    if introducers and secret is None:
-        raise BadArgumentValueError("The other introducer's address must hold its secret.")
     return _create(path, config, secret or entropy(GRID_SECRET_BYTES), entropy)
 
 
@@ -101,12 +102,7 @@ def create_node(
         UsageError: an argument is malformed, or the introducers are of different grids.
     """
     addresses = _addresses(introducers)
-    secret = common_secret(addresses)
-    if addresses and secret is None and not open_:
-        raise BadArgumentValueError(
-            "The introducer's address holds no secret; give all of what 'ampgrid address' prints "
-            "there, or --open for a grid without one."
-        )
+    secret = _secret_of(addresses, open_=open_)
     if not addresses:
         secret = entropy(GRID_SECRET_BYTES)
     config = NodeConfig(
@@ -131,6 +127,25 @@ def _addresses(introducers: Sequence[str | Address]) -> tuple[Address, ...]:
     if len({address.node_id for address in addresses}) != len(addresses):
         raise BadArgumentValueError("The same introducer was given twice.")
     return addresses
+
+
+def _secret_of(addresses: tuple[Address, ...], *, open_: bool) -> bytes | None:
+    """Return the secret that introducers' addresses hold, None in an open grid.
+
+    Raises:
+        UsageError: they hold none though the grid is closed, or the other way round.
+    """
+    secret = common_secret(addresses)
+    if addresses and secret is None and not open_:
+        raise BadArgumentValueError(
+            "The introducer's address holds no secret; give all of what 'ampgrid address' prints "
+            "there, or, if the grid is open, add --open."
+        )
+    if secret is not None and open_:
+        raise BadArgumentValueError(
+            "The introducer's address holds a secret, so its grid is not open; leave out --open."
+        )
+    return secret
 
 
 def _create(
@@ -196,7 +211,7 @@ allow = {allow}
 """
 
 _GRID = """\
-# Introducers, where the node meets its peers (their secret is in private/grid-secret).
+# {whom} (their secret is in private/grid-secret).
 introducers = {introducers}
 # Peers known by hand, found without any introducer.
 peers = {peers}
@@ -250,9 +265,10 @@ def render_config(config: NodeConfig) -> str:
         nickname=_quoted(config.nickname),
         listen=_quoted(_listen(config)),
         addresses=_list([format_hint(hint) for hint in config.addresses]),
-        grid=""
-        if introducer
-        else _GRID.format(
+        grid=_GRID.format(
+            whom="The grid's other introducers"
+            if introducer
+            else "Introducers, where the node meets its peers",
             introducers=_list([each.to_string() for each in config.introducers]),
             peers=_list([each.to_string() for each in config.peers]),
         ),

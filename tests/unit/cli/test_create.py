@@ -31,11 +31,16 @@ class CreateTests(CommandLineCase):
         # Another introducer of the same grid.
         self.done(
             *["create-introducer", self.root / "j", "--listen", "127.0.0.1:7421"],
-            *["--introducer", addresses[0], "--shares", "1/2/3", "--open"],
+            *["--introducer", addresses[0], "--shares", "1/2/3"],
         )
         addresses.append(self.done("-d", self.root / "j", "address").out.strip())
         other = NodeDirectory.at(self.root / "j").load_config()
-        self.assertEqual((other.shares, other.is_open), (EncodingParameters(1, 2, 3), True))
+        self.assertEqual((other.shares, other.is_open), (EncodingParameters(1, 2, 3), False))
+        # It meets the first, and its node.toml can be shown to others.
+        first = parse_address(addresses[0])
+        self.assertEqual([each.node_id for each in other.introducers], [first.node_id])
+        self.assertEqual([each.secret for each in other.introducers], [None])
+        self.assertEqual(parse_address(addresses[1]).secret, first.secret)
         self.done(
             *["create-node", self.root / "n", "--listen", "[::1]:7430", "--nickname", "Ida"],
             *["--no-storage", "--reserve", "2GiB", "--quota", "5T", "--shares", "2/3/4"],
@@ -57,6 +62,25 @@ class CreateTests(CommandLineCase):
         for text in (one, two):
             self.assertNotIn(text.rpartition("/")[2], error)
         self.assertFalse((self.root / "n").exists())
+
+    def test_an_open_grid(self) -> None:
+        self.done(
+            *["create-introducer", self.root / "o", "--listen", "127.0.0.1:7422", "--open"],
+        )
+        address = self.done("-d", self.root / "o", "address").out.strip()
+        self.assertIsNone(parse_address(address).secret)
+        for kind in ("create-node", "create-introducer"):
+            join = [kind, self.root / kind, "--introducer", address]
+            self.assertIn("add --open", self.refused(2, *join))
+            self.done(*join, "--open")
+            self.assertTrue(NodeDirectory.at(self.root / kind).load_config().is_open)
+
+    def test_a_closed_grid_is_not_joined_as_an_open_one(self) -> None:
+        address = self.introducer()
+        for kind in ("create-node", "create-introducer"):
+            join = [kind, self.root / kind, "--introducer", address, "--open"]
+            self.assertIn("leave out --open", self.refused(2, *join))
+            self.assertFalse((self.root / kind).exists())
 
     def test_a_bad_address_is_refused_without_repeating_it(self) -> None:
         text = self.introducer()
