@@ -22,7 +22,7 @@ from ampgrid.commands.errors import BusyError
 from ampgrid.commands.storage import MAX_CHUNK_BYTES
 from ampgrid.crypto import hashing
 from ampgrid.crypto.hashing import Buffer
-from ampgrid.errors import AmpgridError, FileError, NotHappyError
+from ampgrid.errors import AmpgridError, BadArgumentValueError, FileError, NotHappyError
 from ampgrid.formats.chkwriter import EncodedSegment, FileEncoder, FileTail
 from ampgrid.formats.segments import (
     DEFAULT_MAX_SEGMENT_SIZE,
@@ -139,11 +139,15 @@ class Uploader:
         """Upload what ``source`` holds; the caller closes it.
 
         Raises:
+            BadArgumentValueError: there is no convergence secret.
             NotHappyError: the shares could not be placed on enough servers.
             FileError: the source cannot be read, or changed on the way; or the file could not
                 be noted as one to be kept.
             OperationCancelledError: somebody has cancelled.
         """
+        if not self._convergence:
+            # With a key that all the world can derive, whoever guesses a file can confirm it.
+            raise BadArgumentValueError("this node has no convergence secret; it uploads nothing")
         size = source.get_size()
         operation.enter("hashing", size)
         if size <= MAX_LIT_SIZE:

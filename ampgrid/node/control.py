@@ -111,6 +111,10 @@ class Controlled(Protocol):
         """Return k, happiness and n for uploads that name none."""
         ...
 
+    def require_uploads(self) -> None:
+        """Refuse to write to the grid where the node is one that does not."""
+        ...
+
     async def settle(self, count: int | None, check: Callable[[], None]) -> None:
         """On a node that has just started, wait until it has met its peers."""
         ...
@@ -153,12 +157,19 @@ class ControlResponder(amp.CommandLocator):
 
     @contextmanager
     def _operation(self, number: int | None) -> Iterator[Operation]:
-        with self._node.operations.under_way(number or 0) as operation:
-            self._own.add(operation)
-            try:
-                yield operation
-            finally:
-                self._own.discard(operation)
+        operations = self._node.operations
+        try:
+            with operations.under_way(number or 0) as operation:
+                self._own.add(operation)
+                try:
+                    yield operation
+                finally:
+                    self._own.discard(operation)
+        except AmpgridError:
+            if operations.stopped:
+                # Nobody cancelled it, nor did the grid fail: this node goes, and its end tells.
+                self._connection.abort("this node is stopping")
+            raise
 
     @commands.WaitForPeers.responder
     async def wait_for_peers(self, count: int, timeout_seconds: int | None) -> dict[str, Any]:
@@ -182,6 +193,7 @@ class ControlResponder(amp.CommandLocator):
         """Upload a file or a stream."""
         node = self._node
         with _as_wire_errors(), _closed(descriptor), self._operation(operation) as progress:
+            node.require_uploads()
             given = _encoding(needed, happy, total)
             source = await self._source(path, descriptor, progress)
             try:
@@ -337,6 +349,7 @@ class ControlResponder(amp.CommandLocator):
     async def repair(self, cap: str, verify: bool | None, operation: int | None) -> dict[str, Any]:
         """Write the missing shares of a file and replace the bad ones."""
         with _as_wire_errors(), self._operation(operation) as progress:
+            self._node.require_uploads()
             report = await self._node.repairer.repair(
                 parse_cap(cap), progress, verify=bool(verify)
             )
@@ -361,6 +374,7 @@ class ControlResponder(amp.CommandLocator):
     ) -> dict[str, Any]:
         """Walk the kept files."""
         with _as_wire_errors(), self._operation(operation) as progress:
+            self._node.require_uploads()
             report = await self._node.file_keeper.run(
                 progress, now=bool(now), dry_run=bool(dry_run)
             )

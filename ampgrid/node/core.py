@@ -17,7 +17,7 @@ from twisted.protocols import amp
 
 from ampgrid import __version__
 from ampgrid.crypto.identity import Identity, node_id_text, parse_node_id
-from ampgrid.errors import ConfigError, NotEnoughPeersError
+from ampgrid.errors import BadArgumentValueError, ConfigError, NotEnoughPeersError
 from ampgrid.formats.address import format_hint
 from ampgrid.immutable import (
     Bandwidth,
@@ -327,8 +327,7 @@ class NodeCore:
 
     async def stop(self) -> None:
         """End what is under way, close every connection and the storage."""
-        for operation in self.operations.all():
-            operation.cancel()
+        self.operations.stop()
         # Before the connections go, so that their loss is not taken for that of the files.
         stopping = Deferred.fromCoroutine(self.file_keeper.stop())
         self.keeper.stop()
@@ -398,6 +397,18 @@ class NodeCore:
             await pause
             check()
 
+    def require_uploads(self) -> None:
+        """Refuse to write to the grid on an introducer, which has no secrets for that.
+
+        Raises:
+            BadArgumentValueError: this is an introducer.
+        """
+        if self.config.kind == "introducer":
+            raise BadArgumentValueError(
+                "this is an introducer, which uploads nothing; put through a node: "
+                "ampgrid -d NODE put ..."
+            )
+
     def encoding(self) -> Encoding:
         """Return k, happiness and n: this node's own, the grid's advice, or the default."""
         own = self.config.shares
@@ -413,7 +424,12 @@ class NodeCore:
     def status(self) -> dict[str, Any]:
         """Return what the node is and how it fares, for JSON (``docs/reference/status.md``)."""
         encoding = self.encoding()
-        introducers = self.introduced.status()
+        introducers = [
+            told
+            if told["connected"]
+            else told | {"last_error": self.keeper.last_error(told["node_id"])}
+            for told in self.introduced.status()
+        ]
         facts: dict[str, Any] = {
             "software": SOFTWARE,
             "kind": self.config.kind,

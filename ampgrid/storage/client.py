@@ -19,7 +19,13 @@ from ampgrid.commands import storage as commands
 from ampgrid.crypto import hashing
 from ampgrid.crypto.hashing import Buffer
 from ampgrid.crypto.identity import node_id_text
-from ampgrid.errors import AmpgridError, CallTimeoutError, IntegrityError, PeerError
+from ampgrid.errors import (
+    AmpgridError,
+    BadArgumentValueError,
+    CallTimeoutError,
+    IntegrityError,
+    PeerError,
+)
 from ampgrid.ports import Connection, Patience
 
 #: The most unanswered bytes of one share, and how many it begins with.
@@ -46,17 +52,25 @@ class LeaseSecrets:
     """The secrets that renew and cancel this client's leases, as Tahoe-LAFS derives them.
 
     Args:
-        client_secret: 32 random bytes that the node keeps.
+        client_secret: 32 random bytes that the node keeps; empty where there are none, and then
+            no lease can be made.
 
     Source: ``docs/specs/share.md``, "Lease secrets".
     """
 
     def __init__(self, client_secret: bytes) -> None:
+        self._known = bool(client_secret)
         self._renewal = hashing.my_renewal_secret(client_secret)
         self._cancel = hashing.my_cancel_secret(client_secret)
 
     def for_server(self, storage_index: bytes, server_id: bytes) -> tuple[bytes, bytes]:
-        """Return (renew secret, cancel secret) of one file at one server, 32 bytes each."""
+        """Return (renew secret, cancel secret) of one file at one server, 32 bytes each.
+
+        Raises:
+            BadArgumentValueError: anybody could derive them, since there is nothing secret.
+        """
+        if not self._known:
+            raise BadArgumentValueError("this node has no lease secret, so it makes no leases")
         renewal = hashing.file_renewal_secret(self._renewal, storage_index)
         cancel = hashing.file_cancel_secret(self._cancel, storage_index)
         return (
