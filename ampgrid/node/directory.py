@@ -11,7 +11,9 @@
         convergence     convergence secret, 32 bytes in base32 (as Tahoe-LAFS keeps it)
         lease-secret    root of the lease secrets, 32 bytes in base32
         section-NAME    what a recovery file of a later version held beyond what is known here
-      storage/          the shares kept for others, and their database
+      storage/          the shares kept for others, their database, and the file
+                        this-is-the-store, which an empty mount point lacks
+      storage-opened    says that the store was opened here before
       spool/            uploads from a stream, enciphered, while they are under way
       peers.sqlite      the announcements of the peers it has met
       kept.sqlite       the files that it keeps
@@ -24,6 +26,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 import tempfile
 from pathlib import Path
@@ -98,6 +101,16 @@ class NodeDirectory:
         return self.path / "storage"
 
     @property
+    def store_mark_path(self) -> Path:
+        """What tells the store from the empty directory that a missing disk leaves."""
+        return self.storage / "this-is-the-store"
+
+    @property
+    def opened_path(self) -> Path:
+        """Says that the store was opened before."""
+        return self.path / "storage-opened"
+
+    @property
     def spool(self) -> Path:
         """Where uploads from a stream wait, enciphered."""
         return self.path / "spool"
@@ -143,6 +156,13 @@ class NodeDirectory:
         Raises:
             ConfigError: there is none; the message says how to make one.
         """
+        try:
+            self.path.lstat()
+            self.config_path.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except OSError as error:
+            raise ConfigError(f"{self.path} could not be read: {error.strerror}.") from error
         if self.config_path.exists():
             return
         if not self.path.is_dir():
@@ -178,6 +198,38 @@ class NodeDirectory:
             except OSError as error:
                 raise ConfigError(f"{room} could not be made: {error.strerror}.") from error
 
+    def require_store(self) -> None:
+        """Check that the store is still there, if it ever was.
+
+        Without this a disk that is not mounted would be an empty store, to which peers give
+        again what it holds already.
+
+        Raises:
+            ConfigError: it was opened before, and is gone now.
+        """
+        try:
+            if not self.opened_path.exists() or self.store_mark_path.exists():
+                return
+        except OSError as error:
+            raise ConfigError(f"{error.filename} could not be read: {error.strerror}.") from error
+        storage = shlex.quote(str(self.storage))
+        mark = shlex.quote(str(self.store_mark_path))
+        raise ConfigError(
+            f"{self.storage}: the store is missing, and shares were here before; mount it, or, "
+            f"if they are lost, run: mkdir -p {storage} && touch {mark}"
+        )
+
+    def remember_store(self) -> None:
+        """Note that the store was opened, durably.
+
+        Raises:
+            ConfigError: the disk refused, as a full one may; the next start tries again.
+        """
+        # The mark first: without it the note would say that the store is missing.
+        for path in (self.store_mark_path, self.opened_path):
+            if not path.exists():
+                write_whole(path, b"")
+
     def lock(self) -> DirectoryLock:
         """Take the right to run a node here.
 
@@ -209,6 +261,7 @@ class NodeDirectory:
             spoken = common_secret(config.introducers)
         except BadArgumentValueError as error:
             raise ConfigError(f"{self.config_path}: {error}") from None
+        self._check_private()
         if not self.grid_secret_path.exists():
             if spoken is None and not config.is_open:
                 raise ConfigError(
@@ -276,6 +329,11 @@ class NodeDirectory:
         if status.st_mode & 0o077:
             raise ConfigError(
                 f"{self.private} is open to other users; run: chmod 700 {self.private}"
+            )
+        if not os.access(self.private, os.R_OK | os.X_OK):
+            raise ConfigError(
+                f"{self.private} could not be read: Permission denied; "
+                f"run: chmod 700 {self.private}"
             )
 
     def _read_secret(self, path: Path, length: int) -> bytes:

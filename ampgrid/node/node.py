@@ -6,6 +6,9 @@ import os
 import random
 import resource
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint
@@ -13,7 +16,7 @@ from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 from twisted.protocols import amp
 
-from ampgrid.errors import ConfigError
+from ampgrid.errors import BrokenStoreError, ConfigError, FormatError
 from ampgrid.formats.address import format_hint
 from ampgrid.node.addresses import advertised_hints
 from ampgrid.node.config import NodeConfig
@@ -38,6 +41,20 @@ _DESCRIPTORS = 65_536
 _DISK_THREADS = 8
 #: Threads that may wait long for a pipe.
 _STREAM_THREADS = 32
+#: What to do about a database that cannot be used.
+_PEERS_ADVICE = (
+    "If it is broken, move it and its -wal file away and start again: what it knew of the peers "
+    "is learnt again from an introducer."
+)
+_KEPT_ADVICE = (
+    "If it is broken, bring the node back from a recovery file, in a new directory (ampgrid "
+    "recovery import); without one, move it and its -wal file away and put the files again: "
+    "they stay on the grid until their leases end, but nobody keeps them."
+)
+_STORE_ADVICE = (
+    "If it is broken, move it and its -wal file away and start again: shares in files are found "
+    "again, and what is lost are the small shares and all leases."
+)
 #: Seconds that a node which stops gives its threads to end.
 _LAST_SECONDS = 10.0
 
@@ -73,6 +90,8 @@ class Node:
         # What it makes is for its user alone, whoever started it.
         os.umask(0o077)
         _allow_descriptors()
+        if config.storage_enabled:
+            directory.require_store()
         directory.make_rooms()
         is_node = config.kind == "node"
         secrets = Secrets(
@@ -91,9 +110,11 @@ class Node:
             streams=self._pool(_STREAM_THREADS, "streams"),
             connector=tcp_connector(self._reactor),
         )
-        peer_store = await world.order.run(PeerDatabase, directory.peers_path)
+        with _usable(directory.peers_path, _PEERS_ADVICE):
+            peer_store = await world.order.run(PeerDatabase, directory.peers_path)
         self._peer_store = peer_store
-        kept_store = await world.order.run(KeptDatabase, directory.kept_path)
+        with _usable(directory.kept_path, _KEPT_ADVICE):
+            kept_store = await world.order.run(KeptDatabase, directory.kept_path)
         self._kept_store = kept_store
         storage = await self._open_storage() if config.storage_enabled else None
 
@@ -115,13 +136,18 @@ class Node:
     async def _open_storage(self) -> StorageService:
         disk = self._pool(_DISK_THREADS, "disk")
         config = self._config
-        store = await disk.run(
-            ShareStore.open,
-            self._directory.storage,
-            reserve=config.reserve,
-            quota=config.quota,
-            wall=time.time,
-        )
+        with _usable(self._directory.storage / "store.db", _STORE_ADVICE):
+            store = await disk.run(
+                ShareStore.open,
+                self._directory.storage,
+                reserve=config.reserve,
+                quota=config.quota,
+                wall=time.time,
+            )
+        try:
+            await disk.run(self._directory.remember_store)
+        except ConfigError as error:
+            _log.warn("it is not noted that the store was opened: {why}", why=str(error))
         return StorageService(
             store,
             clock=self._reactor,
@@ -166,25 +192,47 @@ class Node:
         self._ports.append(port)
 
     async def stop(self) -> None:
-        """Stop listening, end what is under way, close the stores."""
-        for port in self._ports:
-            stopping = port.stopListening()
-            if stopping is not None:
-                await stopping
-        self._ports.clear()
-        if self.core is not None:
-            await self.core.stop()
-            self.core = None
-        if self._peer_store is not None:
-            self._peer_store.close()
-            self._peer_store = None
-        if self._kept_store is not None:
-            self._kept_store.close()
-            self._kept_store = None
+        """Stop listening, end what is under way, close the stores.
+
+        Whatever fails, all of it is tried: a thread that is left would keep the process alive.
+
+        Raises:
+            RuntimeError: something failed, which the log tells.
+        """
+        failed = False
+        ports, self._ports = self._ports, []
+        core, self.core = self.core, None
+        stores: list[Any] = [s for s in (self._peer_store, self._kept_store) if s is not None]
+        self._peer_store = self._kept_store = None
+        steps = [port.stopListening for port in ports]
+        steps += [core.stop] if core is not None else []
+        steps += [store.close for store in stores]
+        for step in steps:
+            try:
+                result = step()
+                if result is not None:
+                    await result
+            except Exception:  # noqa: BLE001 - the rest is to be stopped as well
+                _log.failure("the node did not stop in order")
+                failed = True
+        await self._stop_threads()
+        if failed:
+            raise RuntimeError("the node did not stop in order; its log says why")
+
+    async def _stop_threads(self) -> None:
         pools, self._pools = self._pools, []
         ending = [pool.stop(_LAST_SECONDS) for pool in pools]
         if not all([await each for each in ending]):
             _log.warn("some threads did not end in {seconds} s", seconds=_LAST_SECONDS)
+
+
+@contextmanager
+def _usable(path: Path, advice: str) -> Iterator[None]:
+    """Name the file of a database that cannot be opened, and say what to do about it."""
+    try:
+        yield
+    except (FormatError, BrokenStoreError) as error:
+        raise ConfigError(f"{path}: {error}. {advice}") from error
 
 
 def _cannot_listen(place: str, error: CannotListenError) -> ConfigError:
