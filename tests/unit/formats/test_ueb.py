@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from ampgrid.errors import FormatError, IntegrityError
-from ampgrid.formats.segments import MAX_SEGMENT_SIZE, segment_size_for
+from ampgrid.formats.segments import MAX_SEGMENT_SIZE, MAX_SEGMENTS, segment_size_for
 from ampgrid.formats.ueb import MAX_UEB_BYTES, UriExtension, ueb_size
 
 hashes = st.binary(min_size=32, max_size=32)
@@ -40,7 +40,10 @@ class UriExtensionTest(SynchronousTestCase):
         block = make(size, needed, total, most, values)
         packed = block.pack()
         self.assertEqual(UriExtension.unpack(packed), block)
-        block.check(needed, total, size)
+        if block.num_segments <= MAX_SEGMENTS:
+            block.check(needed, total, size)
+        else:
+            self.assertRaises(FormatError, block.check, needed, total, size)
         length = ueb_size(size=size, needed=needed, total=total, segment_size=block.segment_size)
         self.assertEqual(length, len(packed))
 
