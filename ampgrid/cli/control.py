@@ -13,13 +13,15 @@ from ampgrid.cli.console import ProgressBar
 from ampgrid.cli.reactor import Stop, first_of, run_with_reactor
 from ampgrid.cli.session import Session
 from ampgrid.commands import control
-from ampgrid.errors import NotRunningError, PeerError
+from ampgrid.errors import NotConnectedError, NotRunningError, PeerError
 from ampgrid.ports import Clock, Connection
 
 T = TypeVar("T")
 
 #: How the Commands call the number of an operation.
 _OPERATION: str = control.Progress.arguments[0][0].decode("ascii")
+#: What the user calls what a Command does.
+_CALLED: dict[Any, str] = {control.Upload: "the upload", control.Download: "the download"}
 #: A long Command may take so long, seconds: 30 days.
 LONG = 30 * 86_400.0
 #: Seconds between two looks at how far it is.
@@ -60,6 +62,7 @@ async def call_watched(
 
     Raises:
         KeyboardInterrupt: it was interrupted; the Command was cancelled.
+        NotConnectedError: the node stopped meanwhile.
         PeerError: what the node answers.
     """
     operation = random.SystemRandom().randrange(1, 2**63)
@@ -69,7 +72,13 @@ async def call_watched(
     stopped = stop.wait()
     looking = _started(_watch(clock, connection, bar, operation, work)) if bar.shown else None
     try:
-        answers: list[dict[str, Any]] = await first_of(work, stopped)
+        try:
+            answers: list[dict[str, Any]] = await first_of(work, stopped)
+        except NotConnectedError:
+            what = _CALLED.get(command, "this")
+            raise NotConnectedError(
+                f"the node stopped during {what}; start it again and repeat"
+            ) from None
         if answers:
             return answers[0]
         await _cancel(clock, connection, operation, work)

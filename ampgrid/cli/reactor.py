@@ -80,8 +80,8 @@ async def first_of(work: Deferred[T], other: Deferred[Any]) -> list[T]:
 def run_with_reactor(function: Callable[[Any, Stop], Coroutine[Any, Any, T]]) -> T:
     """Run a coroutine to its end under the reactor, which then stops for good.
 
-    The first SIGINT or SIGTERM only sets ``stop``, so that the coroutine ends in its own way; a
-    second one ends the process at once.
+    The first SIGINT, SIGTERM or SIGHUP (unless that is ignored, as under ``nohup``) only sets
+    ``stop``, so that the coroutine ends in its own way; a second one ends the process at once.
 
     Args:
         function: called with the reactor and the `Stop`; returns the coroutine.
@@ -107,6 +107,8 @@ def run_with_reactor(function: Callable[[Any, Stop], Coroutine[Any, Any, T]]) ->
         # The reactor's own handlers stop it under the coroutine's feet.
         signal.signal(signal.SIGINT, on_signal)
         signal.signal(signal.SIGTERM, on_signal)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            signal.signal(signal.SIGHUP, on_signal)
         deferred = Deferred.fromCoroutine(function(reactor, stop))
         deferred.addBoth(outcome.append)
         deferred.addBoth(lambda _: reactor.stop())

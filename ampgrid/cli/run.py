@@ -52,6 +52,12 @@ def _begin_logging(stream: TextIO, *, debug: bool) -> None:
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False, discardBuffer=True)
 
 
+def _log_stop(number: int) -> None:
+    from twisted.logger import Logger
+
+    Logger().info("stopping on {name}", name=signal.Signals(number).name)
+
+
 def _stop_with_stdin(reactor: Any, stop: Stop) -> None:
     """Stop once the standard input ends: whoever holds its other end has gone."""
 
@@ -78,7 +84,7 @@ def run(
 ) -> None:
     """Run the node in the foreground.
 
-    It prints one line when it is ready, and stops in peace on SIGTERM and Ctrl-C.
+    It prints one line when it is ready, and stops in peace on SIGTERM, SIGHUP and Ctrl-C.
     """
     from ampgrid.cli.reactor import run_with_reactor
 
@@ -99,6 +105,7 @@ def run(
             await node.start()
             _tell_ready(session, as_json=as_json)
             await stop.wait()
+            _log_stop(stop.signal)
         finally:
             await node.stop()
         stop.raise_if_interrupted()
