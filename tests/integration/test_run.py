@@ -22,11 +22,24 @@ from tests.integration.processes import (
     environment,
     finish,
     start,
+    status_of,
     wait_for_line,
+    wait_until,
     wait_until_gone,
 )
 
 DROPIN = ROOT / "ampgrid" / "node" / "dropin"
+
+
+def done_command(message: str) -> str:
+    """Return the command that an error of a missing store tells to run."""
+    return message.partition("run: ")[2].strip()
+
+
+def catches(pid: int, number: int) -> bool:
+    """Tell whether a process has a handler of its own for a signal."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return bool(int(status.partition("SigCgt:")[2].split()[0], 16) >> (number - 1) & 1)
 
 
 class RunCase(SynchronousTestCase):
@@ -100,6 +113,60 @@ class RunTests(RunCase):
         self.assertEqual(ampgrid("-d", self.node, "status").status, 0)
         self.assertEqual(finish(process, b"").status, 0)
 
+    def test_a_signal_in_the_first_moments(self) -> None:
+        for number, status in ((signal.SIGTERM, 0), (signal.SIGINT, 130)):
+            for delay in (0.0, 0.1, 0.2):
+                process = start("-d", self.node, "run")
+                wait_until(lambda pid=process.pid: catches(pid, signal.SIGTERM))
+                time.sleep(delay)
+                process.send_signal(number)
+                done = finish(process)
+                self.assertNotIn("Traceback", done.err)
+                self.assertEqual(done.status, status, delay)
+
+    def test_a_store_that_is_not_mounted(self) -> None:
+        process = start("-d", self.node, "run")
+        wait_for_line(process, "Ready:")
+        process.terminate()
+        self.assertEqual(finish(process).status, 0)
+        shutil.rmtree(self.node / "storage")
+        for _ in range(2):
+            done = ampgrid("-d", self.node, "run", "--log-file", self.root / "log")
+            self.assertEqual((done.status, done.out), (3, b""))
+            self.assertIn("the store is missing", done.err)
+            self.assertFalse((self.node / "storage").exists())
+        subprocess.run(["/bin/sh", "-c", done_command(done.err)], check=True)
+        process = start("-d", self.node, "run")
+        wait_for_line(process, "Ready:")
+        process.terminate()
+        self.assertEqual(finish(process).status, 0)
+
+    def test_databases_that_are_broken(self) -> None:
+        process = start("-d", self.node, "run")
+        wait_for_line(process, "Ready:")
+        process.terminate()
+        finish(process)
+        for path in ("peers.sqlite", "kept.sqlite", "storage/store.db"):
+            database = self.node / path
+            kept = database.read_bytes()
+            database.write_bytes(b"rubbish" * 2000)
+            done = ampgrid("-d", self.node, "run", "--log-file", self.root / "log")
+            self.assertEqual((done.status, done.out), (3, b""))
+            self.assertIn(f"{database}: ", done.err)
+            self.assertIn("-wal", done.err)
+            database.write_bytes(kept)
+
+    def test_an_introducer_uploads_nothing(self) -> None:
+        made = ampgrid("create-introducer", self.root / "i", "--listen", "127.0.0.1:0")
+        self.assertEqual(made.status, 0)
+        process = start("-d", self.root / "i", "run")
+        wait_for_line(process, "Ready:")
+        done = ampgrid("-d", self.root / "i", "put", "-", stdin=b"x" * 1000)
+        self.assertEqual((done.status, done.out), (2, b""))
+        self.assertIn("this is an introducer", done.err)
+        process.terminate()
+        self.assertEqual(finish(process).status, 0)
+
     def test_a_stale_socket_and_pid_file_stop_nobody(self) -> None:
         process = start("-d", self.node, "run")
         wait_for_line(process, "Ready:")
@@ -116,6 +183,41 @@ class RunTests(RunCase):
 
 class StoppingTests(RunCase):
     """Nothing that a user leaves lying keeps a node from stopping."""
+
+    def test_a_terminal_that_hangs_up(self) -> None:
+        process = start("-d", self.node, "run")
+        wait_for_line(process, "Ready:")
+        process.send_signal(signal.SIGHUP)
+        done = finish(process)
+        self.assertEqual(done.status, 0)
+        self.assertIn("stopping on SIGHUP", done.err)
+
+    def test_a_socket_and_a_directory_that_have_gone(self) -> None:
+        process = start("-d", self.node, "run")
+        wait_for_line(process, "Ready:")
+        (self.node / "ampgrid.sock").unlink()
+        process.terminate()
+        self.assertEqual(finish(process).status, 0)
+        process = start("-d", self.node, "run")
+        wait_for_line(process, "Ready:")
+        shutil.rmtree(self.node)
+        process.terminate()
+        self.assertIn(finish(process).status, (0, 1))
+
+    def test_an_upload_that_is_under_way(self) -> None:
+        process = start("-d", self.node, "run")
+        wait_for_line(process, "Ready:")
+        put = start("-d", self.node, "put", "-", "--shares", "1/1/1")
+        assert put.stdin is not None
+        put.stdin.write(b"x" * 1_000_000)
+        put.stdin.flush()
+        wait_until(lambda: bool(status_of(self.node)["operations"]))
+        process.terminate()
+        put.wait(60)
+        done = finish(put)
+        self.assertEqual((done.status, done.out), (4, b""))
+        self.assertIn("stopped during the upload", done.err)
+        self.assertEqual(finish(process).status, 0)
 
     def test_a_download_into_a_pipe_that_nobody_reads(self) -> None:
         file = self.root / "file"
