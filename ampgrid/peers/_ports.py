@@ -57,8 +57,12 @@ class PeerStore(Protocol):
         """Write the announcement of a node, seen ``now``, unless a newer one is there."""
         ...
 
-    def touch(self, node_id: bytes, now: float) -> object:
-        """Note that a node was seen ``now``."""
+    def meetings(self) -> dict[bytes, tuple[float, float]]:
+        """Return {node id: (last connected, last reached)} of all that were ever connected."""
+        ...
+
+    def met(self, node_id: bytes, now: float, *, reached: bool) -> object:
+        """Note that a node is connected ``now``, and whether a dial of ours did it."""
         ...
 
     def forget(self, node_id: bytes) -> object:

@@ -3,6 +3,9 @@
 It is kept in the node's database, so a grid that has met once works with every introducer gone.
 Of two announcements of one node the one with the higher sequence number counts; an older one
 loses silently. Peers that the operator listed by hand stand beside them.
+
+Anybody in the grid can make any number of node ids and announce them. So the book remembers who
+was ever connected, which costs a Hello with the node's key, and drops the others first.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ _log = Logger()
 #: The most announcements that are kept.
 MOST_PEERS = 10_000
 
-#: When the book is full, so many of the least recently seen make room at once.
+#: When the book is full, so many of those that were never connected make room at once.
 _EVICTED_AT_ONCE = 100
 
 
@@ -37,12 +40,16 @@ class KnownPeer:
         packed: the same as it was signed, at most 800 bytes.
         first_seen: when it was first heard of, seconds since 1970.
         last_seen: when it last announced itself, connected or disconnected.
+        last_connected: when it was last known to be connected, whoever dialled; 0 for never.
+        last_reached: the same of connections that were dialled from here; 0 for never.
     """
 
     announcement: Announcement
     packed: bytes
     first_seen: float
     last_seen: float
+    last_connected: float = 0.0
+    last_reached: float = 0.0
 
 
 @frozen
@@ -124,10 +131,12 @@ class PeerBook:
 
     def _load(self) -> tuple[list[KnownPeer], int]:
         good, bad = [], 0
+        meetings = self._database.meetings()
         for node_id, _, packed, first_seen, last_seen in self._database.load():
             announcements, _ = _read_all([packed])
             if announcements and announcements[0][0].node_id == node_id:
-                good.append(KnownPeer(*announcements[0], first_seen, last_seen))
+                met = meetings.get(node_id, (0.0, 0.0))
+                good.append(KnownPeer(*announcements[0], first_seen, last_seen, *met))
             else:
                 self._database.forget(node_id)
                 bad += 1
@@ -184,8 +193,11 @@ class PeerBook:
             elif known is not None and known.announcement.sequence >= announcement.sequence:
                 old += 1
             else:
-                first_seen = now if known is None else known.first_seen
-                self._peers[node_id] = KnownPeer(announcement, item, first_seen, now)
+                if known is None:
+                    known = KnownPeer(announcement, item, now, now)
+                self._peers[node_id] = evolve(
+                    known, announcement=announcement, packed=item, last_seen=now
+                )
                 self._unsaved[node_id] = self._peers[node_id]
                 changed.append(node_id)
         dropped = self._make_room()
@@ -211,28 +223,46 @@ class PeerBook:
             self._database.put(node_id, sequence, known.packed, known.last_seen)
 
     def _make_room(self) -> list[bytes]:
-        """Drop the least recently seen when there are too many; return their node ids."""
+        """Drop some when there are too many, the never connected first; return their node ids."""
         excess = len(self._peers) - self._most
         if excess <= 0:
             return []
         idle = [n for n in self._peers if n not in self._by_hand and not self._in_use(n)]
-        dropped = heapq.nsmallest(
-            max(excess, min(_EVICTED_AT_ONCE, self._most // 10)),
-            idle,
-            key=lambda node_id: self._peers[node_id].last_seen,
-        )
+        strangers = sum(not self._peers[node_id].last_connected for node_id in idle)
+        spare = min(_EVICTED_AT_ONCE, self._most // 10, strangers)
+        dropped = heapq.nsmallest(max(excess, spare), idle, key=self._worth)
         for node_id in dropped:
             del self._peers[node_id]
             self._unsaved.pop(node_id, None)
         return dropped
 
-    async def saw(self, node_id: bytes) -> None:
-        """Note that a node is there now, if it is known."""
+    def _worth(self, node_id: bytes) -> tuple[float, float]:
+        known = self._peers[node_id]
+        return known.last_connected, known.last_seen
+
+    async def met(self, node_id: bytes, *, reached: bool) -> None:
+        """Note that a node is connected now, if it is known.
+
+        Args:
+            node_id: the node, 20 bytes.
+            reached: whether the connection was dialled from here.
+        """
         known = self._peers.get(node_id)
-        if known is not None:
-            now = self._wall()
-            self._peers[node_id] = evolve(known, last_seen=now)
-            await self._threads.run(self._database.touch, node_id, now)
+        if known is None:
+            return
+        now = self._wall()
+        last_reached = now if reached else known.last_reached
+        self._peers[node_id] = evolve(
+            known, last_seen=now, last_connected=now, last_reached=last_reached
+        )
+        await self._threads.run(self._database.met, node_id, now, reached=reached)
+
+    async def forget(self, node_id: bytes) -> None:
+        """Drop what a node announced; it is known again when it announces itself anew."""
+        if self._peers.pop(node_id, None) is not None:
+            self._unsaved.pop(node_id, None)
+            await self._threads.run(self._database.forget, node_id)
+            self._notify(node_id)
 
     def _notify(self, node_id: bytes) -> None:
         for watcher in list(self._watchers):

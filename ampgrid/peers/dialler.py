@@ -185,6 +185,8 @@ def _make_machine() -> Callable[[_Core], _Dialling]:  # noqa: C901, PLR0915 - th
         return _Attempt(c, s)
 
     def wait(c: _Dialling, s: _Core, why: str | None = None) -> _Wait:
+        if why is not None:
+            s.last_error = why
         s.enter("waiting")
         if why is None and s.clock.seconds() - s.connected_at >= STABLE_SECONDS:
             s.failures = 0
@@ -193,8 +195,6 @@ def _make_machine() -> Callable[[_Core], _Dialling]:  # noqa: C901, PLR0915 - th
         if why is None:
             # A connection was lost, and both ends know it: the lower id dials.
             delay += s.head_start
-        else:
-            s.last_error = why
         return _Wait(c, s, delay)
 
     # States:

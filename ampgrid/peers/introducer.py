@@ -29,6 +29,7 @@ from ampgrid.crypto.identity import node_id_text
 from ampgrid.errors import FormatError, IntegrityError, NotConnectedError, PeerError
 from ampgrid.formats.announcement import unpack
 from ampgrid.peers._ports import PeerStore
+from ampgrid.peers.allowance import Allowance
 from ampgrid.peers.announcements import PeerBook
 from ampgrid.peers.changelog import ChangeLog
 from ampgrid.peers.parameters import GridParameters
@@ -45,6 +46,11 @@ RETRY_SECONDS = 30.0
 #: A peer may announce itself so often in a row, and then once in so many seconds.
 ANNOUNCE_BURST = 10
 ANNOUNCE_SECONDS = 5.0
+
+#: So many nodes that are new here may announce themselves in a row, and then one in so many
+#: seconds. Node ids cost nothing to make, and every peer is told of each and dials it.
+NEWCOMER_BURST = 500
+NEWCOMER_SECONDS = 10.0
 
 EPOCH_SIZE = 8
 
@@ -72,19 +78,17 @@ class _Subscriber:
         told: the encoding parameters that it was told, or None.
         pushing: whether a push is under way.
         again: whether to look again for something to push when that ends.
-        allowance: how often it may still announce itself in a row.
-        refilled: when the allowance was worked out, by the clock.
+        allowance: how often it may announce itself.
         retry: the next try after a failed push.
     """
 
     connection: Connection
+    allowance: Allowance
     cursor: int = 0
     sequence: int = -1
     told: GridParameters | None = None
     pushing: bool = False
     again: bool = False
-    allowance: float = float(ANNOUNCE_BURST)
-    refilled: float = 0.0
     retry: DelayedCall | None = None
 
 
@@ -127,6 +131,7 @@ class Introducer:
         self._timer: DelayedCall | None = None
         self._passing_on = False
         self._subscribers: dict[Connection, _Subscriber] = {}
+        self._newcomers = Allowance(NEWCOMER_BURST, NEWCOMER_SECONDS, clock)
         self._running = False
 
     async def start(self) -> None:
@@ -183,7 +188,7 @@ class Introducer:
 
         Raises:
             BadAnnouncementError: it is malformed, forged or of another node.
-            BusyError: the peer announces itself too often.
+            BusyError: the peer announces itself too often, or too many new ones do.
         """
         try:
             announcement = unpack(packed)
@@ -192,7 +197,11 @@ class Introducer:
         if announcement.node_id != connection.peer_id:
             raise BadAnnouncementError("the announcement is of another node")
         subscriber = self._subscriber(connection)
-        self._spend(subscriber)
+        # Each announcement costs every other peer a box.
+        if not subscriber.allowance.spend():
+            raise BusyError("this peer announces itself too often; try again later")
+        if self._book.get(announcement.node_id) is None and not self._newcomers.spend():
+            raise BusyError("too many new nodes announce themselves at once; try again later")
         await self._book.learn([packed])
         knows_this = epoch == self._epoch and cursor <= self._changes.cursor
         subscriber.cursor = cursor if knows_this else 0
@@ -204,7 +213,8 @@ class Introducer:
     def _subscriber(self, connection: Connection) -> _Subscriber:
         subscriber = self._subscribers.get(connection)
         if subscriber is None:
-            subscriber = _Subscriber(connection, refilled=self._clock.seconds())
+            allowance = Allowance(ANNOUNCE_BURST, ANNOUNCE_SECONDS, self._clock)
+            subscriber = _Subscriber(connection, allowance)
             self._subscribers[connection] = subscriber
             connection.when_lost(lambda: self._drop(connection))
         return subscriber
@@ -213,16 +223,6 @@ class Introducer:
         subscriber = self._subscribers.pop(connection, None)
         if subscriber is not None and subscriber.retry is not None and subscriber.retry.active():
             subscriber.retry.cancel()
-
-    def _spend(self, subscriber: _Subscriber) -> None:
-        """Take one from the allowance: each announcement costs every other peer a box."""
-        now = self._clock.seconds()
-        earned = (now - subscriber.refilled) / ANNOUNCE_SECONDS
-        subscriber.allowance = min(float(ANNOUNCE_BURST), subscriber.allowance + earned)
-        subscriber.refilled = now
-        if subscriber.allowance < 1:
-            raise BusyError("this peer announces itself too often; try again later")
-        subscriber.allowance -= 1
 
     # Gathering.
 

@@ -1,8 +1,9 @@
 """What a node remembers of other peers: announcements, its own counter, small values.
 
 Everything here came over the network or can be asked for again, except the counter: a node
-whose announcements went back in number would not be believed. What is remembered is bounded,
-and who was not seen for longest is forgotten first.
+whose announcements went back in number would not be believed. What is remembered is bounded.
+Anybody can make node ids and announce them, so who was never connected is forgotten first, and
+then who was not connected for longest.
 """
 
 from __future__ import annotations
@@ -21,10 +22,18 @@ MOST_VALUES = 1000
 #: The largest small value, bytes.
 MOST_VALUE_BYTES = 64 * 1024
 
+#: What version 2 has beside the tables of version 1; 0 is never.
+_SINCE_2 = (
+    "ALTER TABLE announcements ADD COLUMN last_connected REAL NOT NULL DEFAULT 0",
+    "ALTER TABLE announcements ADD COLUMN last_reached REAL NOT NULL DEFAULT 0",
+    "DROP INDEX announcements_by_age",
+    "CREATE INDEX announcements_by_age ON announcements (last_connected, last_seen)",
+)
+
 PEERS_SCHEMA = Schema(
     name="the database of peers",
     application_id=0x616D7050,  # "ampP"
-    version=1,
+    version=2,
     statements=(
         """CREATE TABLE announcements (
             node_id BLOB PRIMARY KEY,
@@ -42,7 +51,9 @@ PEERS_SCHEMA = Schema(
             name TEXT PRIMARY KEY,
             value BLOB NOT NULL
         ) WITHOUT ROWID""",
+        *_SINCE_2,
     ),
+    upgrades={1: _SINCE_2},
 )
 
 
@@ -90,17 +101,23 @@ class PeerDatabase:
 
         def write(sql: Sql) -> bool:
             row = sql.execute(
-                "SELECT sequence, first_seen FROM announcements WHERE node_id = ?", (node_id,)
+                "SELECT sequence FROM announcements WHERE node_id = ?", (node_id,)
             ).fetchone()
-            if row is not None and row[0] > sequence:
-                return False
             if row is None:
                 self._make_room(sql)
-            sql.execute(
-                "INSERT OR REPLACE INTO announcements"
-                " (node_id, sequence, packed, first_seen, last_seen) VALUES (?, ?, ?, ?, ?)",
-                (node_id, sequence, packed, now if row is None else row[1], now),
-            )
+                sql.execute(
+                    "INSERT INTO announcements"
+                    " (node_id, sequence, packed, first_seen, last_seen) VALUES (?, ?, ?, ?, ?)",
+                    (node_id, sequence, packed, now, now),
+                )
+            elif row[0] > sequence:
+                return False
+            else:
+                sql.execute(
+                    "UPDATE announcements SET sequence = ?, packed = ?, last_seen = ?"
+                    " WHERE node_id = ?",
+                    (sequence, packed, now, node_id),
+                )
             return True
 
         return self._database.call(write)
@@ -111,16 +128,38 @@ class PeerDatabase:
         if row[0] >= MOST_ANNOUNCEMENTS:
             sql.execute(
                 "DELETE FROM announcements WHERE node_id IN"
-                " (SELECT node_id FROM announcements ORDER BY last_seen LIMIT ?)",
+                " (SELECT node_id FROM announcements ORDER BY last_connected, last_seen"
+                " LIMIT ?)",
                 (row[0] - MOST_ANNOUNCEMENTS + 1,),
             )
 
-    def touch(self, node_id: bytes, now: float) -> None:
-        """Note that a node was seen ``now``; a node that is not known is not remembered."""
+    def meetings(self) -> dict[bytes, tuple[float, float]]:
+        """Return {node id: (last connected, last reached)} of all that were ever connected.
+
+        Both in seconds since 1970; the second is 0 for a peer that no dial ever reached.
+        """
+        rows = self._database.read(
+            lambda sql: sql.execute(
+                "SELECT node_id, last_connected, last_reached FROM announcements"
+                " WHERE last_connected > 0"
+            ).fetchall()
+        )
+        return {bytes(row[0]): (row[1], row[2]) for row in rows}
+
+    def met(self, node_id: bytes, now: float, *, reached: bool) -> None:
+        """Note that a node is connected ``now``; one that is not known is not remembered.
+
+        Args:
+            node_id: the node, 20 bytes.
+            now: seconds since 1970.
+            reached: whether the connection came of a dial to one of the node's addresses.
+        """
         self._database.call(
             lambda sql: sql.execute(
-                "UPDATE announcements SET last_seen = max(last_seen, ?) WHERE node_id = ?",
-                (now, node_id),
+                "UPDATE announcements SET last_seen = max(last_seen, ?),"
+                " last_connected = max(last_connected, ?),"
+                " last_reached = max(last_reached, ?) WHERE node_id = ?",
+                (now, now, now if reached else 0.0, node_id),
             )
         )
 

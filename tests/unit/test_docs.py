@@ -18,7 +18,7 @@ from ampgrid.formats import announcement, segments, ueb
 from ampgrid.formats.address import MAX_HINTS
 from ampgrid.node.config import _KNOWN, NodeConfig
 from ampgrid.node.sizes import parse_size
-from ampgrid.peers import announcements, dialler, introducer, keeping, table
+from ampgrid.peers import announcements, dialler, introducer, keeping, rotation, table
 from ampgrid.storage import buckets
 from ampgrid.store import SMALL_SHARE_BYTES, catalog, health, leases, uploads
 from ampgrid.store.peerdb import PEERS_SCHEMA
@@ -188,7 +188,14 @@ class NumberTests(SynchronousTestCase):
             f"at most {close} seconds",
             f"bears {network.MOST_STRANGERS} strangers",
             f"accepts {network.MOST_ACCEPTED:,} connections",
-            f"(at most {keeping.MOST_DIALLED:,}, and {keeping.MOST_DIALS_AT_ONCE} dials",
+            f"at most {keeping.MOST_DIALLED:,}, of which {keeping.MOST_DIALS_AT_ONCE} are dialled",
+            f"* {rotation.SLOTS} have a turn at one moment",
+            f"{rotation.TURN_BURST} in a row, then one in {round(rotation.TURN_SECONDS)} seconds",
+            f"min({round(rotation.CAP_SECONDS)}, {round(rotation.FIRST_SECONDS)} * 4^(n-1))",
+            f"not sooner than {round(rotation.ANEW_SECONDS)} * n seconds",
+            f"heard of for {round(keeping.FORGET_SECONDS / 86_400)} days",
+            f"takes {introducer.NEWCOMER_BURST} in a row and then one in "
+            f"{round(introducer.NEWCOMER_SECONDS)} seconds",
             f"the other {round(dialler.HEAD_START_SECONDS)} seconds later",
             f"each for at most {tcp.DIAL_SECONDS} seconds",
             f"between 0 and min({round(dialler.CAP_SECONDS)}, 2^(n-1))",

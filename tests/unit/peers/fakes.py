@@ -136,6 +136,7 @@ class MemoryPeerStore:
 
     def __init__(self):
         self.rows = {}
+        self.times = {}
         self.meta = {}
         self.sequence = 0
         self.broken = False
@@ -158,14 +159,24 @@ class MemoryPeerStore:
         self.rows[node_id] = (sequence, packed, first_seen, now)
         return True
 
-    def touch(self, node_id, now):
+    def meetings(self):
+        self._work()
+        return dict(self.times)
+
+    def met(self, node_id, now, *, reached):
         self._work()
         if node_id in self.rows:
             row = self.rows[node_id]
             self.rows[node_id] = (*row[:3], max(row[3], now))
+            connected_at, reached_at = self.times.get(node_id, (0.0, 0.0))
+            self.times[node_id] = (
+                max(connected_at, now),
+                max(reached_at, now if reached else 0.0),
+            )
 
     def forget(self, node_id):
         self._work()
+        self.times.pop(node_id, None)
         return self.rows.pop(node_id, None) is not None
 
     def next_sequence(self, at_least=1):

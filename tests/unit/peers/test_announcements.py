@@ -99,11 +99,51 @@ class PeerBookTests(SynchronousTestCase):
         self.books.wall.now += 10
         self.learn(announcement(1, 2))
         self.books.wall.now += 10
-        self.successResultOf(run(self.book.saw(node_id)))
-        self.successResultOf(run(self.book.saw(identity(2).node_id)))
+        self.successResultOf(run(self.book.met(node_id, reached=False)))
+        self.successResultOf(run(self.book.met(identity(2).node_id, reached=True)))
         known = self.book.get(node_id)
         self.assertEqual((start, start + 20), (known.first_seen, known.last_seen))
         self.assertEqual((start, start + 20), self.books.store.rows[node_id][2:])
+
+    def test_who_was_met_is_remembered(self):
+        """Through newer announcements and a restart."""
+        start = self.books.wall.now
+        self.learn(announcement(1, 1), announcement(2))
+        self.successResultOf(run(self.book.met(identity(1).node_id, reached=True)))
+        self.books.wall.now += 10
+        self.successResultOf(run(self.book.met(identity(1).node_id, reached=False)))
+        self.learn(announcement(1, 2))
+        again = self.books.new()
+        self.successResultOf(run(again.start()))
+        for book in (self.book, again):
+            one, two = (book.get(identity(n).node_id) for n in (1, 2))
+            self.assertEqual((start + 10, start), (one.last_connected, one.last_reached))
+            self.assertEqual((0.0, 0.0), (two.last_connected, two.last_reached))
+
+    def test_who_is_forgotten_is_gone_and_may_come_again(self):
+        node_id = identity(1).node_id
+        self.learn(announcement(1))
+        for _ in range(2):
+            self.successResultOf(run(self.book.forget(node_id)))
+            self.assertEqual((None, {}), (self.book.get(node_id), self.books.store.rows))
+        self.assertEqual([node_id] * 2, self.changes)
+        self.learn(announcement(1))
+        self.assertIsNotNone(self.book.get(node_id))
+
+    def test_when_full_the_never_connected_go_first(self):
+        """However many come, and however long ago the others were connected."""
+        book = self.books.new(most=10)
+        for number in range(6, 11):
+            self.learn(announcement(number), book=book)
+            self.successResultOf(run(book.met(identity(number).node_id, reached=False)))
+            self.books.wall.now += 1
+        met = {identity(n).node_id for n in range(6, 11)}
+        for number in range(11, 40):
+            self.learn(announcement(number), book=book)
+            self.books.wall.now += 1
+        known = {peer.announcement.node_id for peer in book.peers()}
+        self.assertEqual((met, 10), (met & known, len(known)))
+        self.assertIn(identity(39).node_id, known)
 
     def test_the_most_recently_seen_come_first(self):
         for number in (3, 1, 2):

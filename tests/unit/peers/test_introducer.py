@@ -10,8 +10,13 @@ from ampgrid.commands.errors import BadAnnouncementError, BusyError, NotAllowedE
 from ampgrid.commands.introduction import Announce, NewPeers, SetEncodingParameters
 from ampgrid.errors import BadArgumentValueError
 from ampgrid.formats.announcement import unpack
-from ampgrid.peers import GridParameters
-from ampgrid.peers.introducer import ANNOUNCE_BURST, GATHER_SECONDS, RETRY_SECONDS
+from ampgrid.peers import GridParameters, introducer
+from ampgrid.peers.introducer import (
+    ANNOUNCE_BURST,
+    GATHER_SECONDS,
+    NEWCOMER_SECONDS,
+    RETRY_SECONDS,
+)
 from tests.unit.peers.fakes import FakeConnection, MemoryPeerStore, announcement, identity, run
 from tests.unit.peers.nodes import IntroducerNode
 
@@ -182,6 +187,24 @@ class IntroducerTests(SynchronousTestCase):
         self.failureResultOf(self.announce(connection, announcement(1, 99)), BusyError)
         self.clock.advance(5)
         self.join(1, 100, connection=connection)
+
+    def test_only_so_many_new_nodes_are_taken_and_then_one_now_and_then(self):
+        """Who is known already is not kept out by them."""
+        self.patch(introducer, "NEWCOMER_BURST", 3)
+        self.store = MemoryPeerStore()
+        self.restart()
+        for number in (1, 2, 3):
+            self.join(number)
+        for number in (4, 5):
+            refused = self.announce(self.connection(number), announcement(number))
+            self.failureResultOf(refused, BusyError)
+        self.assertEqual({1, 2, 3}, self.node.known())
+        self.join(1, 2)
+        self.clock.advance(NEWCOMER_SECONDS)
+        self.join(4)
+        refused = self.announce(self.connection(5), announcement(5))
+        self.failureResultOf(refused, BusyError)
+        self.assertEqual({1, 2, 3, 4}, self.node.known())
 
     def test_encoding_parameters_follow_the_announcement_and_each_change(self):
         self.restart(parameters=GridParameters(3, 5, 7))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 
 from twisted.internet.defer import Deferred
@@ -68,6 +69,11 @@ class KeeperTests(SynchronousTestCase):
 
     def learn(self, *packed):
         self.successResultOf(run(self.book.learn(packed)))
+
+    def learn_reached(self, number):
+        """Learn of a peer that was reached before."""
+        self.learn(announcement(number))
+        self.successResultOf(run(self.book.met(node(number), reached=True)))
 
     def dialled(self):
         return [node_id for node_id, _ in self.dials]
@@ -143,40 +149,187 @@ class KeeperTests(SynchronousTestCase):
     def test_new_addresses_are_dialled_at_once(self):
         self.learn(announcement(1))
         self.start()
-        self.clock.pump([1, 2, 4, 8])
+        self.clock.pump([15, 31])
         self.dials.clear()
         self.learn(announcement(1, 2, addresses=("192.0.2.200:1",)))
         self.clock.advance(0)
         self.assertEqual([(node(1), (("192.0.2.200", 1),))], self.dials)
 
     def test_no_more_than_the_bound_and_another_when_one_goes(self):
-        self.build(most=2)
+        """For whom there is no room takes turns."""
+        self.build(most=2, slots=1)
         for number in (1, 2, 3):
-            self.learn(announcement(number))
+            self.learn_reached(number)
             self.wall.now -= 1
         self.start()
-        self.assertEqual([node(1), node(2)], self.dialled())
-        self.learn(announcement(2, 2, addresses=()))
-        self.clock.advance(0)
         self.assertEqual([node(1), node(2), node(3)], self.dialled())
+        self.clock.advance(7)
+        self.assertEqual(1, self.dialled().count(node(3)))
+        self.learn(announcement(2, 2, addresses=()))
+        self.dials.clear()
+        self.clock.pump([1] * 3)
+        self.assertGreater(self.dialled().count(node(3)), 1)
 
-    def test_only_so_many_dials_at_once(self):
+    def slow(self):
+        """Let each dial wait for the test; returns the list of those that wait."""
         waiting = []
 
         async def slow(node_id, hints):
             waiting.append(Deferred())
+            self.dials.append((node_id, tuple(hints)))
             return await waiting[-1]
 
         self.dial = slow
+        return waiting
+
+    def test_only_so_many_dials_of_the_reached_at_once(self):
+        waiting = self.slow()
         self.build()
-        self.learn(*(announcement(number) for number in range(1, 40)))
+        for number in range(1, 40):
+            self.learn_reached(number)
         self.keeper._turns.limit = self.keeper._turns.tokens = 5
         self.start()
         self.assertEqual(5, len(waiting))
         waiting[0].errback(HandshakeError("no"))
         self.assertEqual(6, len(waiting))
         self.keeper.stop()
+        self.assertEqual(6, len(waiting), "a stopped dial must not start the next")
         self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_only_so_many_of_the_unreached_at_once(self):
+        """A place is free as soon as its peer was tried once."""
+        waiting = self.slow()
+        self.build(slots=5)
+        self.learn(*(announcement(number) for number in range(1, 40)))
+        self.start()
+        self.assertEqual(5, len(waiting))
+        for _ in range(34):
+            waiting.pop(0).errback(HandshakeError("no"))
+            self.clock.advance(0)
+            self.assertEqual(5, len(waiting))
+        self.assertEqual({node(n) for n in range(1, 40)}, set(self.dialled()))
+        self.assertEqual(39, len(self.dials))
+        self.keeper.stop()
+        self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_the_end_of_the_program_starts_no_dial(self):
+        """When the coroutine of one that has its place is thrown away."""
+        waiting = self.slow()
+        self.build()
+        for number in (1, 2):
+            self.learn_reached(number)
+        self.keeper._turns.limit = self.keeper._turns.tokens = 1
+        self.keeper._running = True
+        first = self.keeper._dial_in_turn(node(1), ())
+        second = self.keeper._dial_in_turn(node(2), ())
+        first.send(None)
+        second.send(None)
+        second.close()
+        first.close()
+        gc.collect()
+        self.assertEqual(1, len(waiting))
+
+    def test_the_unreached_do_not_keep_out_the_reached(self):
+        """Not even with every slot taken, and after a restart."""
+        waiting = self.slow()
+        self.build(slots=5)
+        for number in range(1, 4):
+            self.learn_reached(number)
+        self.wall.now += 100
+        self.learn(*(announcement(number) for number in range(4, 40)))
+        for _ in range(2):
+            self.start()
+            self.assertEqual([node(3), node(2), node(1)], sorted(self.dialled()[:3])[::-1])
+            self.assertEqual(8, len(waiting))
+            self.keeper.stop()
+            self.dials.clear()
+            waiting.clear()
+            self.build(slots=5)
+
+    def test_the_unreached_are_dialled_less_and_less(self):
+        """A day, and it is tried once an hour at the end."""
+        self.learn(announcement(1), announcement(2))
+        self.start()
+        for _ in range(24):
+            self.clock.pump([60] * 60)
+        self.assertLess(len(self.dials), 2 * 30)
+        self.dials.clear()
+        self.clock.pump([60] * 61)
+        self.assertEqual({node(1), node(2)}, set(self.dialled()))
+        self.assertEqual(2, len(self.dials))
+
+    def test_only_some_addresses_of_the_unreached_are_dialled(self):
+        addresses = tuple(f"192.0.2.{n}:1" for n in range(16))
+        self.learn(announcement(1, addresses=addresses))
+        self.start()
+        self.assertEqual(4, len(self.dials[0][1]))
+        self.reachable.add(node(1))
+        self.clock.advance(20)
+        self.table.get(node(1)).lose()
+        self.dials.clear()
+        self.clock.advance(10)
+        self.assertEqual(16, len(self.dials[0][1]))
+
+    def test_who_only_dials_is_no_more_believed_about_its_addresses(self):
+        self.learn(announcement(1, addresses=tuple(f"192.0.2.{n}:1" for n in range(16))))
+        self.start()
+        for _ in range(3):
+            connection = FakeConnection(node(1))
+            self.table.add(connection)
+            connection.lose()
+            self.dials.clear()
+            self.clock.advance(4000)
+            self.assertEqual({4}, {len(hints) for _, hints in self.dials})
+
+    def test_a_first_one_that_is_reached_displaces_who_was_away_for_longest(self):
+        self.build(most=2)
+        for number in (1, 2):
+            self.learn_reached(number)
+            self.wall.now += 100
+        self.start()
+        self.reachable.add(node(3))
+        self.learn(announcement(3))
+        self.clock.advance(0)
+        self.assertEqual({node(2), node(3)}, set(self.keeper._diallers))
+        self.reachable.add(node(1))
+        self.clock.advance(30)
+        self.assertEqual({node(1), node(3)}, set(self.keeper._diallers))
+        self.assertEqual(2, len(self.table.connections()))
+
+    def test_who_was_never_reached_in_a_week_is_forgotten(self):
+        """One that was connected, however it came, is not."""
+        self.learn(announcement(1), announcement(2))
+        self.start()
+        for _ in range(24 * 7 - 1):
+            self.clock.advance(3600)
+            self.wall.now += 3600
+        self.assertEqual(2, len(self.book.peers()))
+        connection = FakeConnection(node(2))
+        self.table.add(connection)
+        connection.lose()
+        for _ in range(3):
+            self.clock.advance(3600)
+            self.wall.now += 3600
+        self.assertEqual([node(2)], [p.announcement.node_id for p in self.book.peers()])
+        self.assertEqual([node(2)], list(self.store.rows))
+        self.learn(announcement(1, 2))
+        self.clock.advance(0)
+        self.assertEqual(node(1), self.dialled()[-1])
+
+    def test_after_a_long_time_off_nobody_is_forgotten_untried(self):
+        self.learn(announcement(1))
+        self.wall.now += 1e9
+        self.start()
+        self.clock.pump([60] * 30)
+        self.assertGreater(len(self.dials), 1)
+        self.assertEqual(1, len(self.book.peers()))
+
+    def test_one_that_was_announced_after_it_came_counts_as_connected(self):
+        self.start()
+        self.table.add(FakeConnection(node(1)))
+        self.learn(announcement(1))
+        self.assertEqual(self.wall.now, self.book.get(node(1)).last_connected)
+        self.assertEqual(0.0, self.book.get(node(1)).last_reached)
 
     def test_seen_is_noted_when_it_comes_and_when_it_goes(self):
         self.learn(announcement(1))

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
 from ampgrid.errors import BadArgumentValueError
 from ampgrid.peers import PeerStore
-from ampgrid.store.peerdb import PeerDatabase
+from ampgrid.store import peerdb
+from ampgrid.store.peerdb import PEERS_SCHEMA, PeerDatabase
+from ampgrid.store.sql import Database
 from tests.unit.peers.fakes import MemoryPeerStore
 
 A, B = b"a" * 20, b"b" * 20
@@ -35,11 +38,28 @@ class PeerStoreContract:
         self.store.put(A, 1, b"first", 11.0)
         self.assertEqual([(A, 2, b"second", 10.0, 10.0)], self.store.load())
 
-    def test_touch(self):
+    def test_who_was_met_and_when(self):
+        """Times only rise, a new announcement leaves them, and who is unknown has none."""
         self.store.put(A, 1, b"first", 10.0)
-        self.store.touch(A, 20.0)
-        self.store.touch(A, 15.0)
-        self.store.touch(B, 20.0)
+        self.store.put(B, 1, b"other", 10.0)
+        self.assertEqual({}, self.store.meetings())
+        self.store.met(A, 20.0, reached=False)
+        self.store.met(b"c" * 20, 20.0, reached=True)
+        self.assertEqual({A: (20.0, 0.0)}, self.store.meetings())
+        self.store.met(A, 30.0, reached=True)
+        self.store.met(A, 40.0, reached=False)
+        self.store.met(A, 15.0, reached=True)
+        self.store.put(A, 2, b"second", 35.0)
+        self.assertEqual({A: (40.0, 30.0)}, self.store.meetings())
+        self.store.forget(A)
+        self.store.put(A, 1, b"first", 50.0)
+        self.assertEqual({}, self.store.meetings())
+
+    def test_a_peer_that_is_met_is_seen(self):
+        self.store.put(A, 1, b"first", 10.0)
+        self.store.met(A, 20.0, reached=False)
+        self.store.met(A, 15.0, reached=True)
+        self.store.met(B, 20.0, reached=True)
         self.assertEqual([(A, 1, b"first", 10.0, 20.0)], self.store.load())
 
     def test_forget(self):
@@ -90,7 +110,37 @@ class PeerDatabaseTests(PeerStoreContract, SynchronousTestCase):
         self.store.put(A, 1, b"first", 10.0)
         self.store.next_sequence(70)
         self.store.set_meta("one", b"1")
+        self.store.met(A, 9.0, reached=True)
         self.store.close()
         self.store = PeerDatabase(self.path)
         self.assertEqual([(A, 1, b"first", 10.0, 10.0)], self.store.load())
+        self.assertEqual({A: (9.0, 9.0)}, self.store.meetings())
         self.assertEqual((71, b"1"), (self.store.next_sequence(), self.store.get_meta("one")))
+
+    def test_one_of_version_1_is_brought_up(self):
+        self.store.close()
+        self.path = Path(self.mktemp())
+        added = set(PEERS_SCHEMA.upgrades[1])
+        first = tuple(s for s in PEERS_SCHEMA.statements if s not in added)
+        old = Database(self.path, evolve(PEERS_SCHEMA, version=1, statements=first, upgrades={}))
+        old.call(
+            lambda sql: sql.execute(
+                "INSERT INTO announcements VALUES (?, ?, ?, ?, ?)", (A, 1, b"first", 10.0, 12.0)
+            )
+        )
+        old.close()
+        self.store = PeerDatabase(self.path)
+        self.assertEqual([(A, 1, b"first", 10.0, 12.0)], self.store.load())
+        self.assertEqual({}, self.store.meetings())
+        self.store.met(A, 20.0, reached=False)
+        self.assertEqual({A: (20.0, 0.0)}, self.store.meetings())
+
+    def test_the_never_connected_make_room_first(self):
+        self.patch(peerdb, "MOST_ANNOUNCEMENTS", 3)
+        for number, node_id in enumerate((A, B, b"c" * 20)):
+            self.store.put(node_id, 1, b"it", 10.0 + number)
+        self.store.met(A, 1.0, reached=False)
+        self.store.met(B, 2.0, reached=False)
+        for number in range(5):
+            self.store.put(b"%020d" % number, 1, b"it", 100.0 + number)
+        self.assertEqual({A, B, b"%020d" % 4}, {row[0] for row in self.store.load()})
