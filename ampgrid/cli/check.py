@@ -10,10 +10,12 @@ import click
 from ampgrid.cli import console, exits
 from ampgrid.cli.params import argument_text, json_option
 from ampgrid.cli.session import Session
+from ampgrid.commands.errors import NotEnoughSharesFoundError
 from ampgrid.errors import FormatError
 
 if TYPE_CHECKING:
     from ampgrid.cli.reactor import Stop
+    from ampgrid.ports import Connection
 
 
 def cap_of_file(text: str) -> str:
@@ -49,8 +51,13 @@ def end_of(report: dict[str, Any]) -> exits.Exit:
     return exits.UNHEALTHY if report["recoverable"] else exits.LOST
 
 
-def lines_of(report: dict[str, Any]) -> list[str]:
-    """Return a report for a reader."""
+def lines_of(report: dict[str, Any], nicknames: dict[str, str] | None = None) -> list[str]:
+    """Return a report for a reader.
+
+    Args:
+        report: of the node.
+        nicknames: {node id: nickname}, as far as they are known.
+    """
     if not report["shares_total"]:
         return ["Healthy: the cap holds the whole file."]
     state = "Healthy" if report["healthy"] else "Unhealthy"
@@ -59,21 +66,58 @@ def lines_of(report: dict[str, Any]) -> list[str]:
     how = "good, every byte read" if report["verified"] else "found"
     found, needed, total = (report[f"shares_{key}"] for key in ("good", "needed", "total"))
     answered, asked = report["servers_answered"], report["servers_asked"]
+    happy, wanted = report["servers_happy"], report.get("servers_wanted", 0)
+
+    def named(node_id: str) -> str:
+        nickname = (nicknames or {}).get(node_id)
+        return f"{node_id} ({nickname})" if nickname else node_id
+
     lines = [
         f"{state}: {found} of {total} shares {how}; {needed} give the file back.",
-        f"Servers of happiness: {report['servers_happy']}; {answered} of {asked} answered.",
+        f"Storage index: {report['storage_index']}",
+        f"Servers of happiness: {happy} of {wanted}; {answered} of {asked} answered.",
+        *_cautions(report),
     ]
     lines += [
-        f"  share {number}: {' '.join(servers)}" for number, servers in report["good"].items()
+        f"  share {number}: {' '.join(map(named, servers))}"
+        for number, servers in report["good"].items()
     ]
-    lines += [f"  bad share {b['share']} on {b['server']}: {b['reason']}" for b in report["bad"]]
+    lines += [
+        f"  bad share {bad['share']} on {named(bad['server'])}: {bad['reason']}"
+        for bad in report["bad"]
+    ]
     for written in report.get("written", []):
-        lines.append(f"  wrote share {written['share']} to {written['server']}")
+        lines.append(f"  wrote share {written['share']} to {named(written['server'])}")
     problems = [*report["problems"], *report.get("repair_problems", [])]
     lines += [f"  problem: {problem}" for problem in problems]
     if report["left_out"]:
         lines.append(f"  and {report['left_out']} lines more")
     return [_indent(line) + console.one_line(line) for line in lines]
+
+
+def _cautions(report: dict[str, Any]) -> list[str]:
+    """Return what a reader of good numbers should know besides."""
+    lines = []
+    happy = report["servers_happy"]
+    if report["shares_good"] == report["shares_total"] and happy < report.get("servers_wanted", 0):
+        line = f"All shares are there, but on {happy} servers only"
+        lines.append(
+            f"{line}; the loss of one can lose the file." if _fragile(report) else f"{line}."
+        )
+    verified = report["verified"] or report.get("before", {}).get("verified")
+    if report["shares_good"] and not verified:
+        which = "The blocks" if report["bad"] else "The hashes are in order; the blocks"
+        lines.append(f"{which} were not read (--verify reads them).")
+    return lines
+
+
+def _fragile(report: dict[str, Any]) -> bool:
+    """Tell whether the file goes with one of its servers."""
+    holders = [set(servers) for servers in report["good"].values()]
+    return any(
+        sum(bool(each - {server}) for each in holders) < report["shares_needed"]
+        for server in set().union(*holders)
+    )
 
 
 def _indent(line: str) -> str:
@@ -90,8 +134,8 @@ def check(context: click.Context, *, cap: str, verify: bool, repair: bool, as_js
     """Tell how a file fares: which of its shares are where.
 
     CAP may be a verify cap, or - and is then read from the standard input. The exit status is 0
-    if the file is healthy (every share there and none bad), 10 if it is not but can be had, 11 if
-    too few shares were found.
+    if the file is healthy (every share there, none bad, on as many servers as it should be), 10
+    if it is not but can be had, 11 if too few shares were found.
     """
     from ampgrid.cli.control import call_watched, connect
     from ampgrid.cli.reactor import run_with_reactor
@@ -99,21 +143,48 @@ def check(context: click.Context, *, cap: str, verify: bool, repair: bool, as_js
 
     session = context.find_object(Session)
     assert session is not None
-    arguments: dict[str, Any] = {"cap": cap_of_file(argument_text(cap, "a cap"))}
+    text = cap_of_file(argument_text(cap, "a cap"))
     session.directory.require()
-    command: Any = control.Verify if verify else control.Check
-    if repair:
-        command = control.Repair
-        arguments["verify"] = verify
 
-    async def work(reactor: Any, stop: Stop) -> dict[str, Any]:
+    async def work(reactor: Any, stop: Stop) -> tuple[dict[str, Any], dict[str, str]]:
         connection = await connect(reactor, session)
-        return await call_watched(reactor, connection, stop, bar, command, **arguments)
+
+        async def ask(command: Any, **more: Any) -> dict[str, Any]:
+            answer = await call_watched(reactor, connection, stop, bar, command, cap=text, **more)
+            return read_report(answer["report"])
+
+        async def look() -> dict[str, Any]:
+            return await ask(control.Verify if verify else control.Check)
+
+        if not repair:
+            report = await look()
+        else:
+            try:
+                report = await ask(control.Repair, verify=verify)
+            except NotEnoughSharesFoundError as error:
+                report = await look()
+                if report["recoverable"] and not verify:
+                    # By its hashes alone; the repair has read blocks too.
+                    report = await ask(control.Verify)
+                report |= {
+                    "before": {key: report[key] for key in report if key != "left_out"},
+                    "written": [],
+                    "repair_problems": [console.describe(error)],
+                }
+        return report, {} if as_json else await nicknames_of(connection)
 
     with console.ProgressBar() as bar:
-        report = read_report(run_with_reactor(work)["report"])
+        report, nicknames = run_with_reactor(work)
     if as_json:
         console.print_json(report)
     else:
-        click.echo("\n".join(lines_of(report)))
+        click.echo("\n".join(lines_of(report, nicknames)))
     context.exit(end_of(report).status)
+
+
+async def nicknames_of(connection: Connection) -> dict[str, str]:
+    """Return {node id: nickname} of the node and the peers that it knows."""
+    from ampgrid.cli.status import facts_of
+
+    facts = await facts_of(connection)
+    return {each["node_id"]: each["nickname"] for each in (facts, *facts["peers"])}

@@ -110,8 +110,8 @@ BAD_NAME = Exit(
 UNHEALTHY = Exit(
     10,
     "unhealthy",
-    "`check`: the file can be had, but shares of it are missing or bad. `keeper run`: a file "
-    "failed, or nobody was connected.",
+    "`check`: the file can be had, but shares of it are missing, bad or on too few "
+    "servers. `keeper run`: a file failed, or nobody was connected.",
     "`ampgrid check CAP --repair`, or wait for the keeper; the report names the shares.",
 )
 LOST = Exit(

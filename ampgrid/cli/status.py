@@ -45,8 +45,12 @@ def _short(value: object) -> str:
     return console.one_line(str(value))
 
 
-async def _facts(connection: Connection) -> dict[str, Any]:
-    """Ask the node for its status and, page by page, for its peers."""
+async def facts_of(connection: Connection) -> dict[str, Any]:
+    """Ask the node for its status and, page by page, for its peers.
+
+    Raises:
+        FormatError: the answer cannot be read.
+    """
     from ampgrid.commands.control import ListPeers, Status
 
     try:
@@ -74,7 +78,7 @@ def status(session: Session, *, everything: bool, as_json: bool) -> None:
     """Tell how the running node fares, and its peers."""
     from ampgrid.cli.control import ask
 
-    facts = ask(session, _facts)
+    facts = ask(session, facts_of)
     if as_json:
         console.print_json(facts)
         return

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from twisted.protocols import amp
 
-from ampgrid.caps import MAX_LIT_SIZE, ChkCap, LitCap, parse_cap
+from ampgrid.caps import MAX_LIT_SIZE, Cap, ChkCap, LitCap, parse_cap
 from ampgrid.commands import control as commands
 from ampgrid.commands import errors as e
 from ampgrid.errors import (
@@ -51,7 +51,7 @@ from ampgrid.immutable import (
 from ampgrid.immutable.kept import kept_json
 from ampgrid.node.memory import memory_usage
 from ampgrid.node.operations import Operations
-from ampgrid.node.reports import page_text, report_text
+from ampgrid.node.reports import judged, page_text, report_text
 from ampgrid.ports import Entropy, Threads
 from ampgrid.storage.service import StorageService
 from ampgrid.wire import Connection
@@ -342,18 +342,32 @@ class ControlResponder(amp.CommandLocator):
 
     async def _check(self, cap: str, operation: int | None, *, verify: bool) -> dict[str, Any]:
         with _as_wire_errors(), self._operation(operation) as progress:
-            report = await self._node.checker.check(parse_cap(cap), progress, verify=verify)
-        return {"report": report_text(report.to_json())}
+            parsed = parse_cap(cap)
+            report = await self._node.checker.check(parsed, progress, verify=verify)
+            wanted = await self._happiness_of(parsed)
+        return {"report": report_text(judged(report.to_json(), wanted))}
+
+    async def _happiness_of(self, cap: Cap) -> int:
+        """Return how many servers of happiness a file should have.
+
+        That is what its uploader asked for, where this node keeps the file; else what an upload
+        of its number of shares would ask for now.
+        """
+        verify = cap.get_verify_cap()
+        if verify is None:
+            return 0
+        kept = await self._node.kept.find(verify)
+        return min(verify.total, self._node.encoding().happy if kept is None else kept.happy)
 
     @commands.Repair.responder
     async def repair(self, cap: str, verify: bool | None, operation: int | None) -> dict[str, Any]:
         """Write the missing shares of a file and replace the bad ones."""
         with _as_wire_errors(), self._operation(operation) as progress:
             self._node.require_uploads()
-            report = await self._node.repairer.repair(
-                parse_cap(cap), progress, verify=bool(verify)
-            )
-        return {"report": report_text(report.to_json())}
+            parsed = parse_cap(cap)
+            report = await self._node.repairer.repair(parsed, progress, verify=bool(verify))
+            wanted = await self._happiness_of(parsed)
+        return {"report": report_text(judged(report.to_json(), wanted))}
 
     @commands.ListKept.responder
     async def list_kept(self, start: int) -> dict[str, Any]:

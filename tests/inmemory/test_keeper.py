@@ -157,6 +157,23 @@ class ControlTests(GridCase):
         self.assertEqual(len(report["written"]), 1)
         self.assertTrue(self.report(control.Check, cap=cap)["healthy"])
 
+    def test_all_shares_on_too_few_servers_are_not_health(self) -> None:
+        cap = self.grid.upload(some_bytes(30_000))
+        for node in self.grid.nodes[:4]:
+            node.stop()
+        del self.grid.nodes[:4]
+        report = self.report(control.Repair, cap=cap)
+        self.assertEqual((report["shares_good"], report["servers_wanted"]), (5, 4))
+        self.assertLess(report["servers_happy"], 4)
+        for told in (report, report["before"], self.report(control.Check, cap=cap)):
+            self.assertFalse(told["healthy"])
+            self.assertTrue(told["recoverable"])
+        # Of a file that is not kept, what an upload would ask for now is wanted.
+        self.call(control.DropKept, cap=cap)
+        self.assertEqual(self.report(control.Check, cap=cap)["servers_wanted"], 4)
+        one = parse_cap(cap.replace(":2:5:", ":2:3:")).to_string()
+        self.assertEqual(self.report(control.Check, cap=one)["servers_wanted"], 3)
+
     def holds(self, node: MemoryNode, cap: str) -> bool:
         assert node.store is not None
         return bool(node.store.shares(parse_cap(cap).storage_index))  # type: ignore[union-attr]

@@ -14,7 +14,7 @@ from ampgrid.caps import parse_cap
 from ampgrid.immutable import Operation
 from ampgrid.immutable.kept import kept_json
 from ampgrid.immutable.walkreport import COUNTED
-from ampgrid.node.reports import report_text
+from ampgrid.node.reports import judged, report_text
 from ampgrid.testing.grid import MemoryGrid
 from tests.material import some_bytes
 
@@ -48,9 +48,9 @@ class ReportTests(SynchronousTestCase):
         checked, repaired = tables("check.md")
         cap = parse_cap(self.cap)
         report = self.grid.run(self.core.checker.check(cap))
-        self.assertEqual(set(json.loads(report_text(report.to_json()))), set(checked))
+        self.assertEqual(set(json.loads(report_text(judged(report.to_json(), 2)))), set(checked))
         repair = self.grid.run(self.core.repairer.repair(cap))
-        told = json.loads(report_text(repair.to_json()))
+        told = json.loads(report_text(judged(repair.to_json(), 2)))
         self.assertEqual(set(told), set(checked) | set(repaired))
         self.assertEqual(set(told["before"]), set(checked) - {"left_out"})
 

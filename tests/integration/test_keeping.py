@@ -138,6 +138,13 @@ class KeepingTests(SynchronousTestCase):
             self.wait_for_connections(node["node_id"], connected=False)
         lost = self.client("check", self.caps[0], status=11)
         self.assertIn("Not recoverable", lost.text)
+        self.assertIn("Storage index: ", lost.text)
+        # A repair can do nothing there, and says what it found.
+        lost = self.client("check", self.caps[0], "--repair", status=11)
+        self.assertIn("Not recoverable", lost.text)
+        self.assertIn("problem: found 1 of the 2 shares", lost.text)
+        report = self.client("check", self.caps[0], "--repair", "--json", status=11).json()
+        self.assertEqual((report["recoverable"], report["written"]), (False, []))
         self.client("keeper", "run", "--now", status=0)
         self.assertIn("too few", self.client("kept", "list").text)
         self.assertEqual(self.client("kept", "drop", self.caps[0]).text, "Dropped.")

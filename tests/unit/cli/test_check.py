@@ -8,20 +8,21 @@ from typing import Any
 from ampgrid.cli import exits
 from ampgrid.cli.check import end_of, lines_of, read_report
 from ampgrid.cli.kept import end_of_run, line_of, run_lines
+from ampgrid.crypto.base32 import b2a
 from ampgrid.crypto.identity import node_id_text
 from ampgrid.errors import FormatError
 from ampgrid.immutable import BadShare, CheckReport, Operation, RepairReport
 from ampgrid.immutable.walkreport import Run
-from ampgrid.node.reports import report_text
+from ampgrid.node.reports import judged, report_text
 from tests.unit.cli.command_line import CommandLineCase
 
 ONE, TWO = b"1" * 20, b"2" * 20
 CHK = f"URI:CHK:{'a' * 26}:{'a' * 52}:3:10:1000"
 
 
-def told(report: CheckReport | RepairReport) -> dict[str, Any]:
+def told(report: CheckReport | RepairReport, wanted: int = 2) -> dict[str, Any]:
     """A report as the command gets it."""
-    return read_report(report_text(report.to_json()))
+    return read_report(report_text(judged(report.to_json(), wanted)))
 
 
 class CheckTests(CommandLineCase):
@@ -34,15 +35,38 @@ class CheckTests(CommandLineCase):
         report = told(self.report(3))
         self.assertIs(end_of(report), exits.DONE)
         self.assertEqual(
-            lines_of(report),
+            lines_of(report, {node_id_text(ONE): "al\nice", node_id_text(TWO): ""}),
             [
                 "Healthy: 3 of 3 shares found; 2 give the file back.",
-                "Servers of happiness: 2; 4 of 5 answered.",
-                f"  share 0: {node_id_text(ONE)} {node_id_text(TWO)}",
+                f"Storage index: {b2a(b'i' * 16)}",
+                "Servers of happiness: 2 of 2; 4 of 5 answered.",
+                "The hashes are in order; the blocks were not read (--verify reads them).",
+                f"  share 0: {node_id_text(ONE)} (al ice) {node_id_text(TWO)}",
                 f"  share 1: {node_id_text(TWO)}",
                 f"  share 2: {node_id_text(TWO)}",
             ],
         )
+
+    def test_all_there_on_too_few_servers(self) -> None:
+        report = told(self.report(3), wanted=3)
+        self.assertIs(end_of(report), exits.UNHEALTHY)
+        lines = lines_of(report)
+        self.assertTrue(lines[0].startswith("Unhealthy: 3 of 3 shares found"))
+        only = "All shares are there, but on 2 servers only"
+        self.assertEqual(lines[3], f"{only}; the loss of one can lose the file.")
+        # Here either of the two has enough.
+        good = dict.fromkeys(range(3), (ONE, TWO))
+        told_of = told(CheckReport(b"i" * 16, 2, 3, good, verified=True), wanted=3)
+        self.assertEqual(lines_of(told_of)[3], f"{only}.")
+
+    def test_what_was_not_read_is_said(self) -> None:
+        bad = BadShare(2, ONE, "rotten")
+        lines = lines_of(told(self.report(2, bad)))
+        self.assertIn("The blocks were not read (--verify reads them).", lines)
+        for report in (self.report(3, verified=True), self.report(0)):
+            self.assertFalse(any("--verify" in line for line in lines_of(told(report))))
+        repair = RepairReport(self.report(2, verified=True), self.report(3))
+        self.assertFalse(any("--verify" in line for line in lines_of(told(repair))))
 
     def test_bad_shares_are_named_with_servers_and_reasons(self) -> None:
         bad = BadShare(2, ONE, "it is\nrotten\x1b[2J")
@@ -75,7 +99,7 @@ class CheckTests(CommandLineCase):
         self.assertEqual(lines_of(report)[-1], f"  and {report['left_out']} lines more")
 
     def test_a_file_within_its_cap(self) -> None:
-        report = told(CheckReport(b"", 0, 0, {}))
+        report = told(CheckReport(b"", 0, 0, {}), wanted=0)
         self.assertIs(end_of(report), exits.DONE)
         self.assertEqual(lines_of(report), ["Healthy: the cap holds the whole file."])
 
