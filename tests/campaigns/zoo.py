@@ -198,7 +198,7 @@ class ClaimsImpossibleSizes(Liar):
 
 class ClaimsNumbersThatFitNoInteger(Liar):
     async def shares(self, storage_index, want=(), head=0):
-        return dict.fromkeys(range(TOTAL), 2 ** 64 - 1), {}
+        return dict.fromkeys(range(TOTAL), 2**64 - 1), {}
 
     async def read(self, storage_index, number, offset, length):
         if offset + length >= 2**63:
@@ -218,7 +218,7 @@ class ClaimsAnEndlessTree(Liar):
     asked = 0
 
     async def shares(self, storage_index, want=(), head=0):
-        return dict.fromkeys(range(TOTAL), 2 ** 40), {}
+        return dict.fromkeys(range(TOTAL), 2**40), {}
 
     async def read(self, storage_index, number, offset, length):
         self.asked += length
