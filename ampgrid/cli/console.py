@@ -103,6 +103,36 @@ def report_unexpected(error: BaseException, *, as_json: bool, debug: bool) -> Ex
     return ending
 
 
+def fill_standard_streams() -> bool:
+    """Put something in the place of standard streams that are closed, as after ``>&-``.
+
+    A file that is opened next would get the number of one of them, and be taken for it.
+
+    Returns:
+        Whether the standard output was open.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            # What was closed for reading shall not be read as an empty file.
+            os.open(os.devnull, os.O_RDWR if number else os.O_WRONLY)
+    is_open = sys.stdout is not None
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
+    return is_open
+
+
+def unwritten() -> bool:
+    """Tell whether something of what was printed could not be written."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        return True
+    return False
+
+
 def stdout_is_gone() -> bool:
     """Tell whether nobody reads the standard output any more."""
     poll = select.poll()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shlex
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -45,7 +46,7 @@ async def connect(reactor: Any, session: Session) -> Connection:
     except NotRunningError:
         raise NotRunningError(
             f"The node in {directory.path} does not run; start it with: "
-            f"ampgrid -d {directory.path} run"
+            f"ampgrid -d {shlex.quote(str(directory.path))} run"
         ) from None
     return connection
 

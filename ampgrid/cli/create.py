@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 import click
@@ -18,7 +19,9 @@ _LISTEN_HELP = "Where to listen; port 0: the first run picks one and keeps it."
 
 
 def _read_addresses(introducers: tuple[str, ...]) -> list[str]:
-    return [line for text in introducers for line in argument_lines(text, "an address")]
+    return [
+        line for text in introducers for line in argument_lines(text, "the introducer's address")
+    ]
 
 
 def _report(made: NodeDirectory, what: str, *, as_json: bool) -> None:
@@ -29,8 +32,9 @@ def _report(made: NodeDirectory, what: str, *, as_json: bool) -> None:
         print_json({"dir": str(made.path), "node_id": node_id})
     else:
         click.echo(f"Made {what} {node_id} in {made.path}")
-        click.echo(f"Start it with: ampgrid -d {made.path} run")
-        click.echo(f"Save its key elsewhere: ampgrid -d {made.path} recovery export FILE")
+        path = shlex.quote(str(made.path))
+        click.echo(f"Start it with: ampgrid -d {path} run")
+        click.echo(f"Save its key elsewhere: ampgrid -d {path} recovery export FILE")
 
 
 @click.command()
@@ -113,9 +117,10 @@ def create_node(
     """Make the directory of a node."""
     from ampgrid.node import creation
 
+    addresses = _read_addresses(introducers)
     made = creation.create_node(
         path,
-        introducers=_read_addresses(introducers),
+        introducers=addresses,
         listen=listen,
         nickname=nickname,
         storage=not no_storage,
@@ -125,3 +130,5 @@ def create_node(
         open_=open_,
     )
     _report(made, "node", as_json=as_json)
+    if not addresses and not as_json:
+        click.echo("No introducer was given: this is a grid of its own.")

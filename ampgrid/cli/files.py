@@ -18,7 +18,7 @@ from ampgrid.cli import console
 from ampgrid.cli.params import SHARES, SIZE, argument_text, json_option
 from ampgrid.cli.session import Session
 from ampgrid.commands.errors import FileFailedError
-from ampgrid.errors import BadCapError, FileError
+from ampgrid.errors import BadArgumentValueError, BadCapError, FileError
 
 if TYPE_CHECKING:
     from ampgrid.cli.reactor import Stop
@@ -36,6 +36,8 @@ def source_of(file: str) -> Iterator[int]:
     Raises:
         FileError: it is missing, a directory, or cannot be read.
     """
+    if not file:
+        raise FileError("FILE is empty; name the file to upload, or - for the standard input.")
     if file == "-":
         yield _STDIN
         return
@@ -55,6 +57,8 @@ def target_of(out: str | None) -> Iterator[int]:
     Raises:
         FileError: it is a directory, or its own directory is missing or cannot be written.
     """
+    if out == "":
+        raise FileError("OUT is empty; name the file to write, or - for the standard output.")
     if out is None or out == "-":
         sys.stdout.flush()
         yield _STDOUT
@@ -144,10 +148,18 @@ def put(session: Session, *, file: str, shares: EncodingParameters | None, as_js
     with source_of(file) as source, naming(file, "input"), console.ProgressBar() as bar:
         arguments["descriptor"] = source
         answer = run_with_reactor(work)
-    if as_json:
-        console.print_json(answer)
-    else:
-        click.echo(answer["cap"])
+    try:
+        if as_json:
+            console.print_json(answer)
+        else:
+            click.echo(answer["cap"])
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise FileError(
+            "The file was uploaded, but its cap could not be written to the standard output: "
+            f"{error.strerror}; put it again to be told the same cap."
+        ) from error
 
 
 @click.command()
@@ -169,12 +181,17 @@ def get(
     """Download a file by its CAP.
 
     CAP may be - and is then read from the standard input. The file goes to OUT, which is
-    replaced only when all of it is there, or to the standard output.
+    replaced only when all of it is there, or to the standard output: without OUT only where that
+    is no terminal, and always if OUT is -.
     """
     from ampgrid.cli.control import call_watched, connect
     from ampgrid.cli.reactor import run_with_reactor
     from ampgrid.commands.control import Download
 
+    if out is None and sys.stdout.isatty():
+        raise BadArgumentValueError(
+            "The file would go to the terminal; name OUT, or say - to do it anyway."
+        )
     arguments: dict[str, Any] = {"cap": readable_cap(argument_text(cap, "a cap"))}
     session.directory.require()
     if offset is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,5 +81,5 @@ def _tell_ready(running: Any, facts: dict[str, Any], *, as_json: bool) -> None:
         click.echo(
             f"Ready: {running.count} storage nodes, shares {running.shares}; Ctrl-C ends it."
         )
-        click.echo(f"Upload with: ampgrid -d {running.client.path} put FILE")
+        click.echo(f"Upload with: ampgrid -d {shlex.quote(str(running.client.path))} put FILE")
     sys.stdout.flush()

@@ -12,13 +12,25 @@ from ampgrid.cli import console, exits
 from ampgrid.cli.check import cap_of_file, read_report
 from ampgrid.cli.params import argument_text, json_option
 from ampgrid.cli.session import Session
-from ampgrid.errors import FormatError
+from ampgrid.errors import BadArgumentValueError, FormatError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from ampgrid.cli.reactor import Stop
     from ampgrid.ports import Connection
+
+
+def keeping(session: Session) -> Session:
+    """Check that the session's node is one that keeps files.
+
+    Raises:
+        ConfigError: there is no node directory that can be used.
+        BadArgumentValueError: it is an introducer's.
+    """
+    if session.directory.load_config().kind == "introducer":
+        raise BadArgumentValueError("An introducer keeps no files; name a node with -d.")
+    return session
 
 
 @click.group()
@@ -98,8 +110,10 @@ def list_kept(session: Session, *, as_json: bool) -> None:
                 first = False
         if as_json:
             click.echo("]}" if first else "\n]}")
+        elif first:
+            console.note("No files are kept.")
 
-    ask(session, show)
+    ask(keeping(session), show)
 
 
 @kept.command("drop")
@@ -120,7 +134,7 @@ def drop(session: Session, *, cap: str, as_json: bool) -> None:
     async def call(connection: Connection) -> bool:
         return bool((await connection.call(DropKept, cap=text))["dropped"])
 
-    dropped = ask(session, call)
+    dropped = ask(keeping(session), call)
     if as_json:
         console.print_json({"dropped": dropped})
     else:
@@ -156,7 +170,7 @@ def run_keeper(context: click.Context, *, now: bool, dry_run: bool, as_json: boo
 
     session = context.find_object(Session)
     assert session is not None
-    session.directory.require()
+    keeping(session)
 
     async def work(reactor: Any, stop: Stop) -> dict[str, Any]:
         connection = await connect(reactor, session)

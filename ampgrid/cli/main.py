@@ -16,7 +16,7 @@ from click.shell_completion import shell_complete
 from ampgrid._version import __version__
 from ampgrid.cli import console, exits
 from ampgrid.cli.session import Session
-from ampgrid.errors import AmpgridError
+from ampgrid.errors import AmpgridError, FileError
 
 #: subcommand -> (module, function, one line of help). The line stands here too so that the list
 #: of subcommands is printed without importing any; a test compares it with the function's.
@@ -58,6 +58,8 @@ SUBCOMMANDS = {
 
 #: Set by the shell while it completes a command line.
 _COMPLETE = "_AMPGRID_COMPLETE"
+#: Options of ``ampgrid`` itself.
+_BEFORE = {"-d", "--directory", "--debug"}
 
 
 class _LazyGroup(click.Group):
@@ -109,6 +111,12 @@ def cli(context: click.Context, directory: str, debug: bool) -> None:
     session = context.ensure_object(Session)
     session.directory_path = directory
     session.debug = debug
+    # What they print is no result: a service may run them so.
+    if session.stdout_closed and context.invoked_subcommand not in {"run", "grid"}:
+        raise FileError(
+            "The standard output is closed, so nothing was done; send it to a file, or to "
+            "/dev/null."
+        )
 
 
 def invoke(arguments: Sequence[str] | None = None) -> int:
@@ -118,7 +126,7 @@ def invoke(arguments: Sequence[str] | None = None) -> int:
         arguments: what follows ``ampgrid``; None for those of the process.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    session = Session()
+    session = Session(stdout_closed=not console.fill_standard_streams())
     try:
         if instruction := os.environ.get(_COMPLETE):
             return shell_complete(cli, {}, "ampgrid", _COMPLETE, instruction)
@@ -146,9 +154,12 @@ def _ended(error: BaseException, session: Session, *, as_json: bool) -> exits.Ex
         return exits.USAGE
     if _is_broken_pipe(error) or (isinstance(error, AmpgridError) and console.stdout_is_gone()):
         # Python would complain about what it cannot flush at its end.
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _forget_stdout()
         return exits.BROKEN_PIPE
+    if console.unwritten():
+        _forget_stdout()
+    if isinstance(error, OSError) and _is_of_printing(error):
+        error = FileError(f"The standard output could not be written: {error.strerror}.")
     if isinstance(error, AmpgridError | OSError):
         if session.debug:
             import traceback
@@ -158,6 +169,22 @@ def _ended(error: BaseException, session: Session, *, as_json: bool) -> exits.Ex
     return console.report_unexpected(error, as_json=as_json, debug=session.debug)
 
 
+def _forget_stdout() -> None:
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def _is_of_printing(error: OSError) -> bool:
+    """Tell whether it was raised by what prints: the error itself names no file."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None or error.filename is not None:
+        return False
+    frame = trace.tb_frame
+    return frame.f_code is click.echo.__code__ or frame.f_code is invoke.__code__
+
+
 def _is_broken_pipe(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno == errno.EPIPE
 
@@ -165,6 +192,11 @@ def _is_broken_pipe(error: BaseException) -> bool:
 def _usage_message(error: click.ClickException) -> str:
     context: Any = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "ampgrid"
+    option = error.option_name if isinstance(error, click.NoSuchOption) else ""
+    if option in _BEFORE and path != "ampgrid":
+        own = path.removeprefix("ampgrid ")
+        value = " DIR" if option != "--debug" else ""
+        return f"{option} stands before the command: ampgrid {option}{value} {own}"
     return f"{error.format_message()} (See '{path} --help'.)"
 
 

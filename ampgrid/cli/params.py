@@ -88,6 +88,8 @@ json_option = click.option(
 def argument_lines(text: str, what: str) -> list[str]:
     """Return ``text``, or the lines of the standard input where it is ``-``.
 
+    On a terminal one line is asked for, and not shown while it is typed.
+
     Args:
         text: an argument as it was typed.
         what: how messages call it; its value is never repeated, it may be a secret.
@@ -98,6 +100,9 @@ def argument_lines(text: str, what: str) -> list[str]:
     """
     if text != "-":
         return [text]
+    if sys.stdin.isatty():
+        asked: str = click.prompt(f"Paste {what} (it is not shown)", hide_input=True, err=True)
+        return [asked.strip()]
     try:
         data = sys.stdin.buffer.read(MAX_ARGUMENT_BYTES + 1)
     except OSError as error:
@@ -114,13 +119,14 @@ def argument_lines(text: str, what: str) -> list[str]:
 
 
 def argument_text(text: str, what: str) -> str:
-    """Return ``text``, or the one line of the standard input where it is ``-``.
+    """Return ``text``, or what the standard input holds where it is ``-``.
+
+    White space in it is taken away, since a mail breaks a long cap over lines.
 
     Raises:
-        BadArgumentValueError: the standard input holds not exactly one line.
+        BadArgumentValueError: the standard input is empty, too long, or no text.
         FileError: the standard input cannot be read.
     """
-    lines = argument_lines(text, what)
-    if len(lines) > 1:
-        raise BadArgumentValueError(f"The standard input has several lines; {what} is one.")
-    return lines[0]
+    if text != "-":
+        return text
+    return "".join("".join(argument_lines(text, what)).split())

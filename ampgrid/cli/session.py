@@ -18,11 +18,13 @@ class Session:
         directory_path: the node directory that was named.
         as_json: whether results and errors are printed as JSON.
         debug: whether an unexpected error is shown with its traceback.
+        stdout_closed: whether nobody could ever read what is printed.
     """
 
     directory_path: str = "~/.ampgrid"
     as_json: bool = False
     debug: bool = False
+    stdout_closed: bool = False
 
     @property
     def directory(self) -> NodeDirectory:

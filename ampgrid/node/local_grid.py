@@ -25,7 +25,12 @@ import ampgrid
 from ampgrid.commands.control import WaitForPeers
 from ampgrid.commands.errors import NotEnoughPeersConnectedError
 from ampgrid.crypto.identity import node_id_text
-from ampgrid.errors import ConfigError, NotConnectedError, NotEnoughPeersError
+from ampgrid.errors import (
+    BadArgumentValueError,
+    ConfigError,
+    NotConnectedError,
+    NotEnoughPeersError,
+)
 from ampgrid.node.addresses import address_of
 from ampgrid.node.config import EncodingParameters
 from ampgrid.node.creation import create_introducer, create_node
@@ -162,6 +167,7 @@ class LocalGrid:
 
     Raises:
         ConfigError: the directory holds something else, another number of nodes or shares.
+        BadArgumentValueError: the shares want more servers than there are nodes.
     """
 
     def __init__(
@@ -211,6 +217,11 @@ class LocalGrid:
         return there
 
     def _settle_shares(self, shares: EncodingParameters | None) -> EncodingParameters:
+        if shares is not None and shares.happy > self.count:
+            raise BadArgumentValueError(
+                f"HAPPY is {shares.happy}, and there are {self.count} storage nodes; no upload "
+                "could succeed: take more --nodes, or a smaller HAPPY."
+            )
         if not self.introducer.config_path.exists():
             return shares or fitting_shares(self.count)
         advised = self.introducer.load_config().shares

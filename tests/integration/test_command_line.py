@@ -163,6 +163,44 @@ class FileTests(GridCase):
         self.assertEqual(json.loads(self.client("status", "--json"))["operations"], [])
         self.assertEqual(os.listdir(Path(self.grid.ready["client"]["dir"]) / "spool"), [])
 
+    def test_a_cap_that_cannot_be_printed(self) -> None:
+        with open("/dev/full", "wb") as full:
+            words = ["-d", self.grid.ready["client"]["dir"], "put", self.file]
+            done = finish(start(*words, stdout=full))
+        self.assertEqual(done.status, 8)
+        begin = "ampgrid: The file was uploaded, but its cap could not be written"
+        self.assertTrue(done.err.startswith(begin), done.err)
+        self.assertEqual(done.err.count("\n"), 1)
+
+    def test_a_file_does_not_go_to_a_terminal_unasked(self) -> None:
+        cap = self.put()
+        leading, following = pty.openpty()
+        self.addCleanup(os.close, leading)
+        words = ["-d", self.grid.ready["client"]["dir"], "get"]
+        done = finish(start(*words, cap, stdout=following))
+        self.assertEqual(done.status, 2)
+        self.assertIn("The file would go to the terminal; name OUT", done.err)
+        lit = "URI:LIT:krugkidfnzsc4"
+        asked = finish(start(*words, lit, "-", stdout=following))
+        os.close(following)
+        self.assertEqual((asked.status, asked.err), (0, ""))
+        self.assertEqual(os.read(leading, 100), b"The end.")
+
+    def test_a_cap_is_asked_for_on_a_terminal_and_not_shown(self) -> None:
+        leading, following = pty.openpty()
+        self.addCleanup(os.close, leading)
+        words = ["-d", self.grid.ready["client"]["dir"], "get", "-", "-"]
+        process = start(*words, stdin=following, stderr=following, start_new_session=True)
+        os.close(following)
+        told = b""
+        while b": " not in told:
+            told += os.read(leading, 1000)
+        self.assertIn(b"Paste a cap (it is not shown)", told)
+        os.write(leading, b"URI:LIT:krugkidfnzsc4\n")
+        done = finish(process)
+        self.assertEqual(done.status, 0)
+        self.assertNotIn(b"krug", os.read(leading, 1000))
+
     def test_one_grid_and_one_node_a_directory(self) -> None:
         second = ampgrid("grid", self.grid.root)
         self.assertEqual(second.status, 3)

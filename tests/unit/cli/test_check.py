@@ -121,6 +121,12 @@ class CheckTests(CommandLineCase):
 
 
 class KeptTests(CommandLineCase):
+    def test_an_introducer_keeps_none(self) -> None:
+        self.done("create-introducer", self.root / "i")
+        for words in (["kept", "list"], ["kept", "drop", CHK], ["keeper", "run"]):
+            told = self.refused(2, "-d", self.root / "i", *words)
+            self.assertIn("An introducer keeps no files", told)
+
     def test_a_line_of_the_list(self) -> None:
         file = {
             "cap": "URI:CHK-Verifier:x",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -138,6 +139,41 @@ class BrokenPipeTests(CommandLineCase):
         self.assertEqual(process.wait(), 141)
 
 
+class StandardOutputTests(CommandLineCase):
+    def shell(self, words: str) -> subprocess.CompletedProcess[bytes]:
+        """Run the command with its streams as only a shell can close them."""
+        script = f"exec {shlex.quote(sys.executable)} -m ampgrid {words}"
+        return subprocess.run(["sh", "-c", script], cwd=ROOT, capture_output=True, check=False)
+
+    def test_a_closed_one_is_noticed_before_anything_is_done(self) -> None:
+        path = shlex.quote(str(self.root / "node"))
+        done = self.shell(f"create-node {path} >&-")
+        self.assertEqual(done.returncode, 8)
+        self.assertIn(b"ampgrid: The standard output is closed", done.stderr)
+        self.assertEqual(done.stderr.count(b"\n"), 1)
+        self.assertFalse((self.root / "node").exists())
+
+    def test_a_full_one_is_one_line(self) -> None:
+        for words in ("--help", f"create-node {shlex.quote(str(self.root / 'n'))}"):
+            done = self.shell(f"{words} >/dev/full")
+            told = b"ampgrid: The standard output could not be written: No space left on device.\n"
+            self.assertEqual((done.returncode, done.stderr), (8, told), words)
+
+    def test_other_closed_streams(self) -> None:
+        done = self.shell("get - 0<&-")
+        self.assertEqual(done.returncode, 8)
+        self.assertIn(b"The standard input could not be read", done.stderr)
+        self.assertEqual(self.shell("get nonsense 2>&-").returncode, 9)
+
+
+class OptionTests(CommandLineCase):
+    def test_where_the_options_of_the_whole_stand(self) -> None:
+        hint = self.refused(2, "run", "-d", "p3")
+        self.assertIn("-d stands before the command: ampgrid -d DIR run", hint)
+        hint = self.refused(2, "keeper", "run", "--debug")
+        self.assertIn("ampgrid --debug keeper run", hint)
+
+
 class StandardInputTests(CommandLineCase):
     def given(self, data: bytes) -> None:
         self.patch(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
@@ -148,7 +184,11 @@ class StandardInputTests(CommandLineCase):
         self.assertEqual(argument_text("-", "a cap"), "URI:x")
         self.assertEqual(argument_text("URI:y", "a cap"), "URI:y")
 
-    def test_what_is_no_single_line_is_refused(self) -> None:
-        for data in [b"", b"\n \n", b"a\nb\n", b"\xff", b"a" * 65_537]:
+    def test_a_cap_that_was_broken_over_lines_is_whole_again(self) -> None:
+        self.given(b"  URI:x:\r\n  abc \n\ndef")
+        self.assertEqual(argument_text("-", "a cap"), "URI:x:abcdef")
+
+    def test_what_is_no_text_is_refused(self) -> None:
+        for data in [b"", b"\n \n", b"\xff", b"a" * 65_537]:
             self.given(data)
             self.assertRaises(BadArgumentValueError, argument_text, "-", "a cap")

@@ -9,7 +9,7 @@ from pathlib import Path
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from ampgrid.errors import ConfigError
+from ampgrid.errors import BadArgumentValueError, ConfigError
 from ampgrid.node.config import EncodingParameters
 from ampgrid.node.creation import create_introducer
 from ampgrid.node.local_grid import LocalGrid, fitting_shares
@@ -40,6 +40,12 @@ class LocalGridTests(SynchronousTestCase):
             shares = fitting_shares(count)
             self.assertEqual(EncodingParameters.parse(str(shares)), shares)
             self.assertLessEqual(shares.happy, count)
+
+    def test_happiness_that_the_nodes_can_never_give(self) -> None:
+        for count, shares in [(2, "2/3/3"), (None, "3/7/10")]:
+            error = self.assertRaises(BadArgumentValueError, self.grid, count, shares)
+            self.assertIn("storage nodes", str(error))
+        self.assertEqual(str(self.grid(3, "2/3/10").shares), "2/3/10")
 
     def test_what_is_there_is_kept(self) -> None:
         self.kept(4, "2/3/4")
