@@ -2,8 +2,11 @@
 
 A renewal of a lease, the deletion of what has expired, and the start of a store each write a
 little into the database. A reserve keeps the store itself from filling the disk, but not others.
-So a file of a fixed size lies there that holds nothing; when the database finds the disk full,
-the file is removed, and what is vital is tried again. Once there is room enough, it is made anew.
+So a file lies there that holds nothing, the *ballast*: when the database finds the disk full, it
+is removed, and what is vital is tried again. Once there is room enough, it is made anew.
+
+Shares may take neither its room, whether it lies there or not, nor the last bit of the disk
+beside it, in which the database grows.
 """
 
 from __future__ import annotations
@@ -13,8 +16,15 @@ from pathlib import Path
 
 from ampgrid.store.filesystem import FileSystem
 
-#: Size of the file: a thousand pages of the database's log, which are then used again and again.
+#: Size of the ballast on a small disk, bytes.
 BALLAST_BYTES = 4 * 1024 * 1024
+#: Size of the ballast on a disk with room: the database may have as much in its log that still
+#: has to go into its file.
+LARGE_BALLAST_BYTES = 20 * 1024 * 1024
+#: What the disk must have free for the large one, bytes.
+_LARGE_DISK_BYTES = 1024 * 1024 * 1024
+#: What shares leave free even without a reserve, bytes.
+HEADROOM_BYTES = 4 * 1024 * 1024
 
 
 class Ballast:
@@ -35,7 +45,7 @@ class Ballast:
     def settle(self, free: int) -> None:
         """At a start: let it go if the disk is all but full, make it if there is room."""
         with suppress(OSError):
-            self._there = self._files.size_of(self._path) == BALLAST_BYTES
+            self._there = bool(self._files.size_of(self._path))
         if free < BALLAST_BYTES:
             self.drop()
         else:
@@ -43,17 +53,23 @@ class Ballast:
 
     def make(self, free: int) -> None:
         """Make it, unless it is there or the disk, with ``free`` bytes, has no room for it."""
-        if self._there or free < self._reserve + 2 * BALLAST_BYTES:
+        if self._there or free < self._reserve + BALLAST_BYTES:
             return
+        large = free >= self._reserve + _LARGE_DISK_BYTES
         # Not tried again if it fails: that would be at every allocation.
         self._there = True
         with suppress(OSError):
             self._files.unlink(self._path)
             descriptor = self._files.open_new(self._path)
             try:
-                self._files.allocate(descriptor, BALLAST_BYTES)
+                self._files.allocate(descriptor, LARGE_BALLAST_BYTES if large else BALLAST_BYTES)
             finally:
                 self._files.close(descriptor)
+
+    def usable(self, free: int) -> int:
+        """Return how many of the ``free`` bytes of the disk may be taken by shares."""
+        held_back = HEADROOM_BYTES if self._there else HEADROOM_BYTES + BALLAST_BYTES
+        return max(0, free - held_back)
 
     def drop(self) -> bool:
         """Let it go; tell whether that may have made room."""

@@ -161,7 +161,8 @@ class ShareStore:
         self._space.count_leases(database.read(leases.count_all))
         with self._starting():
             upkeep.count_aside()
-        self._space.look(accepts=True, free=files.free_bytes(places.root))
+        free = files.free_bytes(places.root)
+        self._space.look(accepts=True, free=self._ballast.usable(free))
         self._database = database
         self._upkeep = upkeep
 
@@ -407,7 +408,7 @@ class ShareStore:
         with self._health.reading():
             free = self._files.free_bytes(self._places.root)
         self._ballast.make(free)
-        return free
+        return self._ballast.usable(free)
 
     # Reading.
 
@@ -490,7 +491,7 @@ class ShareStore:
         free = None
         if fresh:
             with self._health.reading():
-                free = self._files.free_bytes(self._places.root)
+                free = self._ballast.usable(self._files.free_bytes(self._places.root))
             if self._database is not None:
                 self._space.count_leases(self._database.read(leases.count_all))
         accepts = not (self._read_only or self._health.broken or self._database is None)

@@ -41,7 +41,7 @@ class Room:
         accepts: whether anything is accepted.
         quota: the most that shares may take, None for no bound.
         reserve: what the disk must keep free.
-        free: what the disk had free when it was last asked.
+        free: what the disk had free for shares when it was last asked.
         aside: what lies in the quarantine.
         aside_files: how many files lie there.
         overhead: what the shares and leases count beside the bytes of the shares.

@@ -294,11 +294,14 @@ class Database:
     def _go_on(self, group: list[_Queued]) -> None:
         """Run what is vital of a group that failed because the disk is full."""
         vital = [queued for queued in group if queued.job.vital]
-        for make_room in (self._reuse_log, self._when_full):
-            if not vital or make_room is None or not make_room():
-                continue
-            if not isinstance(self._transact(vital), NoRoomError):
-                return
+        # For the others that may have made room as well: for those that come next.
+        reused = self._reuse_log()
+        if not vital or (reused and not isinstance(self._transact(vital), NoRoomError)):
+            return
+        if self._when_full is not None and self._when_full():
+            # First what is in the log: else the log would take up the room that was made.
+            self._reuse_log()
+            self._transact(vital)
 
     def _reuse_log(self) -> bool:
         """Copy the log into the database, so that the next transaction overwrites it."""

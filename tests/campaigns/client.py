@@ -22,7 +22,7 @@ import attrs
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
 
-from ampgrid.commands.errors import NoSuchLeaseError, WireError
+from ampgrid.commands.errors import NoSpaceError, NoSuchLeaseError, WireError
 from ampgrid.commands.storage import CancelLease, RenewLease
 from ampgrid.crypto.identity import Identity
 from ampgrid.errors import AmpgridError, PeerError
@@ -182,6 +182,7 @@ class Load:
         self._rng = rng
         self._large = large
         self._indexes: list[bytes] = []
+        self._kept: list[tuple[bytes, int]] = []
         self._next = 0
         self._leased: set[bytes] = set()
         #: Cancellations begun and ended, by storage index: odd while one is under way.
@@ -274,20 +275,14 @@ class Load:
             self.refused += 1
             return False
         self.ledger.acknowledge(*key)
+        self._kept.append(key)
         self._is_leased(lease)
         size = len(self.ledger.offered[key][0])
         self.counts["small puts" if size <= MOST_SMALL else "large puts"] += 1
         return True
 
     def _any_kept(self) -> tuple[bytes, int] | None:
-        if not self.ledger.kept:
-            return None
-        for _ in range(20):
-            index = self._rng.choice(self._indexes)
-            numbers = [n for n in range(256) if (index, n) in self.ledger.kept]
-            if numbers:
-                return index, self._rng.choice(numbers)
-        return None
+        return self._rng.choice(self._kept) if self._kept else None
 
     def _lease(self, index: bytes) -> Lease:
         """Return the lease that is about to be made or renewed."""
@@ -314,7 +309,13 @@ class Load:
                     return
                 raise WrongError("a lease that was acknowledged is not there") from error
         else:
-            await server.add_lease(key[0])
+            try:
+                await server.add_lease(key[0])
+            except NoSpaceError as error:
+                if lease.index in self._leased and lease.cancels == self._cancels[key[0]]:
+                    raise WrongError("a lease that is there could not be renewed") from error
+                self.refused += 1  # a new one, on a full disk
+                return
         self._is_leased(lease)
         self.counts["leases"] += 1
 

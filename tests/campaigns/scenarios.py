@@ -71,7 +71,7 @@ def patched(module: ModuleType, **values: int) -> Iterator[None]:
 
 def small_ballast() -> AbstractContextManager[None]:
     """Let stores hold so little room back that copying them costs nothing."""
-    return patched(ballast, BALLAST_BYTES=8192)
+    return patched(ballast, BALLAST_BYTES=8192, LARGE_BALLAST_BYTES=8192)
 
 
 # What is there before.
