@@ -3,13 +3,13 @@
     sudo python tests/campaigns/full_disk.py --count 4 --seed 1
 
 A real storage node runs on an ext4 file system of 20 MB (a loop device; that takes root), of
-which somebody else has a part. A
-client fills it over real StartTLS until everything is refused, twice: up to the node's own
-reserve, and, with no reserve, to the last block. Then somebody else takes what was left, to the
-last byte. All the while every refusal must be a clean one; what was acknowledged is read and
-compared, leases are renewed, added and cancelled; and the node is killed and started again on
-the full disk. Once the room is free again, the node must accept again. In the end the directory
-is audited.
+which somebody else has a part. A client puts over real StartTLS while that other takes all that
+is left, to the last byte, and lets go of it again. Then the client fills the disk until
+everything is refused: up to the node's own reserve, and on a second disk with no reserve. Then
+the other takes what was left. All the while every refusal must be a clean one; what was
+acknowledged is read and compared, leases are renewed and cancelled; and the node is killed and
+started again on the full disk. Once there is room again, the node must accept again. In the end
+the directory is audited.
 
 Each round takes another seed. Without the right to mount it says so and does nothing, with
 exit status 0. Exit status 1 if anything was wrong.
@@ -28,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
 
 from ampgrid.cli.reactor import run_with_reactor
 from ampgrid.commands.errors import NoSpaceError, WireError
@@ -102,6 +103,7 @@ class Filler:
         """Fill, look, free, look."""
         load = self.load
         server = await load.client.connect()
+        await self.step("a disk that fills under writes", self.surprise(server))
         await self.step("fill", self.fill_up(server))
         filled = load.acknowledged
         await self.step("use, filled by shares", self.use(server))
@@ -135,11 +137,22 @@ class Filler:
         self.violations += 1
         self.tell(f"VIOLATION: {name}: {text}")
 
+    async def surprise(self, server):
+        """Let somebody else take all that is left while much is being written."""
+        hog = self.disk / "sudden"
+        filling = deferToThread(fill, hog)
+        await self.fill_up(server)
+        await filling
+        await self.use(server)
+        hog.unlink()
+        await self.until_accepted(server)
+
     async def fill_up(self, server):
         """Put until nearly everything is refused."""
+        enough = self.load.refused + ENOUGH_REFUSALS
 
         async def work():
-            while self.load.refused < ENOUGH_REFUSALS:
+            while self.load.refused < enough:
                 await self.put(server)
 
         await gatherResults([Deferred.fromCoroutine(work()) for _ in range(6)], consumeErrors=True)
