@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 
 from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
+from twisted.internet.error import ConnectError
 from twisted.internet.task import react
 from twisted.protocols.amp import AMP
 
@@ -22,13 +23,18 @@ from ampgrid.commands.control import Download, Status, Upload, WaitForPeers
 
 async def main(reactor, node_directory, file_name):
     """Do it all over one connection."""
+    original = Path(file_name).resolve()
+    if not original.is_file():
+        sys.exit(f"{file_name} is no file")
     socket_path = str(Path(node_directory).resolve() / "ampgrid.sock")
-    node = await connectProtocol(UNIXClientEndpoint(reactor, socket_path), AMP())
+    try:
+        node = await connectProtocol(UNIXClientEndpoint(reactor, socket_path), AMP())
+    except ConnectError:
+        sys.exit(f"the node in {node_directory} does not run")
 
     waited = await node.callRemote(WaitForPeers, count=1, timeout_seconds=60)
     print(f"{waited['connected']} storage peers are connected")
 
-    original = Path(file_name).resolve()
     uploaded = await node.callRemote(Upload, path=str(original))
     print(f"{uploaded['size']} bytes on {uploaded['servers_happy']} servers")
     print(uploaded["cap"])

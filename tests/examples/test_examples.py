@@ -65,6 +65,15 @@ class ExampleTests(GridCase):
         self.assertEqual(compared, "the copy is the same")
         self.assertIn(status_of(client)["software"], status)
 
+    def test_ampclient_says_in_a_line_what_is_missing(self) -> None:
+        client = self.grid.ready["client"]["dir"]
+        for words, told in [
+            ((self.place, "file"), f"the node in {self.place} does not run\n"),
+            ((client, "missing"), "missing is no file\n"),
+        ]:
+            done = self.run_example("ampclient.py", *words)
+            self.assertEqual((done.status, done.out, done.err), (1, b"", told))
+
     def test_ampclient_needs_nothing_but_twisted_and_the_commands(self) -> None:
         tree = ast.parse((EXAMPLES / "ampclient.py").read_text("utf-8"))
         modules = [n.module or "" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)]
