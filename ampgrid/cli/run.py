@@ -46,9 +46,11 @@ def _begin_logging(stream: TextIO, *, debug: bool) -> None:
     )
 
     least = LogLevel.debug if debug else LogLevel.info
-    observer = FilteringLogObserver(
-        textFileLogObserver(stream), [LogLevelFilterPredicate(defaultLogLevel=least)]
-    )
+    predicate = LogLevelFilterPredicate(defaultLogLevel=least)
+    if not debug:
+        # That the reactor has ended stands before the error that it ended for.
+        predicate.setLogLevelForNamespace("twisted.internet.base", LogLevel.warn)
+    observer = FilteringLogObserver(textFileLogObserver(stream), [predicate])
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False, discardBuffer=True)
 
 
