@@ -246,7 +246,11 @@ class NodeDirectory:
             ConfigError: it is missing, open to others, or no key.
         """
         self._check_private()
-        return Identity.from_pem(read_secret_file(self.key_path, _MAX_SECRET_FILE))
+        pem = read_secret_file(self.key_path, _MAX_SECRET_FILE)
+        try:
+            return Identity.from_pem(pem)
+        except ConfigError as error:
+            raise ConfigError(f"{self.key_path}: {error}") from None
 
     def grid_secret(self, config: NodeConfig) -> bytes | None:
         """Return the grid's secret: the file's, or that in an introducer's address.
