@@ -128,6 +128,16 @@ def known_at_rest(directory: NodeDirectory) -> Known:
     return Known(announcements, advice, _read_kept(directory))
 
 
+def advice_at_rest(directory: NodeDirectory) -> tuple[int, int, int] | None:
+    """Return k, happiness and n that the introducers of a node at rest advised last, if any.
+
+    Raises:
+        ConfigError: the database cannot be opened.
+        FormatError: it is none, or damaged.
+    """
+    return _read_peers(directory)[1]
+
+
 def _read_peers(
     directory: NodeDirectory,
 ) -> tuple[tuple[bytes, ...], tuple[int, int, int] | None]:

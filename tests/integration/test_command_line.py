@@ -70,6 +70,8 @@ class FileTests(GridCase):
         secret = Path(self.grid.ready["client"]["dir"]) / "private" / "convergence"
         words = ["--needed", 2, "--total", 3, "--convergence-file", secret]
         self.assertEqual(ampgrid("cap", self.file, *words).text, cap)
+        # The client runs, and knows what its introducer advises.
+        self.assertEqual(self.client("cap", self.file), cap)
 
     def test_a_relative_path_is_the_users_not_the_nodes(self) -> None:
         cap = self.grid.client("put", "file", cwd=self.place).text

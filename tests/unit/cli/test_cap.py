@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from ampgrid.caps import parse_cap
+from ampgrid.caps import ChkCap, parse_cap
 from ampgrid.crypto.base32 import b2a
 from ampgrid.formats.segments import MAX_SEGMENT_SIZE
+from ampgrid.peers.parameters import ADVICE_KEY, GridParameters
+from ampgrid.store.peerdb import PeerDatabase
 from tests.unit.cli.command_line import CommandLineCase
 from tests.vectors.tahoe import chk_cases, sample
 
@@ -34,6 +36,31 @@ class CapTests(CommandLineCase):
         self.assertEqual(named, {"cap": own.out.strip(), "size": 100})
         cap = parse_cap(named["cap"])
         self.assertEqual((cap.get_size(), cap.is_readonly()), (100, True))
+
+    def shares(self, node: str, *words: object) -> tuple[int, int]:
+        """k and n of the cap that a node directory gives a file."""
+        (self.root / "f").write_bytes(bytes(100))
+        told = self.done("-d", self.root / node, "cap", self.root / "f", *words)
+        cap = parse_cap(told.out)
+        assert isinstance(cap, ChkCap)
+        return cap.needed, cap.total
+
+    def test_the_shares_of_the_node_directory_are_the_default(self) -> None:
+        self.done("create-node", self.root / "own", "--shares", "2/3/4")
+        self.assertEqual(self.shares("own"), (2, 4))
+        self.assertEqual(self.shares("own", "--needed", 1), (1, 4))
+        self.assertEqual(self.shares("own", "--needed", 1, "--total", 1), (1, 1))
+        self.done("create-node", self.root / "advised")
+        self.assertEqual(self.shares("advised"), (3, 10))
+        database = PeerDatabase(self.root / "advised" / "peers.sqlite")
+        database.set_meta(ADVICE_KEY, GridParameters(5, 6, 7).pack())
+        database.close()
+        self.assertEqual(self.shares("advised"), (5, 7))
+
+    def test_the_standard_input_cannot_be_read_twice(self) -> None:
+        self.done("create-node", self.root / "n")
+        told = self.refused(2, "-d", self.root / "n", "cap", "-", stdin=b"x")
+        self.assertIn("name an ordinary file", told)
 
     def test_a_small_file_is_in_its_cap(self) -> None:
         (self.root / "secret").write_text(b2a(bytes(32)))
