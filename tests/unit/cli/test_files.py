@@ -121,6 +121,16 @@ class NoNodeTests(CommandLineCase):
         self.refused(8, *here, "put", self.root / "missing")
         self.refused(8, *here, "get", LIT, self.root)
         self.assertIn("create-node", self.refused(3, "-d", self.root / "no", "run"))
+        self.assertIn("OUT is empty", self.refused(8, *here, "get", LIT, ""))
+        self.assertIn("FILE is empty", self.refused(8, *here, "put", ""))
+
+    def test_a_key_that_cannot_be_read_is_named(self) -> None:
+        told = self.done("create-node", self.root / "a b", "--listen", "127.0.0.1:9").out
+        self.assertIn(f"ampgrid -d '{self.root / 'a b'}' run", told)
+        self.assertIn("this is a grid of its own", told)
+        key = self.root / "a b" / "private" / "node.pem"
+        key.write_text("junk")
+        self.assertIn(str(key), self.refused(3, "-d", self.root / "a b", "address"))
 
 
 class StatusTests(CommandLineCase):
