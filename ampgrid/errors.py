@@ -52,6 +52,10 @@ class BadCapError(UsageError):
     """The text is no cap, or a cap of a kind that does not fit here."""
 
 
+class BadNameError(UsageError):
+    """The text cannot name a child of a directory."""
+
+
 class BadAddressError(UsageError):
     """The text is no ``amp://`` address."""
 
@@ -128,6 +132,76 @@ class NotEnoughSharesError(GridError):
         super().__init__(message)
         self.found = found
         self.needed = needed
+
+
+class NoSuchChildError(GridError, IndexError):
+    """The directory has no child of that name (seed 001's IndexError)."""
+
+
+class ChildExistsError(GridError):
+    """The directory has a child of that name, and it was not to be replaced."""
+
+
+class NotDirectoryError(GridError):
+    """A path leads through something that is no directory, or a file was expected."""
+
+
+class NotMutableError(GridError):
+    """The cap gives no right to change the directory (seed 001's NotCapableError)."""
+
+
+class NoRootError(GridError):
+    """This node knows no such root directory."""
+
+
+class ConditionFailedError(GridError):
+    """A change was refused, since the directory is not as the change asks for."""
+
+
+class NotReachableError(GridError):
+    """Too few replicas of a directory answered; whether it exists is not known.
+
+    Attributes:
+        found: number of replicas that answered for it.
+        wanted: number of replicas that it has, as far as known, else that must answer.
+    """
+
+    def __init__(self, message: str, *, found: int = 0, wanted: int = 0) -> None:
+        super().__init__(message)
+        self.found = found
+        self.wanted = wanted
+
+
+class UndecidedError(GridError):
+    """A change is under way that nobody without the write cap can settle; try again."""
+
+
+class UncertainChangeError(GridError):
+    """A change may or may not have been made, and too much has happened since to tell."""
+
+
+class SnapshotGoneError(GridError):
+    """The version that was being read is gone; begin again with the present one."""
+
+
+class ForkError(IntegrityError):
+    """Two signed versions of a directory contradict each other; both are kept."""
+
+
+class RolledBackError(IntegrityError):
+    """The replicas show an older version of a directory than was seen before."""
+
+
+class MissingNodesError(AmpgridError):
+    """Nodes of a directory's trie are not at hand.
+
+    Attributes:
+        hashes: of all that are known to lack, each 32 bytes.
+    """
+
+    def __init__(self, hashes: tuple[bytes, ...]) -> None:
+        super().__init__(f"{len(hashes)} nodes of a directory are not at hand")
+        self.hashes = hashes
 
 
 class PeerError(AmpgridError):

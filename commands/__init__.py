@@ -7,6 +7,7 @@ The modules hold Commands and nothing else, and need only Twisted (and the error
 * `ampgrid.commands.session`: what each end of a connection answers.
 * `ampgrid.commands.introduction`: what introducers and the peers they introduce answer.
 * `ampgrid.commands.storage`: what a storage peer answers.
+* `ampgrid.commands.vdrive`: what a vdrive peer answers.
 * `ampgrid.commands.control`: what a node answers on its Unix socket.
 * `ampgrid.commands.arguments`: bounded, canonical argument types.
 * `ampgrid.commands.errors`: the errors that may be answered, and their codes.

@@ -237,18 +237,24 @@ class Blobs(amp.Argument):
     Args:
         most: the largest number of items.
         item: the largest length of one item, bytes.
+        total: the most bytes that the list takes, two of each item for its length.
         optional: whether it may be left out.
     """
 
     _length = struct.Struct(">H")
 
-    def __init__(self, most: int, item: int, *, optional: bool = False) -> None:
+    def __init__(
+        self, most: int, item: int, total: int = MAX_VALUE_BYTES, *, optional: bool = False
+    ) -> None:
         super().__init__(optional)
         self.most = most
         self.item = item
+        self.total = min(total, most * (item + 2))
 
     def fromString(self, inString: bytes) -> list[bytes]:  # noqa: N802, N803
         """Read the list."""
+        if len(inString) > self.total:
+            raise ValueError("list too long")
         items: list[bytes] = []
         position = 0
         while position < len(inString):
@@ -266,4 +272,7 @@ class Blobs(amp.Argument):
         """Write the list."""
         if len(inObject) > self.most or any(len(item) > self.item for item in inObject):
             raise ValueError("list out of bounds")
-        return b"".join(self._length.pack(len(item)) + item for item in inObject)
+        packed = b"".join(self._length.pack(len(item)) + item for item in inObject)
+        if len(packed) > self.total:
+            raise ValueError("list too long")
+        return packed

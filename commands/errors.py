@@ -167,3 +167,27 @@ class NoSuchOperationError(WireError):
     """No operation of this number is under way."""
 
     code = b"NO_SUCH_OPERATION"
+
+
+class NoSuchDirectoryError(WireError):
+    """No directory of this index is kept here."""
+
+    code = b"NO_SUCH_DIRECTORY"
+
+
+class BadRecordError(WireError):
+    """A record or a prepare is malformed, or its signature does not hold."""
+
+    code = b"BAD_RECORD"
+
+
+class SnapshotGoneWireError(WireError):
+    """That root is no longer kept here; begin again with the present record."""
+
+    code = b"SNAPSHOT_GONE"
+
+
+class NoPublicRootError(WireError):
+    """This peer knows no public root."""
+
+    code = b"NO_PUBLIC_ROOT"

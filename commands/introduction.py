@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ampgrid.commands import errors as e
-from ampgrid.commands.arguments import Blobs, Count, Exact, Octets
+from ampgrid.commands.arguments import Blobs, Count, Exact, Octets, Text
 from ampgrid.commands.base import GridCommand, error_map
 
 #: The largest announcement, bytes, and how many go into one box.
@@ -69,3 +69,16 @@ class SetEncodingParameters(GridCommand):
         (b"happy", Count(256)),
         (b"total", Count(256)),
     ]
+
+
+class SetPublicRoot(GridCommand):
+    """Tell the cap of the grid's public root, once its introducer has made it.
+
+    :answered-by: peers that have announced themselves to the caller
+    :needs: Announce
+    :bound: 400 bytes, answer 32 bytes
+    :repeat: yes
+    :since: 1
+    """
+
+    arguments = [(b"uri", Text(300))]

@@ -120,6 +120,39 @@ LOST = Exit(
     "`check` and `keeper run`: too few shares of a file were found to give it back.",
     "Try again when more of the peers are back; put the file again while you have it.",
 )
+PATH = Exit(
+    12,
+    "path",
+    "A grid path leads nowhere, to something of another kind, or to what is not to be replaced.",
+    "The message names the part of the path; `ampgrid ls` shows what is there.",
+    (
+        errors.NoSuchChildError,
+        errors.ChildExistsError,
+        errors.ConditionFailedError,
+        errors.NotDirectoryError,
+        errors.NoRootError,
+    ),
+)
+DIRECTORY_UNREACHABLE = Exit(
+    13,
+    "directory_unreachable",
+    "Too few replicas of a directory answered, or they do not agree yet.",
+    "Try again when more of the peers are back; nothing says that the directory is gone.",
+    (
+        errors.NotReachableError,
+        errors.UndecidedError,
+        errors.UncertainChangeError,
+        errors.SnapshotGoneError,
+        errors.MissingNodesError,
+    ),
+)
+READ_ONLY = Exit(
+    14,
+    "read_only",
+    "The cap gives no right to change the directory.",
+    "Use its write cap (`URI:DIR:...`), or ask its owner.",
+    (errors.NotMutableError,),
+)
 INTERRUPTED = Exit(
     130,
     "interrupted",
@@ -149,6 +182,9 @@ EXITS = (
     BAD_NAME,
     UNHEALTHY,
     LOST,
+    PATH,
+    DIRECTORY_UNREACHABLE,
+    READ_ONLY,
     INTERRUPTED,
     BROKEN_PIPE,
 )

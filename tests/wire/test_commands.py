@@ -12,14 +12,14 @@ from twisted.protocols import amp
 from twisted.trial.unittest import SynchronousTestCase
 
 from ampgrid.commands import arguments as a
-from ampgrid.commands import control, errors, introduction, session, storage
+from ampgrid.commands import control, errors, introduction, session, storage, vdrive
 from ampgrid.commands.base import GridCommand
 from ampgrid.commands.session import PROTOCOL_VERSION
 from ampgrid.commands.storage import MAX_HEADS_BYTES
 from ampgrid.wire import boxes
 from tests.wire.kit import Recorder, commands_in
 
-MODULES = (session, introduction, storage, control)
+MODULES = (session, introduction, storage, vdrive, control)
 #: What amp.Command knows, and what its metaclass makes of it.
 MEANINGFUL = {
     "arguments",
@@ -236,7 +236,7 @@ def _largest_value(argument: amp.Argument) -> int:
     if isinstance(argument, a.Octets | a.Text):
         return argument.most
     if isinstance(argument, a.Blobs):
-        return argument.most * (argument.item + 2)
+        return argument.total
     if isinstance(argument, a.ShareHeads):
         return MAX_HEADS_BYTES + 3 * a.MAX_SHARES_PER_REQUEST
     if isinstance(argument, a.ShareNumbers):

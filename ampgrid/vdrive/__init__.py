@@ -1,0 +1,1 @@
+"""The virtual drive: encrypted directories, replicated on peers (seed 001's vdrive)."""
