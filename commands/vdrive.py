@@ -362,4 +362,3 @@ class GetSnapshot(GridCommand):
     arguments = [_INDEX]
     response = [(b"pointer", Octets(MAX_POINTER_BYTES))]
     errors = error_map(e.NoSuchDirectoryError, e.StoreFailedError)
-
