@@ -9,6 +9,7 @@ The modules hold Commands and nothing else, and need only Twisted (and the error
 * `ampgrid.commands.storage`: what a storage peer answers.
 * `ampgrid.commands.vdrive`: what a vdrive peer answers.
 * `ampgrid.commands.control`: what a node answers on its Unix socket.
+* `ampgrid.commands.drive`: what it answers there about directories.
 * `ampgrid.commands.arguments`: bounded, canonical argument types.
 * `ampgrid.commands.errors`: the errors that may be answered, and their codes.
 """

@@ -2,7 +2,8 @@
 
 Paths are absolute paths of the node's machine; standard input and output travel as descriptors.
 ``operation`` is an integer that the caller chooses for a long Command, by which `Progress` and
-`Cancel` on the same or another connection to the socket name it; 0 asks for none.
+`Cancel` on the same or another connection to the socket name it; 0 asks for none. Where a cap of
+a file is asked for, a grid path to it will do as well (`ampgrid.commands.drive`).
 """
 
 from __future__ import annotations
@@ -12,7 +13,14 @@ from twisted.protocols import amp
 from ampgrid.commands import errors as e
 from ampgrid.commands.arguments import Count, Exact, Flag, Text
 from ampgrid.commands.base import GridCommand, error_map
+from ampgrid.commands.drive import (
+    CHANGE_ERRORS,
+    MAX_GRID_PATH_BYTES,
+    MAX_METADATA_BYTES,
+    PATH_ERRORS,
+)
 
+_CAP_OR_PATH = (b"cap", Text(MAX_GRID_PATH_BYTES))
 _OPERATION = (b"operation", Count(2**63 - 1, optional=True))
 
 
@@ -39,9 +47,14 @@ class Upload(GridCommand):
     Exactly one of ``path`` and ``descriptor`` is given. ``needed``, ``happy`` and ``total`` go
     together and outrank the node's own setting.
 
+    With ``grid_path`` the file is then linked there (seed 001's add_file), ``metadata``, a JSON
+    object, with it; with ``parents`` missing directories on the way are made. A child of that
+    name is replaced unless ``overwrite`` is false. If the file was uploaded and could not be
+    linked, the error is that of linking, and doing it again costs no second upload.
+
     :answered-by: nodes, on their socket
     :needs: the socket
-    :bound: 5 KiB, answer 1 KiB
+    :bound: 21 KiB, answer 1 KiB
     :repeat: yes, the same content gives the same cap
     :since: 1
     """
@@ -52,6 +65,10 @@ class Upload(GridCommand):
         (b"needed", Count(256, optional=True)),
         (b"happy", Count(256, optional=True)),
         (b"total", Count(256, optional=True)),
+        (b"grid_path", Text(MAX_GRID_PATH_BYTES, optional=True)),
+        (b"overwrite", Flag(optional=True)),
+        (b"metadata", Text(MAX_METADATA_BYTES, optional=True)),
+        (b"parents", Flag(optional=True)),
         _OPERATION,
     ]
     response = [
@@ -61,9 +78,7 @@ class Upload(GridCommand):
         (b"servers_happy", Count(256)),
         (b"shares_already_there", Count(256)),
     ]
-    errors = error_map(
-        e.FileFailedError, e.NotHappyEnoughError, e.NotEnoughPeersConnectedError, e.CancelledError
-    )
+    errors = error_map(*CHANGE_ERRORS, e.FileFailedError, e.NotHappyEnoughError, e.CancelledError)
 
 
 class Download(GridCommand):
@@ -74,13 +89,13 @@ class Download(GridCommand):
 
     :answered-by: nodes, on their socket
     :needs: the socket
-    :bound: 5 KiB, answer 62 KiB
+    :bound: 13 KiB, answer 62 KiB
     :repeat: yes
     :since: 1
     """
 
     arguments = [
-        (b"cap", Text(300)),
+        _CAP_OR_PATH,
         (b"path", Text(4_096, optional=True)),
         (b"descriptor", amp.Descriptor(optional=True)),
         (b"offset", Count(optional=True)),
@@ -89,10 +104,9 @@ class Download(GridCommand):
     ]
     response = [(b"size", Count()), (b"problems", Text(60_000, lines=True))]
     errors = error_map(
-        e.BadCapTextError,
+        *PATH_ERRORS,
         e.FileFailedError,
         e.NotEnoughSharesFoundError,
-        e.DamagedError,
         e.CancelledError,
     )
 
@@ -104,14 +118,14 @@ class Check(GridCommand):
 
     :answered-by: nodes, on their socket
     :needs: the socket
-    :bound: 512 bytes, answer 62 KiB
+    :bound: 9 KiB, answer 62 KiB
     :repeat: yes
     :since: 1
     """
 
-    arguments = [(b"cap", Text(300)), _OPERATION]
+    arguments = [_CAP_OR_PATH, _OPERATION]
     response = [(b"report", Text(62_000))]
-    errors = error_map(e.BadCapTextError, e.CancelledError)
+    errors = error_map(*PATH_ERRORS, e.CancelledError)
 
 
 class Verify(GridCommand):
@@ -119,14 +133,14 @@ class Verify(GridCommand):
 
     :answered-by: nodes, on their socket
     :needs: the socket
-    :bound: 512 bytes, answer 62 KiB
+    :bound: 9 KiB, answer 62 KiB
     :repeat: yes
     :since: 1
     """
 
-    arguments = [(b"cap", Text(300)), _OPERATION]
+    arguments = [_CAP_OR_PATH, _OPERATION]
     response = [(b"report", Text(62_000))]
-    errors = error_map(e.BadCapTextError, e.CancelledError)
+    errors = error_map(*PATH_ERRORS, e.CancelledError)
 
 
 class Repair(GridCommand):
@@ -136,18 +150,17 @@ class Repair(GridCommand):
 
     :answered-by: nodes, on their socket
     :needs: the socket
-    :bound: 512 bytes, answer 62 KiB
+    :bound: 9 KiB, answer 62 KiB
     :repeat: yes
     :since: 1
     """
 
-    arguments = [(b"cap", Text(300)), (b"verify", Flag(optional=True)), _OPERATION]
+    arguments = [_CAP_OR_PATH, (b"verify", Flag(optional=True)), _OPERATION]
     response = [(b"report", Text(62_000))]
     errors = error_map(
-        e.BadCapTextError,
+        *PATH_ERRORS,
         e.NotEnoughSharesFoundError,
         e.NotHappyEnoughError,
-        e.DamagedError,
         e.CancelledError,
     )
 

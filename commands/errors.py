@@ -191,3 +191,57 @@ class NoPublicRootError(WireError):
     """This peer knows no public root."""
 
     code = b"NO_PUBLIC_ROOT"
+
+
+class NoSuchChildWireError(WireError):
+    """The directory has no child of that name."""
+
+    code = b"NO_SUCH_CHILD"
+
+
+class ChildExistsWireError(WireError):
+    """There is something of that name, and it was not to be replaced."""
+
+    code = b"CHILD_EXISTS"
+
+
+class NotDirectoryWireError(WireError):
+    """The path leads through what is no directory, or to what is of another kind than asked."""
+
+    code = b"NOT_DIRECTORY"
+
+
+class NoRootWireError(WireError):
+    """The node knows no such root or alias."""
+
+    code = b"NO_ROOT"
+
+
+class NotMutableWireError(WireError):
+    """The cap gives no right to change the directory."""
+
+    code = b"NOT_MUTABLE"
+
+
+class ConditionFailedWireError(WireError):
+    """The directory is not as the change asks for, so nothing was changed."""
+
+    code = b"CONDITION_FAILED"
+
+
+class NotReachableWireError(WireError):
+    """Too few replicas of a directory answered; whether it exists is not known."""
+
+    code = b"NOT_REACHABLE"
+
+
+class UndecidedWireError(WireError):
+    """A change is under way that only a holder of the write cap can settle; try again."""
+
+    code = b"UNDECIDED"
+
+
+class UncertainWireError(WireError):
+    """A change may or may not have been made."""
+
+    code = b"UNCERTAIN"

@@ -131,6 +131,11 @@ PATH = Exit(
         errors.ConditionFailedError,
         errors.NotDirectoryError,
         errors.NoRootError,
+        wire.NoSuchChildWireError,
+        wire.ChildExistsWireError,
+        wire.ConditionFailedWireError,
+        wire.NotDirectoryWireError,
+        wire.NoRootWireError,
     ),
 )
 DIRECTORY_UNREACHABLE = Exit(
@@ -144,6 +149,10 @@ DIRECTORY_UNREACHABLE = Exit(
         errors.UncertainChangeError,
         errors.SnapshotGoneError,
         errors.MissingNodesError,
+        wire.NotReachableWireError,
+        wire.UndecidedWireError,
+        wire.UncertainWireError,
+        wire.SnapshotGoneWireError,
     ),
 )
 READ_ONLY = Exit(
@@ -151,7 +160,7 @@ READ_ONLY = Exit(
     "read_only",
     "The cap gives no right to change the directory.",
     "Use its write cap (`URI:DIR:...`), or ask its owner.",
-    (errors.NotMutableError,),
+    (errors.NotMutableError, wire.NotMutableWireError),
 )
 INTERRUPTED = Exit(
     130,
