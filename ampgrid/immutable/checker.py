@@ -7,8 +7,8 @@ more than the verify cap. Nothing is taken on a server's word.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import Any, cast
 
 import attrs
 from twisted.internet.defer import Deferred, DeferredSemaphore
@@ -17,17 +17,19 @@ from ampgrid.caps import ChkCap, ChkVerifierCap, LitCap
 from ampgrid.commands.arguments import MAX_SHARES_PER_REQUEST
 from ampgrid.crypto.base32 import b2a
 from ampgrid.crypto.identity import node_id_text
-from ampgrid.errors import AmpgridError, FormatError, IntegrityError
+from ampgrid.errors import AmpgridError, CallTimeoutError, FormatError, IntegrityError
 from ampgrid.formats.share import MAX_HEADER_SIZE
 from ampgrid.immutable.operation import Operation
+from ampgrid.immutable.patience import PatientServer
 from ampgrid.immutable.reader import ShareReader
 from ampgrid.immutable.several import each
 from ampgrid.placement import happiness
-from ampgrid.ports import Threads
+from ampgrid.ports import Clock, Threads
 from ampgrid.storage.client import StorageServer
 
-#: Shares that are read at once.
-_AT_ONCE = 8
+#: Shares that are read at once, and those of one server: who is slow holds nobody else up.
+_AT_ONCE = 16
+_OF_ONE_SERVER = 3
 #: Blocks of one share that are read ahead while one is being hashed.
 _BLOCKS_AHEAD = 2
 
@@ -63,6 +65,7 @@ class CheckReport:
         servers_asked: number of servers that were asked.
         servers_answered: number of those that answered.
         failing: servers that did not answer, or not for a share of theirs.
+        slow: those of them that kept the check waiting too long.
         verified: whether every byte was read.
         problems: one line for each server or share that could not be looked at.
     """
@@ -75,6 +78,7 @@ class CheckReport:
     servers_asked: int = 0
     servers_answered: int = 0
     failing: frozenset[bytes] = frozenset()
+    slow: frozenset[bytes] = frozenset()
     verified: bool = False
     problems: tuple[str, ...] = ()
 
@@ -131,7 +135,7 @@ class CheckReport:
         }
 
 
-async def _at_once(_size: int) -> None:
+async def at_once(_size: int) -> None:
     """Keep no bandwidth."""
 
 
@@ -141,11 +145,22 @@ class Checker:
     Args:
         servers: returns the storage peers that are connected now.
         threads: where hashing happens.
+        clock: tells which servers are too slow; None until `measure_by`, and then none is.
     """
 
-    def __init__(self, servers: Callable[[], Sequence[StorageServer]], threads: Threads) -> None:
+    def __init__(
+        self,
+        servers: Callable[[], Sequence[StorageServer]],
+        threads: Threads,
+        clock: Clock | None = None,
+    ) -> None:
         self._servers = servers
         self._threads = threads
+        self._clock = clock
+
+    def measure_by(self, clock: Clock) -> None:
+        """Tell by this clock which servers are too slow."""
+        self._clock = clock
 
     async def check(
         self,
@@ -153,7 +168,8 @@ class Checker:
         operation: Operation | None = None,
         *,
         verify: bool = False,
-        pace: Pace = _at_once,
+        pace: Pace = at_once,
+        avoid: Collection[bytes] = (),
     ) -> CheckReport:
         """Look at every share of a file on every connected server.
 
@@ -162,14 +178,17 @@ class Checker:
             operation: progress and cancelling.
             verify: read and hash every byte.
             pace: awaited before bytes are read.
+            avoid: node ids of servers that were too slow just now: they are named, not asked.
 
         Raises:
             OperationCancelledError: somebody has cancelled.
         """
         if isinstance(cap, LitCap):
             return CheckReport(b"", 0, 0, {}, verified=verify)
-        check = _Check(cap, self._threads, operation or Operation(), verify=verify, pace=pace)
-        return await check.run(self._servers())
+        check = _Check(
+            cap, self._threads, self._clock, operation or Operation(), verify=verify, pace=pace
+        )
+        return await check.run(self._servers(), avoid)
 
 
 class _Check:
@@ -179,6 +198,7 @@ class _Check:
         self,
         cap: ChkCap | ChkVerifierCap,
         threads: Threads,
+        clock: Clock | None,
         operation: Operation,
         *,
         verify: bool,
@@ -186,6 +206,7 @@ class _Check:
     ) -> None:
         self._cap = cap
         self._threads = threads
+        self._clock = clock
         self._operation = operation
         self._verify = verify
         self._pace = pace
@@ -195,19 +216,24 @@ class _Check:
         self._problems: list[str] = []
         self._answered = 0
         self._failing: set[bytes] = set()
+        self._slow: set[bytes] = set()
 
-    async def run(self, servers: Sequence[StorageServer]) -> CheckReport:
+    async def run(
+        self, servers: Sequence[StorageServer], avoid: Collection[bytes]
+    ) -> CheckReport:
         """Look at everything."""
         self._operation.enter("verifying" if self._verify else "checking", self._cap.size)
 
         def start(server: StorageServer) -> Callable[[], Deferred[None]]:
             return lambda: Deferred.fromCoroutine(self._look_at(server))
 
-        looked = await each({i: start(server) for i, server in enumerate(servers)})
+        for server in servers:
+            if server.server_id in avoid:
+                self._note_slow(server, "was too slow just now, and was not asked again")
+        asked = [server for server in servers if server.server_id not in avoid]
+        looked = await each({i: start(server) for i, server in enumerate(asked)})
         self._operation.check()
-        for error in looked.values():
-            if isinstance(error, Exception):
-                raise error
+        _raise_first(looked.values())
         cap = self._cap
         return CheckReport(
             storage_index=cap.storage_index,
@@ -218,26 +244,53 @@ class _Check:
             servers_asked=len(servers),
             servers_answered=self._answered,
             failing=frozenset(self._failing),
+            slow=frozenset(self._slow),
             verified=self._verify,
             problems=tuple(self._problems),
         )
 
+    def _note_slow(self, server: StorageServer, why: str) -> None:
+        self._problems.append(f"server {server.name}: {why}")
+        self._failing.add(server.server_id)
+        self._slow.add(server.server_id)
+
     async def _look_at(self, server: StorageServer) -> None:
+        patient = None if self._clock is None else PatientServer(server, self._clock)
+        asked = server if patient is None else cast("StorageServer", patient)
         want = range(min(self._cap.total, MAX_SHARES_PER_REQUEST))
         try:
-            sizes, heads = await server.shares(self._cap.storage_index, want, MAX_HEADER_SIZE)
+            sizes, heads = await asked.shares(self._cap.storage_index, want, MAX_HEADER_SIZE)
         except AmpgridError as error:
-            self._problems.append(f"server {server.name}: {error}")
-            self._failing.add(server.server_id)
+            if isinstance(error, CallTimeoutError):
+                self._note_slow(server, str(error))
+            else:
+                self._problems.append(f"server {server.name}: {error}")
+                self._failing.add(server.server_id)
             return
         self._answered += 1
-        for number, size in sizes.items():
-            reader = ShareReader(
-                server, self._cap, number, size, heads.get(number, b""), self._threads
-            )
-            await self._turns.run(self._judge, reader)
+        turns = DeferredSemaphore(_OF_ONE_SERVER)
+        left = set(sizes)
 
-    async def _judge(self, reader: ShareReader) -> None:
+        def start(number: int, size: int) -> Callable[[], Deferred[None]]:
+            head = heads.get(number, b"")
+            reader = ShareReader(asked, self._cap, number, size, head, self._threads)
+
+            async def judge() -> None:
+                if patient is None or not patient.slow:
+                    await self._judge(reader, patient)
+                if patient is None or not patient.slow:
+                    left.discard(number)
+
+            return lambda: turns.run(self._turns.run, judge)
+
+        judged = await each({number: start(number, size) for number, size in sizes.items()})
+        if patient is not None and patient.slow:
+            self._note_slow(
+                server, f"it answers too slowly; {len(left)} of its shares were not looked at"
+            )
+        _raise_first(judged.values())
+
+    async def _judge(self, reader: ShareReader, patient: PatientServer | None) -> None:
         self._operation.check()
         server_id = reader.server.server_id
         try:
@@ -252,7 +305,9 @@ class _Check:
             self._bad.append(BadShare(reader.number, server_id, str(error)))
         except AmpgridError as error:
             self._operation.check()
-            self._problems.append(f"{reader}: {error}")
+            # Of a server that is too slow for the whole check, one line tells.
+            if patient is None or not patient.slow:
+                self._problems.append(f"{reader}: {error}")
             self._failing.add(server_id)
         else:
             self._good.setdefault(reader.number, []).append(server_id)
@@ -277,3 +332,9 @@ class _Check:
         finally:
             for unwanted in reading:
                 unwanted.addErrback(lambda _failure: None)
+
+
+def _raise_first(results: Collection[object]) -> None:
+    for error in results:
+        if isinstance(error, Exception):
+            raise error

@@ -22,7 +22,7 @@ from ampgrid.errors import AmpgridError, IntegrityError
 from ampgrid.formats import hashtree
 from ampgrid.formats.chkwriter import share_tail
 from ampgrid.formats.share import ShareLayout
-from ampgrid.immutable.checker import BadShare, Checker, CheckReport, Pace
+from ampgrid.immutable.checker import BadShare, Checker, CheckReport, Pace, at_once
 from ampgrid.immutable.operation import Operation
 from ampgrid.immutable.pool import SharePool
 from ampgrid.immutable.segment import SegmentDecoder, SegmentFetch
@@ -76,7 +76,7 @@ class Repairer:
         self._servers = servers
         self._threads = threads
         self._clock = clock
-        self._checker = Checker(servers, threads)
+        self._checker = Checker(servers, threads, clock)
 
     async def repair(
         self,
@@ -101,8 +101,9 @@ class Repairer:
             OperationCancelledError: somebody has cancelled.
         """
         operation = operation or Operation()
-        paced = {} if pace is None else {"pace": pace}
-        before = found or await self._checker.check(cap, operation, verify=verify, **paced)
+        before = found or await self._checker.check(
+            cap, operation, verify=verify, pace=pace or at_once
+        )
         if isinstance(cap, LitCap):
             return RepairReport(before, before)
         # Who has just failed would only keep the repair waiting.
@@ -116,20 +117,23 @@ class Repairer:
             await repair.write(pace)
         finally:
             repair.let_go()
-        after = await self._checker.check(cap, operation)
+        after = await self._checker.check(cap, operation, avoid=before.slow)
         return RepairReport(before, after, tuple(repair.written), tuple(repair.problems))
 
     async def _advise(
         self, servers: dict[bytes, StorageServer], index: bytes, bad: Sequence[BadShare]
     ) -> None:
-        """Tell servers of their bad shares, so that they may take good ones instead."""
-        for share in bad:
-            server = servers.get(share.server_id)
-            if server is not None:
-                try:
-                    await server.advise_corrupt(index, share.number, share.reason)
-                except AmpgridError:
-                    continue  # whoever does not listen keeps its bad share
+        """Tell servers of their bad shares, all at once, so that they may take good ones."""
+
+        def start(share: BadShare) -> Callable[[], Deferred[None]]:
+            telling = servers[share.server_id].advise_corrupt
+            return lambda: Deferred.fromCoroutine(telling(index, share.number, share.reason))
+
+        known = [share for share in bad if share.server_id in servers]
+        for error in (await each({i: start(s) for i, s in enumerate(known)})).values():
+            # Whoever does not listen keeps its bad share.
+            if isinstance(error, Exception) and not isinstance(error, AmpgridError):
+                raise error
 
 
 class _Repair:

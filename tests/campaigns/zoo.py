@@ -3,9 +3,9 @@
     python tests/campaigns/zoo.py --count 20 --seed 1
 
 For each misbehaviour and seed: a file is downloaded with the liar among the servers, once with
-honest servers enough without it and once where its share would be needed; files are uploaded
-and repaired with it. Wrong plaintext, an operation of more than 60 seconds of the clock, an
-unexpected exception, or a liar that is not named, end the run with exit status 1.
+honest servers enough without it and once where its share would be needed; files are uploaded,
+checked, verified and repaired with it. Wrong plaintext, an operation of more than 60 seconds of
+the clock, an unexpected exception, or a liar that is not named, end the run with exit status 1.
 """
 
 import argparse
@@ -171,6 +171,72 @@ class OneByteASecond(Liar):
 class TenSecondsAnAnswer(Liar):
     async def answering(self):
         await deferLater(self.clock, 10, lambda: None)
+
+
+class ClaimsAllAndTakesItsTime(Liar):
+    """Claims every share and answers each question just before the client's patience ends."""
+
+    async def linger(self, seconds):
+        await deferLater(self.clock, seconds, lambda: None)
+
+    async def shares(self, storage_index, want=(), head=0):
+        await self.linger(ASK_SECONDS - 1)
+        return dict.fromkeys(range(TOTAL), 20_000), {}
+
+    async def read(self, storage_index, number, offset, length):
+        await self.linger(MOVE_SECONDS - 1)
+        return self.rng.randbytes(length)
+
+    async def advise_corrupt(self, storage_index, number, reason):
+        await self.linger(ASK_SECONDS - 1)
+
+    async def allocate(self, storage_index, numbers, size):
+        await self.linger(ASK_SECONDS - 1)
+        return await super().allocate(storage_index, numbers, size)
+
+
+class HasAllAndTakesItsTime(ClaimsAllAndTakesItsTime):
+    """The same, with shares that are good indeed."""
+
+    async def shares(self, storage_index, want=(), head=0):
+        self.contents |= {(self.cap.storage_index, n): s for n, s in enumerate(self.all_shares)}
+        await self.linger(ASK_SECONDS - 1)
+        return {n: len(share) for n, share in enumerate(self.all_shares)}, {}
+
+    async def read(self, storage_index, number, offset, length):
+        await self.linger(MOVE_SECONDS - 1)
+        return await Liar.read(self, storage_index, number, offset, length)
+
+
+class DawdlesWithOneReadAtATime(Liar):
+    """Answers at once for half of the check, then each read a little later than the one before."""
+
+    answers = 0
+
+    async def shares(self, storage_index, want=(), head=0):
+        sizes, _heads = await super().shares(storage_index, want, head)
+        return sizes and dict.fromkeys(range(TOTAL), max(sizes.values())), {}
+
+    async def answering(self):
+        self.answers += 1
+        await deferLater(self.clock, min(self.answers, MOVE_SECONDS - 1), lambda: None)
+
+
+class ListensSlowly(Liar):
+    """Is bad at once, and takes its time with all that a repair asks of it."""
+
+    async def shares(self, storage_index, want=(), head=0):
+        return dict.fromkeys(range(TOTAL), 5_000), {}
+
+    async def read(self, storage_index, number, offset, length):
+        return bytes(length)
+
+    async def advise_corrupt(self, storage_index, number, reason):
+        await deferLater(self.clock, ASK_SECONDS - 1, lambda: None)
+
+    async def allocate(self, storage_index, numbers, size):
+        await deferLater(self.clock, ASK_SECONDS - 1, lambda: None)
+        return await super().allocate(storage_index, numbers, size)
 
 
 class AnswersMoreThanAsked(Liar):
@@ -367,7 +433,20 @@ UNNAMED = {
     # They hold nobody up while others answer.
     "StallsBeforeTheFirstByte",
     "TenSecondsAnAnswer",
+    "ClaimsAllAndTakesItsTime",
+    "DawdlesWithOneReadAtATime",
 }
+
+
+#: Who keeps a check, or a verify, waiting for ever: it has to be named by it.
+STALLERS_OF_A_CHECK = {
+    "StallsBeforeTheFirstByte",
+    "StallsAfterTheFirstAnswer",
+    "OneByteASecond",
+    "ClaimsAllAndTakesItsTime",
+    "HasAllAndTakesItsTime",
+}
+STALLERS_OF_A_VERIFY = {*STALLERS_OF_A_CHECK, "StallsTheHashes"}
 
 
 class ViolationError(Exception):
@@ -396,7 +475,9 @@ class Cage:
         contents = (
             {} if number is None else {(self.cap.storage_index, number): self.shares[number]}
         )
-        return self.make_liar(b"liar" * 5, contents, self.clock, self.rng)
+        made = self.make_liar(b"liar" * 5, contents, self.clock, self.rng)
+        made.cap, made.all_shares = self.cap, self.shares
+        return made
 
     def run(self, work, within=MOST_SECONDS):
         """Do the work within that many seconds of the clock."""
@@ -430,14 +511,18 @@ class Cage:
         return named
 
     def check(self):
-        """Check and verify; nothing of the liar that is bad may be called good."""
+        """Check and verify: what is honest is good, and who stalls is named, in time."""
         for verify in (False, True):
             liar = self.liar(0)
-            checker = Checker(lambda liar=liar: [liar, *self.honest([1, 2, 3])], InlineThreads())
-            checking = checker.check(self.cap.get_verify_cap(), verify=verify)
-            report = self.run(checking, MOST_SECONDS_WITHOUT)
+            servers = [liar, *self.honest([1, 2, 3])]
+            checker = Checker(lambda servers=servers: servers, InlineThreads(), self.clock)
+            report = self.run(checker.check(self.cap.get_verify_cap(), verify=verify))
             if not {1, 2, 3} <= report.good.keys():
                 raise ViolationError(f"{self.name}: honest shares were not found good")
+            stallers = STALLERS_OF_A_VERIFY if verify else STALLERS_OF_A_CHECK
+            named = any(liar.name in line for line in report.problems)
+            if self.name in stallers and not named:
+                raise ViolationError(f"{self.name}: stalled a check and was not named by it")
 
     def upload(self):
         """Upload with the liar among seven; what was acknowledged can be had without it."""
@@ -459,8 +544,7 @@ class Cage:
         servers = [self.liar(0), *honest, *empty]
         repairer = Repairer(lambda: servers, InlineThreads(), self.clock)
         try:
-            repairing = repairer.repair(self.cap.get_verify_cap(), verify=True)
-            self.run(repairing, MOST_SECONDS_WITHOUT)
+            self.run(repairer.repair(self.cap.get_verify_cap(), verify=True))
         except AmpgridError as error:
             raise ViolationError(f"{self.name}: stood in the way of a repair: {error}") from error
         if isinstance(self.download(honest + empty), AmpgridError):
