@@ -28,6 +28,8 @@ NODE_ID_TEXT_SIZE = 32
 #: Length of a public key in DER and of a signature, bytes.
 SPKI_SIZE = 44
 SIGNATURE_SIZE = 64
+#: Length of a public key as RFC 8032 has it, bytes.
+RAW_KEY_SIZE = 32
 
 #: SEQUENCE { SEQUENCE { OID 1.3.101.112 } BIT STRING of 32 bytes }. Source: RFC 8410 section 4.
 _SPKI_PREFIX = bytes.fromhex("302a300506032b6570032100")
@@ -69,18 +71,23 @@ def parse_node_id(text: str) -> bytes:
     return a2b(text, NODE_ID_SIZE)
 
 
-def _public_key(spki: bytes) -> Ed25519PublicKey:
-    """Read a public key, refusing every spelling and every point that is not beyond doubt."""
-    if len(spki) != SPKI_SIZE or not spki.startswith(_SPKI_PREFIX):
-        raise IntegrityError("The public key is no Ed25519 key.")
-    raw = spki[len(_SPKI_PREFIX) :]
+def public_key(raw: bytes) -> Ed25519PublicKey:
+    """Read a public key, refusing every spelling and every point that is not beyond doubt.
+
+    Args:
+        raw: the key, 32 bytes. Source: RFC 8032 section 5.1.5.
+
+    Raises:
+        IntegrityError: it is malformed or of small order.
+    """
     y = int.from_bytes(raw, "little") & (2**255 - 1)
-    if y >= _FIELD_PRIME or y in _SMALL_ORDER_Y:
+    if len(raw) != RAW_KEY_SIZE or y >= _FIELD_PRIME or y in _SMALL_ORDER_Y:
         raise IntegrityError("The public key is malformed or of small order.")
     return Ed25519PublicKey.from_public_bytes(raw)
 
 
-def _framed(domain: bytes, message: bytes) -> bytes:
+def framed(domain: bytes, message: bytes) -> bytes:
+    """Return what is signed to state ``message``, a statement of the kind ``domain``."""
     # Begins with "7:ampgrid,": neither TLS (spaces) nor X.509 (0x30) signs anything like it.
     return netstring(b"ampgrid") + netstring(domain) + message
 
@@ -97,9 +104,20 @@ def verify(spki: bytes, domain: bytes, message: bytes, signature: bytes) -> None
     Raises:
         IntegrityError: the key is not an acceptable Ed25519 key, or the signature is wrong.
     """
-    key = _public_key(spki)
+    if len(spki) != SPKI_SIZE or not spki.startswith(_SPKI_PREFIX):
+        raise IntegrityError("The public key is no Ed25519 key.")
+    check_signature(spki[len(_SPKI_PREFIX) :], domain, message, signature)
+
+
+def check_signature(raw: bytes, domain: bytes, message: bytes, signature: bytes) -> None:
+    """Check a signature against a public key of 32 bytes; the rest is as in `verify`.
+
+    Raises:
+        IntegrityError: the key is not an acceptable Ed25519 key, or the signature is wrong.
+    """
+    key = public_key(raw)
     try:
-        key.verify(signature, _framed(domain, message))
+        key.verify(signature, framed(domain, message))
     except InvalidSignature:
         raise IntegrityError("The signature does not hold.") from None
 
@@ -160,7 +178,7 @@ class Identity:
 
     def sign(self, domain: bytes, message: bytes) -> bytes:
         """Sign a statement of the kind ``domain``; returns 64 bytes for `verify`."""
-        return self.private_key.sign(_framed(domain, message))
+        return self.private_key.sign(framed(domain, message))
 
     def _make_certificate(self) -> x509.Certificate:
         name = node_id_text(self.node_id)
