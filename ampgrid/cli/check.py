@@ -24,9 +24,9 @@ def cap_of_file(text: str) -> str:
     Raises:
         BadCapError: it is none.
     """
-    from ampgrid.caps import parse_cap
+    from ampgrid.caps import parse_file_cap
 
-    return parse_cap(text).to_string()
+    return parse_file_cap(text).to_string()
 
 
 def read_report(text: str) -> dict[str, Any]:

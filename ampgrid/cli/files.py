@@ -113,9 +113,9 @@ def readable_cap(text: str) -> str:
     Raises:
         BadCapError: it is none.
     """
-    from ampgrid.caps import ChkVerifierCap, parse_cap
+    from ampgrid.caps import ChkVerifierCap, parse_file_cap
 
-    cap = parse_cap(text)
+    cap = parse_file_cap(text)
     if isinstance(cap, ChkVerifierCap):
         raise BadCapError("This is a verify cap; the file can only be read by its read cap.")
     return str(cap.to_string())

@@ -176,7 +176,7 @@ async def _announcements(connection: Connection) -> tuple[bytes, ...]:
 
 async def _kept(connection: Connection) -> tuple[KeptFile, ...]:
     """Ask a running node for the files that it keeps."""
-    from ampgrid.caps import ChkVerifierCap, parse_cap
+    from ampgrid.caps import ChkVerifierCap, parse_file_cap
     from ampgrid.commands.control import ListKept
     from ampgrid.formats.recovery import KeptFile
     from ampgrid.node.config import EncodingParameters
@@ -185,7 +185,7 @@ async def _kept(connection: Connection) -> tuple[KeptFile, ...]:
     try:
         read = [
             (
-                parse_cap(entry["cap"]),
+                parse_file_cap(entry["cap"]),
                 EncodingParameters.parse(entry["shares"]).happy,
                 int(entry["put_at"]),
             )

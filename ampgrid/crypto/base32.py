@@ -14,8 +14,10 @@ from ampgrid.errors import FormatError
 
 #: Characters left over after whole groups of eight that some number of bytes can give.
 _POSSIBLE_REMAINDERS = frozenset({0, 2, 4, 5, 7})
-_UPPER = str.maketrans("abcdefghijklmnopqrstuvwxyz", "ABCDEFGHIJKLMNOPQRSTUVWXYZ")
-_ALPHABET = frozenset("abcdefghijklmnopqrstuvwxyz234567")
+_DIGITS = "abcdefghijklmnopqrstuvwxyz234567"
+_ALPHABET = frozenset(_DIGITS)
+#: The same as digits of a number to the base 32, which Python reads in one step.
+_AS_NUMBER = str.maketrans(_DIGITS, "0123456789abcdefghijklmnopqrstuv")
 
 
 def b2a(data: bytes) -> str:
@@ -39,7 +41,8 @@ def a2b(text: str, length: int | None = None) -> bytes:
         raise FormatError("The base32 text has a length that no bytes can have.")
     if length is not None and len(text) * 5 // 8 != length:
         raise FormatError(f"The base32 text is not of {length} bytes.")
-    data = base64.b32decode(text.translate(_UPPER) + "=" * (-len(text) % 8))
-    if b2a(data) != text:
+    size, stray_bits = divmod(len(text) * 5, 8)
+    number = int(text.translate(_AS_NUMBER) or "0", 32)
+    if number & ((1 << stray_bits) - 1):
         raise FormatError("The base32 text has stray bits at its end.")
-    return data
+    return (number >> stray_bits).to_bytes(size, "big")

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from twisted.protocols import amp
 
-from ampgrid.caps import MAX_LIT_SIZE, Cap, ChkCap, LitCap, parse_cap
+from ampgrid.caps import MAX_LIT_SIZE, ChkCap, FileCap, LitCap, parse_file_cap
 from ampgrid.commands import control as commands
 from ampgrid.commands import errors as e
 from ampgrid.errors import (
@@ -256,7 +256,7 @@ class ControlResponder(amp.CommandLocator):
         with _as_wire_errors(), _closed(descriptor), self._operation(operation) as progress:
             target = await self._target(path, descriptor, progress)
             try:
-                parsed = parse_cap(cap)
+                parsed = parse_file_cap(cap)
                 if not isinstance(parsed, ChkCap | LitCap):
                     raise BadCapError("this cap can verify a file but not read it")
                 if isinstance(parsed, ChkCap):
@@ -342,12 +342,12 @@ class ControlResponder(amp.CommandLocator):
 
     async def _check(self, cap: str, operation: int | None, *, verify: bool) -> dict[str, Any]:
         with _as_wire_errors(), self._operation(operation) as progress:
-            parsed = parse_cap(cap)
+            parsed = parse_file_cap(cap)
             report = await self._node.checker.check(parsed, progress, verify=verify)
             wanted = await self._happiness_of(parsed)
         return {"report": report_text(judged(report.to_json(), wanted))}
 
-    async def _happiness_of(self, cap: Cap) -> int:
+    async def _happiness_of(self, cap: FileCap) -> int:
         """Return how many servers of happiness a file should have.
 
         That is what its uploader asked for, where this node keeps the file; else what an upload
@@ -364,7 +364,7 @@ class ControlResponder(amp.CommandLocator):
         """Write the missing shares of a file and replace the bad ones."""
         with _as_wire_errors(), self._operation(operation) as progress:
             self._node.require_uploads()
-            parsed = parse_cap(cap)
+            parsed = parse_file_cap(cap)
             report = await self._node.repairer.repair(parsed, progress, verify=bool(verify))
             wanted = await self._happiness_of(parsed)
         return {"report": report_text(judged(report.to_json(), wanted))}
@@ -380,7 +380,7 @@ class ControlResponder(amp.CommandLocator):
     async def drop_kept(self, cap: str) -> dict[str, Any]:
         """Keep a file no longer."""
         with _as_wire_errors():
-            return {"dropped": await self._node.kept.drop(parse_cap(cap))}
+            return {"dropped": await self._node.kept.drop(parse_file_cap(cap))}
 
     @commands.RunKeeper.responder
     async def run_keeper(
