@@ -1,0 +1,151 @@
+"""The acceptor: what one replica keeps of a register, and when it agrees to something.
+
+Events: a signed prepare, a signed record, being told to forget. Answers: one of those below.
+The caller has checked signatures, and that every node under the root of a record is here; it
+makes the new state durable in the same transaction, before it answers.
+
+Spec: ``docs/specs/register.md#acceptor``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Generic, NamedTuple, TypeAlias
+
+from ampgrid.register.words import P, R, Replica, higher, is_same
+
+
+class AcceptorState(NamedTuple, Generic[R, P]):
+    """What a replica keeps.
+
+    Attributes:
+        promised: the highest ballot that was promised or accepted; never goes down, and is
+            kept for ever, or a record of long ago could be brought back.
+        prepare: the signed prepare of ``promised``, if that was promised and nothing was
+            accepted under it; shown to those whom it stands in the way of.
+        accepted: the record of the highest ballot that was accepted.
+        forgotten: whether a record was dropped since its leases ran out or the replica
+            left the set. Until it accepts one again it promises nothing, as it could not show
+            what it had accepted.
+    """
+
+    promised: Any = None
+    prepare: P | None = None
+    accepted: R | None = None
+    forgotten: bool = False
+
+
+class PromiseMade(NamedTuple, Generic[R]):
+    """Nothing below the ballot will be accepted; this is what is held."""
+
+    accepted: R | None
+
+
+class RecordAccepted(NamedTuple):
+    """The record is held; ``next_promised`` tells about the prepare that came with it."""
+
+    next_promised: bool
+
+
+class RefusedBy(NamedTuple, Generic[R, P]):
+    """What stands in the way; both are None where a forgotten ballot does."""
+
+    prepare: P | None
+    accepted: R | None
+
+
+class NotMine(NamedTuple):
+    """This replica is not in the set of the record; it votes nothing."""
+
+
+class Conflict(NamedTuple, Generic[R]):
+    """Another record was accepted under the same ballot; this one."""
+
+    accepted: R
+
+
+PrepareAnswer: TypeAlias = PromiseMade[R] | RefusedBy[R, P]
+AcceptAnswer: TypeAlias = RecordAccepted | RefusedBy[R, P] | NotMine | Conflict[R]
+
+
+def prepare(
+    state: AcceptorState[R, P], asked: P
+) -> tuple[AcceptorState[R, P], PrepareAnswer[R, P]]:
+    """Judge a prepare.
+
+    Args:
+        state: as it was read in this transaction.
+        asked: the signed prepare.
+
+    Returns:
+        The new state and the answer. The same prepare again gets the same answer as long as
+        nothing was accepted under it or a higher one.
+    """
+    accepted = state.accepted
+    if state.forgotten or (state.promised is not None and asked.ballot < state.promised):
+        return state, RefusedBy(state.prepare, accepted)
+    if state.promised is not None and asked.ballot == state.promised:
+        if accepted is not None and accepted.ballot >= asked.ballot:
+            return state, RefusedBy(state.prepare, accepted)
+        return state, PromiseMade(accepted)
+    return AcceptorState(asked.ballot, asked, accepted), PromiseMade(accepted)
+
+
+def accept(
+    state: AcceptorState[R, P], record: R, me: Replica, following: P | None = None
+) -> tuple[AcceptorState[R, P], AcceptAnswer[R, P]]:
+    """Judge a record, whoever sent it.
+
+    Args:
+        state: as it was read in this transaction.
+        record: the signed record; every node under its root is here.
+        me: the name of this replica.
+        following: the writer's signed prepare for its next ballot. It is promised only if
+            the record is the last accepted and no promise above its ballot stands.
+
+    Returns:
+        The new state and the answer. The same record again is accepted again.
+    """
+    if me not in record.replicas and me not in record.previous_replicas:
+        return state, NotMine()
+    accepted = state.accepted
+    if accepted is not None and accepted.ballot == record.ballot:
+        if not is_same(accepted, record):
+            return state, Conflict(accepted)
+        return _following(state, record, following)
+    if accepted is not None and accepted.ballot > record.ballot:
+        return state, RefusedBy(state.prepare, accepted)
+    if state.promised is not None and state.promised > record.ballot:
+        return state, RefusedBy(state.prepare, accepted)
+    return _following(AcceptorState(record.ballot, None, record), record, following)
+
+
+def _following(
+    state: AcceptorState[R, P], record: R, following: P | None
+) -> tuple[AcceptorState[R, P], RecordAccepted]:
+    """Promise the writer's next ballot, where ``record`` is the last accepted."""
+    if following is None or following.ballot <= record.ballot:
+        return state, RecordAccepted(next_promised=False)
+    if state.promised == following.ballot:
+        return state, RecordAccepted(next_promised=True)
+    if state.promised > record.ballot:
+        return state, RecordAccepted(next_promised=False)
+    return (
+        AcceptorState(following.ballot, following, record),
+        RecordAccepted(next_promised=True),
+    )
+
+
+def forget(state: AcceptorState[R, P]) -> AcceptorState[R, P]:
+    """Drop the record, and keep the ballot below which nothing may come back.
+
+    Args:
+        state: of a directory without leases, or of a replica that left the set long ago.
+
+    Returns:
+        A state of some bytes that is to be kept for ever.
+    """
+    accepted = state.accepted
+    promised = higher(state.promised, accepted.ballot if accepted is not None else None)
+    if promised is None:
+        return state
+    return AcceptorState(promised, None, None, forgotten=True)
