@@ -161,8 +161,9 @@ def keeper() -> None:
 def run_keeper(context: click.Context, *, now: bool, dry_run: bool, as_json: bool) -> None:
     """Walk the kept files that are due: renew leases, check, repair.
 
-    The exit status is 0 if no file failed, 10 if one did or nobody was connected, 11 if too few
-    shares of one were found.
+    The exit status is 0 if all files that were looked at are kept as they should, 10 if one
+    failed, or could not be judged because too few servers answered, or nobody was connected, 11
+    if too few shares of one were found.
     """
     from ampgrid.cli.control import call_watched, connect
     from ampgrid.cli.reactor import run_with_reactor
@@ -203,6 +204,10 @@ def run_lines(report: dict[str, Any]) -> list[str]:
     ):
         if count:
             lines.append(f"{count} {text}")
+    lines += [
+        f"Server {node_id} kept the walk waiting for too long, and was left out from then on."
+        for node_id in report["slow_servers"]
+    ]
     if not report["complete"]:
         lines.append("No storage peer is connected, so the walk ended early.")
     for file in report["files"]:
@@ -219,4 +224,5 @@ def end_of_run(report: dict[str, Any]) -> exits.Exit:
     """Return how the command ends that shows the report of a walk."""
     if report["lost"]:
         return exits.LOST
-    return exits.DONE if report["complete"] and not report["failed"] else exits.UNHEALTHY
+    done = report["complete"] and not report["failed"] and not report["skipped"]
+    return exits.DONE if done else exits.UNHEALTHY

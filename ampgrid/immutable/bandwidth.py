@@ -16,13 +16,17 @@ class Bandwidth:
     Args:
         rate: bytes a second, above 0.
         clock: time and timers.
+
+    Attributes:
+        rate: as given.
+        clock: as given.
     """
 
     def __init__(self, rate: float, clock: Clock) -> None:
         if rate <= 0:
             raise ValueError("the rate must be above 0")
         self.rate = rate
-        self._clock = clock
+        self.clock = clock
         #: When all that was taken is paid back.
         self._paid_at = clock.seconds() - 1.0
         self._waiting: set[Deferred[None]] = set()
@@ -33,10 +37,10 @@ class Bandwidth:
         Raises:
             OperationCancelledError: the operation was cancelled, before or meanwhile.
         """
-        now = self._clock.seconds()
+        now = self.clock.seconds()
         start = max(now - 1.0, self._paid_at)
         self._paid_at = start + size / self.rate
-        while (wait := start - self._clock.seconds()) > 0:
+        while (wait := start - self.clock.seconds()) > 0:
             operation.check()
             await self._sleep(wait)
         operation.check()
@@ -44,7 +48,7 @@ class Bandwidth:
     async def _sleep(self, seconds: float) -> None:
         waking: Deferred[None] = Deferred()
         self._waiting.add(waking)
-        timer = self._clock.callLater(seconds, self._wake, waking)
+        timer = self.clock.callLater(seconds, self._wake, waking)
         try:
             await waking
         finally:

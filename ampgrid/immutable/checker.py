@@ -7,7 +7,7 @@ more than the verify cap. Nothing is taken on a server's word.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, cast
 
 import attrs
@@ -20,7 +20,7 @@ from ampgrid.crypto.identity import node_id_text
 from ampgrid.errors import AmpgridError, CallTimeoutError, FormatError, IntegrityError
 from ampgrid.formats.share import MAX_HEADER_SIZE
 from ampgrid.immutable.operation import Operation
-from ampgrid.immutable.patience import PatientServer
+from ampgrid.immutable.patience import Patients, PatientServer
 from ampgrid.immutable.reader import ShareReader
 from ampgrid.immutable.several import each
 from ampgrid.placement import happiness
@@ -169,7 +169,7 @@ class Checker:
         *,
         verify: bool = False,
         pace: Pace = at_once,
-        avoid: Collection[bytes] = (),
+        patients: Patients | None = None,
     ) -> CheckReport:
         """Look at every share of a file on every connected server.
 
@@ -178,17 +178,20 @@ class Checker:
             operation: progress and cancelling.
             verify: read and hash every byte.
             pace: awaited before bytes are read.
-            avoid: node ids of servers that were too slow just now: they are named, not asked.
+            patients: the servers' allowances, where this check is a part of more; who has used
+                his up is named, and not asked.
 
         Raises:
             OperationCancelledError: somebody has cancelled.
         """
         if isinstance(cap, LitCap):
             return CheckReport(b"", 0, 0, {}, verified=verify)
+        if patients is None and self._clock is not None:
+            patients = Patients(self._clock)
         check = _Check(
-            cap, self._threads, self._clock, operation or Operation(), verify=verify, pace=pace
+            cap, self._threads, patients, operation or Operation(), verify=verify, pace=pace
         )
-        return await check.run(self._servers(), avoid)
+        return await check.run(self._servers())
 
 
 class _Check:
@@ -198,7 +201,7 @@ class _Check:
         self,
         cap: ChkCap | ChkVerifierCap,
         threads: Threads,
-        clock: Clock | None,
+        patients: Patients | None,
         operation: Operation,
         *,
         verify: bool,
@@ -206,7 +209,7 @@ class _Check:
     ) -> None:
         self._cap = cap
         self._threads = threads
-        self._clock = clock
+        self._patients = patients
         self._operation = operation
         self._verify = verify
         self._pace = pace
@@ -218,20 +221,14 @@ class _Check:
         self._failing: set[bytes] = set()
         self._slow: set[bytes] = set()
 
-    async def run(
-        self, servers: Sequence[StorageServer], avoid: Collection[bytes]
-    ) -> CheckReport:
+    async def run(self, servers: Sequence[StorageServer]) -> CheckReport:
         """Look at everything."""
         self._operation.enter("verifying" if self._verify else "checking", self._cap.size)
 
         def start(server: StorageServer) -> Callable[[], Deferred[None]]:
             return lambda: Deferred.fromCoroutine(self._look_at(server))
 
-        for server in servers:
-            if server.server_id in avoid:
-                self._note_slow(server, "was too slow just now, and was not asked again")
-        asked = [server for server in servers if server.server_id not in avoid]
-        looked = await each({i: start(server) for i, server in enumerate(asked)})
+        looked = await each({i: start(server) for i, server in enumerate(servers)})
         self._operation.check()
         _raise_first(looked.values())
         cap = self._cap
@@ -255,7 +252,10 @@ class _Check:
         self._slow.add(server.server_id)
 
     async def _look_at(self, server: StorageServer) -> None:
-        patient = None if self._clock is None else PatientServer(server, self._clock)
+        patient = None if self._patients is None else self._patients.of(server)
+        if patient is not None and patient.slow:
+            self._note_slow(server, "was too slow just now, and was not asked again")
+            return
         asked = server if patient is None else cast("StorageServer", patient)
         want = range(min(self._cap.total, MAX_SHARES_PER_REQUEST))
         try:
@@ -334,7 +334,7 @@ class _Check:
                 unwanted.addErrback(lambda _failure: None)
 
 
-def _raise_first(results: Collection[object]) -> None:
+def _raise_first(results: Iterable[object]) -> None:
     for error in results:
         if isinstance(error, Exception):
             raise error

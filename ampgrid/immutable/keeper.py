@@ -1,8 +1,8 @@
 """The keeper: it walks the files that the node has put, so that the grid does not forget them.
 
 Each file has its moment (`ampgrid.immutable.schedule`). When it has come the keeper renews the
-file's leases, checks it and repairs it if need be (`ampgrid.immutable.walker`), one file at a
-time and within a bandwidth. What is found is written down file by file, so that a restart goes
+file's leases, checks it and repairs it if need be (`ampgrid.immutable.walker`), a few files at
+once and within a bandwidth. What is found is written down file by file, so that a restart goes
 on where the node stopped.
 """
 
@@ -12,13 +12,14 @@ import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredLock
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
 from twisted.logger import Logger
 
 from ampgrid.errors import AmpgridError, OperationCancelledError, StoreError
 from ampgrid.immutable.bandwidth import Bandwidth
 from ampgrid.immutable.kept import PAGE, KeptFiles
 from ampgrid.immutable.operation import Operation
+from ampgrid.immutable.renewal import Lateness
 from ampgrid.immutable.schedule import HOUR, Schedule
 from ampgrid.immutable.walker import Walker
 from ampgrid.immutable.walkreport import COUNTED, Run
@@ -32,6 +33,8 @@ _START_SECONDS = (120.0, 300.0)
 _LEAST_SLEEP, _MOST_SLEEP = 60.0, HOUR
 #: When nobody is connected it is tried again after this, seconds.
 _NOBODY_SLEEP = 300.0
+#: Files that are looked at at once, by all walks together.
+FILES_AT_ONCE = 4
 _TALLIES = ("this_period", "last_period", "last_run")
 
 
@@ -69,10 +72,12 @@ class Keeper:
         self._clock = clock
         self._wall = wall
         self._enabled = enabled
-        self._turn = DeferredLock()
+        self._turns = DeferredSemaphore(FILES_AT_ONCE)
+        #: The files that are being looked at, and who waits for their turn at one of them.
+        self._at_hand: dict[int, list[Deferred[None]]] = {}
         self._running = 0
         #: What a walk waits for or works at, to be cancelled with it.
-        self._under_way: dict[Operation, Deferred[Any] | Operation] = {}
+        self._under_way: dict[Operation, set[Deferred[Any] | Operation]] = {}
         self._stopping: Operation | None = None
         self._ended: Deferred[None] | None = None
         self._sleeping: tuple[Deferred[None], Any] | None = None
@@ -121,7 +126,7 @@ class Keeper:
         """Walk what is due; returns how long to wait for more, seconds."""
         if not self._connected():
             return _NOBODY_SLEEP
-        run = Run(stopping, self._wall(), everything=False, dry=False)
+        run = Run(stopping, self._wall(), Lateness(self._clock), everything=False, dry=False)
         await self._walk(run)
         if not run.complete:
             return _NOBODY_SLEEP
@@ -161,45 +166,71 @@ class Keeper:
             OperationCancelledError: somebody has cancelled.
             StoreError: the list of kept files cannot be read or written.
         """
-        run = Run(operation, self._wall(), everything=now, dry=dry_run)
+        run = Run(operation, self._wall(), Lateness(self._clock), everything=now, dry=dry_run)
         operation.on_cancel(lambda: self._cancelled(operation))
         await self._walk(run)
         return run.to_json(self._wall())
 
     def _cancelled(self, operation: Operation) -> None:
-        under_way = self._under_way.get(operation)
-        if under_way is not None:
-            under_way.cancel()
+        for each in list(self._under_way.get(operation, ())):
+            each.cancel()
         self._bandwidth.look_up()
 
     async def _walk(self, run: Run) -> None:
         self._running += 1
+        self._under_way[run.operation] = set()
+        looks: set[Deferred[None]] = set()
         try:
             async for number in self._numbers(run):
                 await self._take_turn(run.operation)
-                try:
-                    going_on = await self._one(run, number)
-                finally:
-                    self._under_way.pop(run.operation, None)
-                    self._turn.release()
-                if not going_on:
+                if run.error is not None or not run.complete:
+                    self._turns.release()
                     break
+                look = Deferred.fromCoroutine(self._look(run, number))
+                looks = {each for each in looks if not each.called} | {look}
         finally:
+            for look in looks:
+                await look
+            del self._under_way[run.operation]
             self._running -= 1
+        if run.error is not None:
+            raise run.error
         if not run.dry:
             await self._note_run(run)
 
     async def _take_turn(self, operation: Operation) -> None:
-        """Wait until no other file is looked at, by this walk or another."""
+        """Wait until another file may be looked at, by this walk or another."""
         operation.check()
-        self._under_way[operation] = acquiring = self._turn.acquire()
+        acquiring = self._turns.acquire()
+        under_way = self._under_way[operation]
+        under_way.add(acquiring)
         try:
             await acquiring
         except CancelledError:
             operation.check()
             raise
         finally:
-            del self._under_way[operation]
+            under_way.discard(acquiring)
+
+    async def _look(self, run: Run, number: int) -> None:
+        """Look at a file, whose turn was taken, and give the turn back; never raises."""
+        try:
+            # Not at the same time as another walk.
+            while (waiting := self._at_hand.get(number)) is not None:
+                turn: Deferred[None] = Deferred()
+                waiting.append(turn)
+                await turn
+            self._at_hand[number] = []
+            try:
+                await self._one(run, number)
+            finally:
+                for turn in self._at_hand.pop(number):
+                    turn.callback(None)
+        except BaseException as error:  # noqa: BLE001 - the walk raises it when all looks ended
+            if run.error is None:
+                run.error = error
+        finally:
+            self._turns.release()
 
     async def _numbers(self, run: Run) -> AsyncIterator[int]:
         """Yield the numbers of the files to be walked, page by page."""
@@ -223,20 +254,23 @@ class Keeper:
                 if len(page) < PAGE:
                     break
 
-    async def _one(self, run: Run, number: int) -> bool:
-        """Look at one file, as the list has it at this moment; False to walk no further."""
+    async def _one(self, run: Run, number: int) -> None:
+        """Look at one file, as the list has it at this moment."""
         run.operation.check()
         file = await self._kept.get(number)
         if file is None or not (run.everything or self._schedule.is_due(file, self._wall())):
-            return True  # dropped, or walked by another run meanwhile
+            return  # dropped, or walked by another run meanwhile
         if not self._connected():
             run.complete = False
-            return False
+            return
         run.operation.enter(f"file {run.counts['walked'] + 1} of {self._kept.count}", 0)
         # One of its own: what it hangs up to be cancelled goes with it.
-        part = self._under_way[run.operation] = Operation()
+        part = Operation()
+        self._under_way[run.operation].add(part)
         try:
-            look = await self._walker.look(file, part, at_once=run.everything, dry=run.dry)
+            look = await self._walker.look(
+                file, part, run.lateness, at_once=run.everything, dry=run.dry
+            )
         except (OperationCancelledError, StoreError):
             raise
         except Exception:  # noqa: BLE001 - one strange file must not keep the others from it
@@ -246,9 +280,10 @@ class Keeper:
         else:
             added = run.add(file, look)
             file = look.file
+        finally:
+            self._under_way[run.operation].discard(part)
         if not run.dry:
             await self._kept.looked_at(file, self._tallied(added))
-        return True
 
     # What it remembers of itself.
 

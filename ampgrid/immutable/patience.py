@@ -1,8 +1,9 @@
-"""How long one server may keep one check waiting, whatever it claims and however it answers.
+"""How long one server may keep others waiting, whatever it claims and however it answers.
 
 Each answer has a deadline of its own, but a server that claims many shares and uses up each of
-these deadlines would still hold a check up for hours. So all that it is asked in one check has
-one allowance: some seconds, and more only for the bytes that it hands over.
+these deadlines would still hold a check up for hours. So all that it is asked in one check, one
+repair or one walk over files has one allowance: some seconds, and more only for the bytes that
+it moves and the files that are looked at.
 """
 
 from __future__ import annotations
@@ -15,24 +16,60 @@ from twisted.python.failure import Failure
 
 from ampgrid.errors import CallTimeoutError
 from ampgrid.ports import Clock, DelayedCall
-from ampgrid.storage.client import StorageServer
+from ampgrid.storage.client import Allocation, StorageServer
 
 T = TypeVar("T")
 
-#: So long may a server keep a check waiting in any case, seconds.
+#: So long may a server keep others waiting in any case, seconds.
 GRACE_SECONDS = 25.0
-#: And a second more for so many bytes that it hands over.
+#: And a second more for so many bytes that it hands over or takes.
 LEAST_BYTES_A_SECOND = 8_192
+#: And so much for each file of a walk, seconds.
+FILE_SECONDS = 1.0
+
+
+class Patients:
+    """The servers of one piece of work, each with its allowance.
+
+    Args:
+        clock: time and timers.
+        file_seconds: what each file adds to the allowance of each server, seconds.
+    """
+
+    def __init__(self, clock: Clock, file_seconds: float = 0.0) -> None:
+        self._clock = clock
+        self._file_seconds = file_seconds
+        self._by_id: dict[bytes, PatientServer] = {}
+
+    def of(self, server: StorageServer) -> PatientServer:
+        """Return a server with its allowance."""
+        patient = self._by_id.get(server.server_id)
+        if patient is None:
+            patient = self._by_id[server.server_id] = PatientServer(server, self._clock)
+        # It may have come back over another connection.
+        patient.server = server
+        return patient
+
+    def next_file(self) -> None:
+        """Note that another file is looked at."""
+        for patient in self._by_id.values():
+            patient.allow(self._file_seconds)
+
+    @property
+    def slow(self) -> frozenset[bytes]:
+        """The node ids of those that have used up their allowance."""
+        return frozenset(p.server_id for p in self._by_id.values() if p.slow)
 
 
 class PatientServer:
-    """A storage peer during one check; only time in which it owes an answer counts.
+    """A storage peer and its allowance; only time in which it owes an answer counts.
 
     Args:
         server: the peer.
         clock: time and timers.
 
     Attributes:
+        server: as given.
         slow: whether it has used up its allowance; from then on it is asked nothing.
     """
 
@@ -40,7 +77,7 @@ class PatientServer:
         self.slow = False
         self.server_id = server.server_id
         self.name = server.name
-        self._server = server
+        self.server = server
         self._clock = clock
         self._allowed = GRACE_SECONDS
         self._waited = 0.0
@@ -56,8 +93,8 @@ class PatientServer:
         Raises:
             CallTimeoutError: it is too slow.
         """
-        sizes, heads = await self._within(self._server.shares(storage_index, want, head))
-        self._got(sum(map(len, heads.values())))
+        sizes, heads = await self.within(self.server.shares(storage_index, want, head))
+        self.moved(sum(map(len, heads.values())))
         return sizes, heads
 
     async def read(self, storage_index: bytes, number: int, offset: int, length: int) -> bytes:
@@ -66,14 +103,42 @@ class PatientServer:
         Raises:
             CallTimeoutError: it is too slow.
         """
-        data = await self._within(self._server.read(storage_index, number, offset, length))
-        self._got(len(data))
+        data = await self.within(self.server.read(storage_index, number, offset, length))
+        self.moved(len(data))
         return data
 
-    def _got(self, size: int) -> None:
-        self._allowed += size / LEAST_BYTES_A_SECOND
+    async def advise_corrupt(self, storage_index: bytes, number: int, reason: str) -> None:
+        """Tell it of a bad share (see `StorageServer.advise_corrupt`).
 
-    async def _within(self, work: Coroutine[Any, Any, T]) -> T:
+        Raises:
+            CallTimeoutError: it is too slow.
+        """
+        await self.within(self.server.advise_corrupt(storage_index, number, reason))
+
+    async def allocate(
+        self, storage_index: bytes, numbers: Iterable[int], size: int
+    ) -> Allocation:
+        """Ask room for shares (see `StorageServer.allocate`).
+
+        Raises:
+            CallTimeoutError: it is too slow.
+        """
+        return await self.within(self.server.allocate(storage_index, numbers, size))
+
+    def moved(self, size: int) -> None:
+        """Note that it has handed over or taken so many bytes."""
+        self.allow(size / LEAST_BYTES_A_SECOND)
+
+    def allow(self, seconds: float) -> None:
+        """Let it take so much more time."""
+        self._allowed += seconds
+
+    async def within(self, work: Coroutine[Any, Any, T]) -> T:
+        """Wait for an answer of this server.
+
+        Raises:
+            CallTimeoutError: it has used up its allowance, before or while this waited.
+        """
         if self.slow:
             work.close()
             raise _too_slow()

@@ -8,7 +8,7 @@ keeps the bad one, another server gets the share.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import attrs
@@ -24,6 +24,7 @@ from ampgrid.formats.chkwriter import share_tail
 from ampgrid.formats.share import ShareLayout
 from ampgrid.immutable.checker import BadShare, Checker, CheckReport, Pace, at_once
 from ampgrid.immutable.operation import Operation
+from ampgrid.immutable.patience import Patients, PatientServer
 from ampgrid.immutable.pool import SharePool
 from ampgrid.immutable.segment import SegmentDecoder, SegmentFetch
 from ampgrid.immutable.several import each
@@ -86,6 +87,7 @@ class Repairer:
         verify: bool = False,
         pace: Pace | None = None,
         found: CheckReport | None = None,
+        patients: Patients | None = None,
     ) -> RepairReport:
         """Check a file and write what is missing, bad or clumped.
 
@@ -95,19 +97,25 @@ class Repairer:
             verify: read and hash every byte of what is there first.
             pace: awaited before bytes are read or written.
             found: what a check has just found, so that it is not done again.
+            patients: the servers' allowances, where this repair is a part of more.
 
         Raises:
             NotEnoughSharesError: too few good shares are left.
             OperationCancelledError: somebody has cancelled.
         """
         operation = operation or Operation()
+        patients = patients or Patients(self._clock)
         before = found or await self._checker.check(
-            cap, operation, verify=verify, pace=pace or at_once
+            cap, operation, verify=verify, pace=pace or at_once, patients=patients
         )
         if isinstance(cap, LitCap):
             return RepairReport(before, before)
         # Who has just failed would only keep the repair waiting.
-        servers = {s.server_id: s for s in self._servers() if s.server_id not in before.failing}
+        servers = {
+            s.server_id: patients.of(s)
+            for s in self._servers()
+            if s.server_id not in before.failing
+        }
         await self._advise(servers, cap.storage_index, before.bad)
         repair = _Repair(cap, servers, before, self._threads, self._clock, operation)
         try:
@@ -117,11 +125,11 @@ class Repairer:
             await repair.write(pace)
         finally:
             repair.let_go()
-        after = await self._checker.check(cap, operation, avoid=before.slow)
+        after = await self._checker.check(cap, operation, patients=patients)
         return RepairReport(before, after, tuple(repair.written), tuple(repair.problems))
 
     async def _advise(
-        self, servers: dict[bytes, StorageServer], index: bytes, bad: Sequence[BadShare]
+        self, servers: dict[bytes, PatientServer], index: bytes, bad: Sequence[BadShare]
     ) -> None:
         """Tell servers of their bad shares, all at once, so that they may take good ones."""
 
@@ -142,7 +150,7 @@ class _Repair:
     def __init__(
         self,
         cap: ChkCap | ChkVerifierCap,
-        servers: dict[bytes, StorageServer],
+        servers: dict[bytes, PatientServer],
         found: CheckReport,
         threads: Threads,
         clock: Clock,
@@ -162,7 +170,9 @@ class _Repair:
         for server_id, numbers in found.holdings().items():
             if server_id in servers:
                 self._plan.answered(server_id, (), numbers, ())
-        self._pool = SharePool(cap, list(servers.values()), threads, clock)
+        self._pool = SharePool(
+            cap, [patient.server for patient in servers.values()], threads, clock
+        )
         self._size = 0
 
     @property
@@ -311,25 +321,27 @@ class _Repair:
         }
 
     async def _to_all(self, piece: Callable[[int], bytes]) -> None:
-        def start(number: int, writer: BucketWriter) -> Callable[[], Deferred[None]]:
-            return lambda: Deferred.fromCoroutine(writer.put(piece(number)))
+        async def put(patient: PatientServer, writer: BucketWriter, data: bytes) -> None:
+            await patient.within(writer.put(data))
+            patient.moved(len(data))
 
-        await self._each_writer(start)
+        await self._each_writer(lambda p, writer: put(p, writer, piece(writer.number)))
 
     async def _close(self) -> None:
-        def start(_number: int, writer: BucketWriter) -> Callable[[], Deferred[None]]:
-            return lambda: Deferred.fromCoroutine(writer.close())
-
-        await self._each_writer(start)
+        await self._each_writer(lambda patient, writer: patient.within(writer.close()))
         self.written = [(number, server_id) for server_id, number in self._writers]
         self._writers = {}
 
     async def _each_writer(
-        self, start: Callable[[int, BucketWriter], Callable[[], Deferred[None]]]
+        self, work: Callable[[PatientServer, BucketWriter], Coroutine[Any, Any, None]]
     ) -> None:
+        def start(server_id: bytes, writer: BucketWriter) -> Callable[[], Deferred[None]]:
+            patient = self._servers[server_id]
+            return lambda: Deferred.fromCoroutine(work(patient, writer))
+
         places = list(self._writers)
         results = await each(
-            {i: start(place[1], self._writers[place]) for i, place in enumerate(places)}
+            {i: start(place[0], self._writers[place]) for i, place in enumerate(places)}
         )
         for i, error in results.items():
             if isinstance(error, AmpgridError):

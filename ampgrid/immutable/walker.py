@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import attrs
-from twisted.internet.defer import Deferred
 
-from ampgrid.commands.errors import NoSuchShareError
 from ampgrid.crypto.identity import node_id_text
 from ampgrid.errors import AmpgridError, OperationCancelledError
 from ampgrid.immutable.bandwidth import Bandwidth
 from ampgrid.immutable.checker import Checker, CheckReport, Pace
 from ampgrid.immutable.operation import Operation
+from ampgrid.immutable.renewal import Lateness, Renewal
 from ampgrid.immutable.repairer import Repairer
-from ampgrid.immutable.schedule import Schedule, Verdict, falls_short, judge
-from ampgrid.immutable.several import each
+from ampgrid.immutable.schedule import Schedule, Verdict, falls_short, judge, least_happiness
+from ampgrid.placement import happiness
 from ampgrid.ports import WallClock
 from ampgrid.storage.client import StorageServer
 from ampgrid.store.keptdb import KeptFile
@@ -46,14 +45,14 @@ class Look:
 
 
 class Walker:
-    """Looks at files, one at a time.
+    """Looks at files.
 
     Args:
         servers: returns the storage peers that are connected now.
         checker: checks.
         repairer: repairs.
         schedule: when to look again.
-        bandwidth: what reading and writing keep within.
+        bandwidth: what reading and writing keep within; by its clock slow servers are told.
         wall: wall-clock time.
         repair_below: servers of happiness below which a file is repaired; None for its own.
     """
@@ -69,6 +68,7 @@ class Walker:
         wall: WallClock,
         repair_below: int | None = None,
     ) -> None:
+        checker.measure_by(bandwidth.clock)
         self._servers = servers
         self._checker = checker
         self._repairer = repairer
@@ -78,13 +78,20 @@ class Walker:
         self._repair_below = repair_below
 
     async def look(
-        self, file: KeptFile, operation: Operation, *, at_once: bool, dry: bool
+        self,
+        file: KeptFile,
+        operation: Operation,
+        lateness: Lateness,
+        *,
+        at_once: bool,
+        dry: bool,
     ) -> Look:
         """Look at a file.
 
         Args:
             file: what was known of it.
             operation: progress and cancelling.
+            lateness: which servers have kept this walk waiting; noted and heeded.
             at_once: renew and repair without waiting for the moment or for a second look.
             dry: write nothing anywhere, only tell.
 
@@ -96,12 +103,20 @@ class Walker:
             await self._bandwidth.take(size, operation)
 
         renewing = at_once or self._schedule.wants_renewal(file, self._wall())
-        trouble = ""
+        renewal = None
         if renewing and not dry:
-            file, trouble = await self._renew(file)
+            index = file.cap.storage_index
+            renewal = Renewal(index, list(self._servers()), lateness, self._bandwidth.clock)
+            await renewal.wait()
         verify = self._may_verify(file)
         await pace(_CHECK_BYTES * file.cap.total)
-        report = await self._checker.check(file.cap, operation, verify=verify, pace=pace)
+        lateness.patients.next_file()
+        report = await self._checker.check(
+            file.cap, operation, verify=verify, pace=pace, patients=lateness.patients
+        )
+        trouble = ""
+        if renewal is not None:
+            file, trouble = self._renewed(file, report, renewal)
         now = self._wall()
         verdict = judge(file, report, self._repair_below, now, at_once=at_once)
         look = Look(
@@ -111,33 +126,28 @@ class Walker:
             verified=verify,
         )
         if verdict is Verdict.REPAIR:
-            return await self._repair(look, report, operation, pace, dry=dry)
+            return await self._repair(look, report, operation, pace, lateness, dry=dry)
         return attrs.evolve(look, file=self._follow(look.file, report, verdict, trouble))
 
     # Leases.
 
-    async def _renew(self, file: KeptFile) -> tuple[KeptFile, str]:
-        """Add or renew the lease wherever there are shares; returns the file, and the trouble."""
-        servers = list(self._servers())
-        index = file.cap.storage_index
+    def _renewed(
+        self, file: KeptFile, report: CheckReport, renewal: Renewal
+    ) -> tuple[KeptFile, str]:
+        """Return the file with what became of its leases, and what is wrong if too few took one.
 
-        def start(server: StorageServer) -> Callable[[], Deferred[None]]:
-            return lambda: Deferred.fromCoroutine(server.add_lease(index))
-
-        answers = await each({i: start(server) for i, server in enumerate(servers)})
-        trouble = ""
-        renewed = 0
-        for i, answer in answers.items():
-            if answer is None:
-                renewed += 1
-            elif not isinstance(answer, AmpgridError):
-                raise answer
-            elif not isinstance(answer, NoSuchShareError):
-                trouble = f"server {servers[i].name} took no lease: {answer}"
-        if not renewed:
-            return file, trouble or "no server took a lease"
-        file = attrs.evolve(file, renewed_at=self._wall(), renewed_servers=renewed)
-        return file, ""
+        Leases must be where shares are, on as many servers as the file should be on; one server
+        that refuses is no failure of the file as long as there are others enough.
+        """
+        takers = renewal.takers
+        if not takers:
+            return file, renewal.trouble or "no server took a lease"
+        held = {s: shares for s, shares in report.holdings().items() if s in takers}
+        wanted = min(least_happiness(file, self._repair_below), report.happy)
+        if (found := happiness(held)) < wanted:
+            why = renewal.trouble or "the others did not answer in time"
+            return file, f"only {found} servers of happiness took a lease: {why}"
+        return attrs.evolve(file, renewed_at=self._wall(), renewed_servers=len(takers)), ""
 
     # Checking.
 
@@ -207,13 +217,22 @@ class Walker:
     # Repairing.
 
     async def _repair(
-        self, look: Look, found: CheckReport, operation: Operation, pace: Pace, *, dry: bool
+        self,
+        look: Look,
+        found: CheckReport,
+        operation: Operation,
+        pace: Pace,
+        lateness: Lateness,
+        *,
+        dry: bool,
     ) -> Look:
         if dry:
             return attrs.evolve(look, repaired=True)
         file = look.file
         try:
-            report = await self._repairer.repair(file.cap, operation, pace=pace, found=found)
+            report = await self._repairer.repair(
+                file.cap, operation, pace=pace, found=found, patients=lateness.patients
+            )
         except OperationCancelledError:
             raise
         except AmpgridError as error:

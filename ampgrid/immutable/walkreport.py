@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ampgrid.crypto.identity import node_id_text
 from ampgrid.immutable.operation import Operation
+from ampgrid.immutable.renewal import Lateness
 from ampgrid.immutable.schedule import Verdict
 from ampgrid.immutable.walker import Look
 from ampgrid.store.keptdb import KeptFile
@@ -35,16 +37,29 @@ class Run:
         everything: whether files are walked before their moment.
         dry: whether nothing is written anywhere.
         started_at: seconds since 1970.
+        lateness: which servers keep it waiting.
+
+    Attributes:
+        complete: whether it went to its end.
+        error: what ends it.
     """
 
     def __init__(
-        self, operation: Operation, started_at: float, *, everything: bool, dry: bool
+        self,
+        operation: Operation,
+        started_at: float,
+        lateness: Lateness,
+        *,
+        everything: bool,
+        dry: bool,
     ) -> None:
         self.operation = operation
         self.everything = everything
         self.dry = dry
         self.started_at = started_at
         self.complete = True
+        self.lateness = lateness
+        self.error: BaseException | None = None
         self.counts = dict.fromkeys(COUNTED, 0)
         self._named: list[dict[str, Any]] = []
         self._unnamed = 0
@@ -103,6 +118,7 @@ class Run:
             "ended_at": ended_at,
             "complete": self.complete,
             **self.counts,
+            "slow_servers": [node_id_text(each) for each in sorted(self.lateness.patients.slow)],
             "files": self._named,
             "files_left_out": self._unnamed,
         }

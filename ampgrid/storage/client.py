@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from ampgrid.commands import storage as commands
@@ -142,7 +142,7 @@ class StorageServer:
                 bucket=bucket,
                 **self._lease(storage_index),
             )
-        except CallTimeoutError:
+        except (CallTimeoutError, CancelledError):
             # It may still come to be: the room must not stay reserved for nobody.
             for number in asked:
                 writer = BucketWriter(self, storage_index, bucket, number, size)

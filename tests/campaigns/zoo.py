@@ -31,7 +31,7 @@ from ampgrid.immutable import (
     ToData,
     Uploader,
 )
-from ampgrid.storage.client import ASK_SECONDS, MOVE_SECONDS, Allocation
+from ampgrid.storage.client import ASK_SECONDS, CLOSE_SECONDS, MOVE_SECONDS, Allocation
 from ampgrid.testing.clock import HeapClock
 from ampgrid.testing.shelves import Shelf
 from ampgrid.wire import InlineThreads
@@ -220,6 +220,27 @@ class DawdlesWithOneReadAtATime(Liar):
     async def answering(self):
         self.answers += 1
         await deferLater(self.clock, min(self.answers, MOVE_SECONDS - 1), lambda: None)
+
+
+class WritesSlowly(Liar):
+    """Is honest as long as it is asked, and takes its time with the end of what it is given."""
+
+    async def allocate(self, storage_index, numbers, size):
+        allocation = await super().allocate(storage_index, numbers, size)
+        for writer in allocation.writers.values():
+            writer.close = self.slowly(writer.close)
+        return allocation
+
+    def slowly(self, close):
+        async def close_later():
+            await deferLater(self.clock, CLOSE_SECONDS - 1, lambda: None)
+            await close()
+
+        return close_later
+
+    async def store(self, storage_index, number, data):
+        await deferLater(self.clock, CLOSE_SECONDS - 1, lambda: None)
+        return await super().store(storage_index, number, data)
 
 
 class ListensSlowly(Liar):
@@ -435,6 +456,7 @@ UNNAMED = {
     "TenSecondsAnAnswer",
     "ClaimsAllAndTakesItsTime",
     "DawdlesWithOneReadAtATime",
+    "WritesSlowly",
 }
 
 
@@ -447,6 +469,10 @@ STALLERS_OF_A_CHECK = {
     "HasAllAndTakesItsTime",
 }
 STALLERS_OF_A_VERIFY = {*STALLERS_OF_A_CHECK, "StallsTheHashes"}
+
+
+#: Who sets the pace of an upload as long as it takes bytes at all.
+SLOW_TO_TAKE = {"TenSecondsAnAnswer", "WritesSlowly"}
 
 
 class ViolationError(Exception):
@@ -530,7 +556,7 @@ class Cage:
         uploader = Uploader(lambda: [self.liar(None), *shelves], b"c" * 32, InlineThreads(), 4_000)
         encoding = Encoding(NEEDED, 5, TOTAL)
         # A server that is slow and honest sets the pace of an upload.
-        within = MOST_SECONDS_WITHOUT if self.name == "TenSecondsAnAnswer" else MOST_SECONDS
+        within = MOST_SECONDS_WITHOUT if self.name in SLOW_TO_TAKE else MOST_SECONDS
         uploaded = self.run(uploader.upload(Data(self.data), encoding, Operation()), within)
         if uploaded.cap != self.cap:
             raise ViolationError(f"{self.name}: another cap")

@@ -12,8 +12,10 @@ from ampgrid.crypto.base32 import b2a
 from ampgrid.crypto.identity import node_id_text
 from ampgrid.errors import FormatError
 from ampgrid.immutable import BadShare, CheckReport, Operation, RepairReport
+from ampgrid.immutable.renewal import Lateness
 from ampgrid.immutable.walkreport import Run
 from ampgrid.node.reports import judged, report_text
+from ampgrid.testing.clock import HeapClock
 from tests.unit.cli.command_line import CommandLineCase
 
 ONE, TWO = b"1" * 20, b"2" * 20
@@ -146,7 +148,8 @@ class KeptTests(CommandLineCase):
 
 class KeeperTests(CommandLineCase):
     def run_of(self, **counts: Any) -> dict[str, Any]:
-        run = Run(Operation(), 1.0, everything=False, dry=counts.pop("dry", False))
+        lateness = Lateness(HeapClock())
+        run = Run(Operation(), 1.0, lateness, everything=False, dry=counts.pop("dry", False))
         run.complete = counts.pop("complete", True)
         run.counts.update(counts)
         return read_report(report_text(run.to_json(2.0)))
@@ -163,12 +166,20 @@ class KeeperTests(CommandLineCase):
         )
 
     def test_repaired_and_waiting_is_well(self) -> None:
-        report = self.run_of(walked=7, repaired=1, shares_written=3, waiting=1, skipped=1)
+        report = self.run_of(walked=7, repaired=1, shares_written=3, waiting=1)
         self.assertIs(end_of_run(report), exits.DONE)
         lines = run_lines(report)
         self.assertEqual(lines[1], "Leases of 0 renewed, 1 repaired with 3 shares.")
         self.assertTrue(lines[2].startswith("1 wait for a second look"))
-        self.assertTrue(lines[3].startswith("1 could not be judged"))
+
+    def test_what_could_not_be_judged_is_not_well(self) -> None:
+        report = self.run_of(walked=7, skipped=1)
+        self.assertIs(end_of_run(report), exits.UNHEALTHY)
+        self.assertTrue(run_lines(report)[2].startswith("1 could not be judged"))
+
+    def test_slow_servers_are_named(self) -> None:
+        report = self.run_of(walked=7) | {"slow_servers": ["abcd"]}
+        self.assertIn("Server abcd kept the walk waiting", run_lines(report)[-1])
 
     def test_a_dry_run_says_so(self) -> None:
         lines = run_lines(self.run_of(walked=7, renewed=7, repaired=1, dry=True))

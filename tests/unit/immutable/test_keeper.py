@@ -11,8 +11,10 @@ from attrs import evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 
 from ampgrid.caps import LitCap
+from ampgrid.crypto.identity import node_id_text
 from ampgrid.errors import (
     BrokenStoreError,
     CallTimeoutError,
@@ -21,6 +23,9 @@ from ampgrid.errors import (
     OperationCancelledError,
 )
 from ampgrid.immutable import Encoding
+from ampgrid.immutable.keeper import FILES_AT_ONCE
+from ampgrid.immutable.patience import GRACE_SECONDS
+from ampgrid.immutable.renewal import LEASE_SECONDS, MOST_OWED
 from tests.material import some_bytes
 from tests.unit.immutable.keeping import DAY, KeeperCase, World
 
@@ -331,6 +336,55 @@ class WalkTests(KeeperCase):
         world.pass_days(1)
         self.assertEqual(world.walk()["renewed"], 1)
 
+    def test_one_server_that_refuses_leases_fails_no_file(self) -> None:
+        world = self.make(shelves=6, shares=(2, 3, 5))
+        for n in range(3):
+            world.put(some_bytes(500, b"%d" % n))
+
+        async def refuse(_index: bytes) -> None:
+            raise CallTimeoutError("no")
+
+        world.shelves[0].add_lease = refuse  # type: ignore[method-assign]
+        report = world.walk(now=True)
+        self.assertEqual((report["renewed"], report["failed"]), (3, 0))
+
+    def test_too_few_servers_take_a_lease(self) -> None:
+        """Three of five: fewer than the four that the file should be on."""
+        world = self.make(shelves=5)
+        cap = world.put(DATA)
+
+        async def refuse(_index: bytes) -> None:
+            raise CallTimeoutError("no")
+
+        for shelf in world.shelves[:2]:
+            shelf.add_lease = refuse  # type: ignore[method-assign]
+        report = world.walk(now=True)
+        self.assertEqual((report["renewed"], report["failed"]), (0, 1))
+        self.assertIn("only 3 servers of happiness took a lease", world.file(cap).problem)
+        del world.shelves[0].add_lease
+        world.pass_days(1)
+        self.assertEqual(world.walk()["renewed"], 1)
+
+    def test_a_slow_server_costs_a_walk_its_allowance_once(self) -> None:
+        """Whatever the number of files, and however late it is with leases."""
+        world = self.make(shelves=7)
+        caps = [world.put(some_bytes(500, b"%d" % n)) for n in range(3 * MOST_OWED)]
+        hostile = world.shelves[0]
+        index = [cap.storage_index for cap in caps]
+        hostile.contents |= {(each, n): b"x" * 5_000 for each in index for n in range(5)}
+
+        async def linger() -> None:
+            await deferLater(world.clock, 14.0, lambda: None)
+
+        hostile.before = linger
+        began = world.clock.seconds()
+        report = world.walk(now=True)
+        self.assertLess(world.clock.seconds() - began, LEASE_SECONDS + 2 * GRACE_SECONDS + 1)
+        self.assertEqual((report["walked"], report["renewed"]), (len(caps), len(caps)))
+        self.assertEqual((report["failed"], report["lost"]), (0, 0))
+        self.assertEqual(report["slow_servers"], [node_id_text(hostile.server_id)])
+        world.clock.advance(100)
+
     def test_every_fourth_look_reads_every_byte(self) -> None:
         world = self.make()
         world.put(DATA)
@@ -431,17 +485,20 @@ class TurnTests(KeeperCase):
         world = self.make()
         for n in range(4):
             world.put(some_bytes(500, b"%d" % n))
-        looking, most = 0, 0
+        looking: list[Any] = []
+        most, twice = 0, []
         original = world.walker.look
 
-        async def look(*args: Any, **how: Any) -> Any:
-            nonlocal looking, most
-            looking += 1
-            most = max(most, looking)
+        async def look(file: Any, *args: Any, **how: Any) -> Any:
+            nonlocal most
+            if file.number in looking:
+                twice.append(file.number)
+            looking.append(file.number)
+            most = max(most, len(looking))
             try:
-                return await original(*args, **how)
+                return await original(file, *args, **how)
             finally:
-                looking -= 1
+                looking.remove(file.number)
 
         world.walker.look = look  # type: ignore[method-assign]
         self.slow(world)
@@ -449,7 +506,8 @@ class TurnTests(KeeperCase):
         world.clock.advance(1000)
         for walk in walks:
             self.assertEqual(self.successResultOf(walk)["walked"], 4)
-        self.assertEqual(most, 1)
+        self.assertEqual(most, FILES_AT_ONCE)
+        self.assertEqual(twice, [])
 
     def test_cancelled_at_any_moment(self) -> None:
         """Whether it looks, waits for its turn or for bandwidth: it ends, others go on."""
@@ -470,7 +528,7 @@ class TurnTests(KeeperCase):
                 self.failureResultOf(walk, OperationCancelledError)
             self.assertEqual(self.successResultOf(third[1])["walked"], 3)
             self.assertFalse(world.keeper.status()["running"])
-            self.assertFalse(world.keeper._turn.locked)
+            self.assertEqual(world.keeper._turns.tokens, FILES_AT_ONCE)
 
     def test_a_cancelled_walk_leaves_the_file_it_looked_at_as_it_was(self) -> None:
         world = self.make()
@@ -530,7 +588,7 @@ class TurnTests(KeeperCase):
         with self.assertRaises(BrokenStoreError):
             world.walk(now=True)
         breaking.restore()
-        self.assertFalse(world.keeper._turn.locked)
+        self.assertEqual(world.keeper._turns.tokens, FILES_AT_ONCE)
         self.assertEqual(world.walk(now=True)["walked"], 1)
 
 
@@ -604,14 +662,15 @@ class AloneTests(KeeperCase):
         async def never() -> None:
             await Deferred()
 
-        original = world.shelves[0].before
         world.shelves[0].before = never
-        world.clock.advance(8 * DAY)
-        self.assertTrue(world.keeper.status()["running"])
+        while not world.keeper.status()["running"]:
+            world.clock.step()
         before = world.file()
         stopping = Deferred.fromCoroutine(world.keeper.stop())
-        self.assertNoResult(stopping)  # until the connection of that server goes
-        world.shelves[0].before = original
+        # Until the connection of that server goes, or it has used up its allowance.
+        self.assertNoResult(stopping)
+        world.clock.advance(LEASE_SECONDS + GRACE_SECONDS)
+        self.successResultOf(stopping)
         self.assertEqual(world.file(), before)
         world.keeper._ended = None
 
