@@ -78,7 +78,7 @@ class Upload(GridCommand):
         (b"servers_happy", Count(256)),
         (b"shares_already_there", Count(256)),
     ]
-    errors = error_map(*CHANGE_ERRORS, e.FileFailedError, e.NotHappyEnoughError, e.CancelledError)
+    errors = error_map(*CHANGE_ERRORS, e.NotHappyEnoughError, e.CancelledError)
 
 
 class Download(GridCommand):
@@ -105,7 +105,6 @@ class Download(GridCommand):
     response = [(b"size", Count()), (b"problems", Text(60_000, lines=True))]
     errors = error_map(
         *PATH_ERRORS,
-        e.FileFailedError,
         e.NotEnoughSharesFoundError,
         e.CancelledError,
     )

@@ -34,12 +34,19 @@ _REPORT = (b"report", Text(62_000))
 #: What following a grid path may end with.
 PATH_ERRORS = (
     e.BadCapTextError,
+    e.FileFailedError,
     e.NoRootWireError,
     e.NoSuchChildWireError,
     e.NotDirectoryWireError,
     e.NotReachableWireError,
     e.UndecidedWireError,
+    e.SnapshotGoneWireError,
     e.DamagedError,
+    e.StoreFailedError,
+    # The private root is made where it is first met.
+    e.NotEnoughPeersConnectedError,
+    e.NoSpaceError,
+    e.UncertainWireError,
 )
 #: What a change may end with beside.
 CHANGE_ERRORS = (
@@ -47,9 +54,6 @@ CHANGE_ERRORS = (
     e.ChildExistsWireError,
     e.ConditionFailedWireError,
     e.NotMutableWireError,
-    e.UncertainWireError,
-    e.NotEnoughPeersConnectedError,
-    e.NoSpaceError,
 )
 
 
@@ -98,8 +102,9 @@ class ListDirectory(GridCommand):
 
     ``start`` is left out at first and then ``next`` of the page before, over the same
     connection; a ``next`` of 0 ends the list. All pages are of one version of the directory.
-    The children come in no particular order, at most ``most`` on a page. A list that is not
-    asked for more within ten minutes is dropped: `SNAPSHOT_GONE`.
+    The children come in no particular order, at most ``most`` on a page. ``problems`` has a line
+    for each entry that cannot be read. A list that is not asked for more within ten minutes is
+    dropped: `SNAPSHOT_GONE`.
 
     :answered-by: nodes, on their socket
     :needs: the socket
@@ -109,8 +114,12 @@ class ListDirectory(GridCommand):
     """
 
     arguments = [_PATH, (b"start", Count(optional=True)), (b"most", Count(optional=True))]
-    response = [(b"children", Text(62_000)), (b"next", Count())]
-    errors = error_map(*PATH_ERRORS, e.SnapshotGoneWireError)
+    response = [
+        (b"children", Text(56_000)),
+        (b"problems", Text(6_000, lines=True)),
+        (b"next", Count()),
+    ]
+    errors = error_map(*PATH_ERRORS)
 
 
 class LinkChild(GridCommand):
@@ -234,9 +243,7 @@ class NextResults(GridCommand):
         (b"done", Flag()),
         (b"summary", Text(8_000)),
     ]
-    errors = error_map(
-        *PATH_ERRORS, e.NoSuchOperationError, e.NotEnoughPeersConnectedError, e.CancelledError
-    )
+    errors = error_map(*PATH_ERRORS, e.NoSuchOperationError, e.CancelledError)
 
 
 class CheckDirectory(GridCommand):
@@ -306,14 +313,7 @@ class GetRoots(GridCommand):
 
     arguments = [(b"make", Flag(optional=True))]
     response = [(b"private", Text(MAX_CAP_BYTES)), (b"public", Text(MAX_CAP_BYTES))]
-    errors = error_map(
-        e.FileFailedError,
-        e.NotEnoughPeersConnectedError,
-        e.NotReachableWireError,
-        e.UndecidedWireError,
-        e.DamagedError,
-        e.NoSpaceError,
-    )
+    errors = error_map(*PATH_ERRORS)
 
 
 class AddAlias(GridCommand):
@@ -334,7 +334,7 @@ class AddAlias(GridCommand):
         (b"cap", Text(MAX_GRID_PATH_BYTES, optional=True)),
     ]
     response = [_CAP]
-    errors = error_map(*CHANGE_ERRORS, e.FileFailedError)
+    errors = error_map(*CHANGE_ERRORS)
 
 
 class ListAliases(GridCommand):

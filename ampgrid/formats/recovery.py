@@ -7,8 +7,8 @@ Layout, integers big-endian::
             1   length of its name, then the name: a-z, 0-9 and "-"
             8   length of its content, then the content
 
-A section whose name is not known here was written by a later version (directories, aliases and
-indexes of blobs get theirs): it is kept as it is and told of, and it goes into the next export.
+A section whose name is not known here was written by a later version (indexes of blobs get
+theirs): it is kept as it is and told of, and it goes into the next export.
 The whole is written to a file only sealed (`ampgrid.crypto.sealed`).
 
 Source: `docs/specs/recovery.md`.
@@ -35,6 +35,8 @@ MAX_SECTIONS = 64
 MAX_KEY_BYTES = 4096
 MAX_SETTINGS_BYTES = 256 * 1024
 MAX_ANNOUNCEMENTS = 10_000
+MAX_CAP_BYTES = 300
+MAX_ALIASES_BYTES = 4 * 1024 * 1024
 
 _MAGIC = b"AMPRECO1"
 _NAME = re.compile(rb"[a-z][a-z0-9-]{0,31}")
@@ -78,6 +80,9 @@ class Recovery:
         advice: k, happiness and n that the introducers advised last, None if they did not.
         announcements: of the peers that it knew, each as it was signed.
         kept: the files that it keeps.
+        private_root: the text of the write cap of its private root, None if it had none yet.
+        public_root: the text of the cap of the grid's public root, None if it knew none.
+        aliases: the text of its file of aliases, None if it had none.
         others: sections of later versions, by name.
     """
 
@@ -91,6 +96,9 @@ class Recovery:
     advice: tuple[int, int, int] | None = None
     announcements: tuple[bytes, ...] = field(default=(), repr=False)
     kept: tuple[KeptFile, ...] = field(default=(), repr=False)
+    private_root: str | None = field(default=None, repr=False)
+    public_root: str | None = field(default=None, repr=False)
+    aliases: bytes | None = field(default=None, repr=False)
     others: Mapping[str, bytes] = field(factory=dict, repr=False)
 
     def pack(self) -> bytes:
@@ -110,6 +118,9 @@ class Recovery:
             "advice": None if self.advice is None else _pack_advice(self.advice),
             "announcements": _pack_announcements(self.announcements),
             "kept-files": _pack_kept(self.kept),
+            "private-root": _pack_text(self.private_root),
+            "public-root": _pack_text(self.public_root),
+            "aliases": self.aliases,
         }
         if not sections.keys().isdisjoint(self.others):
             raise BadArgumentValueError("A section of a later version has a known name.")
@@ -153,6 +164,11 @@ class Recovery:
             advice=None if advice is None else _unpack_advice(advice),
             announcements=_unpack_announcements(sections.pop("announcements", b"")),
             kept=_unpack_kept(sections.pop("kept-files", b"")),
+            private_root=_optional_cap(sections, "private-root"),
+            public_root=_optional_cap(sections, "public-root"),
+            aliases=_taken(sections, "aliases", 0, MAX_ALIASES_BYTES)
+            if "aliases" in sections
+            else None,
             others=sections,
         )
 
@@ -204,6 +220,20 @@ def _taken(sections: dict[str, bytes], name: str, least: int, most: int) -> byte
 
 def _optional(sections: dict[str, bytes], name: str, size: int) -> bytes | None:
     return _taken(sections, name, size, size) if name in sections else None
+
+
+def _pack_text(text: str | None) -> bytes | None:
+    return None if text is None else text.encode("utf-8")
+
+
+def _optional_cap(sections: dict[str, bytes], name: str) -> str | None:
+    """Return the text of a cap; whether it is one is seen where it is used."""
+    if name not in sections:
+        return None
+    try:
+        return _taken(sections, name, 1, MAX_CAP_BYTES).decode("ascii")
+    except UnicodeDecodeError:
+        raise FormatError(f"The section {name} of the recovery file is no cap.") from None
 
 
 def _bounded(seconds: int) -> int:

@@ -115,6 +115,7 @@ class NodeConfig:
         is_open: whether Hello goes without a proof of the grid's secret.
         allow: node ids (20 bytes) that may connect; empty for every member.
         shares: outranks the introducer's advice; of an introducer, its advice; None if unset.
+        public_root: whether this introducer makes the grid's public root.
         storage_enabled: whether it keeps shares for others.
         reserve: bytes of the disk that stay free.
         quota: bytes that all shares together may take; None for no such bound.
@@ -122,6 +123,8 @@ class NodeConfig:
         expire_grace_days: how long they have been without one before that, days.
         scrub_days: days within which every share is hashed again.
         scrub_rate: what that reads at most, bytes a second.
+        vdrive: whether it keeps directories for others; None: if it keeps shares.
+        vdrive_quota: bytes that all directories together may take; None for no such bound.
         max_segment_size: segments of a file are at most so large, bytes.
         keeper_enabled: whether it keeps what it has put alive by itself.
         keeper_days: days within which every kept file is looked at.
@@ -139,6 +142,7 @@ class NodeConfig:
     is_open: bool = False
     allow: frozenset[bytes] = frozenset()
     shares: EncodingParameters | None = None
+    public_root: bool = False
     storage_enabled: bool = True
     reserve: int = DEFAULT_RESERVE
     quota: int | None = None
@@ -146,11 +150,18 @@ class NodeConfig:
     expire_grace_days: int = DEFAULT_GRACE_DAYS
     scrub_days: int = DEFAULT_SCRUB_DAYS
     scrub_rate: int = DEFAULT_SCRUB_RATE
+    vdrive: bool | None = None
+    vdrive_quota: int | None = None
     max_segment_size: int = DEFAULT_SEGMENT_SIZE
     keeper_enabled: bool = True
     keeper_days: int = DEFAULT_KEEPER_DAYS
     repair_below: int | None = None
     keeper_bandwidth: int = DEFAULT_BANDWIDTH
+
+    @property
+    def vdrive_enabled(self) -> bool:
+        """Whether it keeps directories for others."""
+        return self.storage_enabled if self.vdrive is None else self.vdrive
 
 
 def parse_listen(text: str) -> Hint | None:
@@ -264,6 +275,7 @@ _KNOWN: dict[str, dict[str, tuple[str, Callable[[object], object]]]] = {
         "open": ("is_open", _flag),
         "allow": ("allow", lambda value: frozenset(_list_of(parse_node_id)(value))),
         "shares": ("shares", lambda value: EncodingParameters.parse(_text(value))),
+        "public_root": ("public_root", _flag),
     },
     "storage": {
         "enabled": ("storage_enabled", _flag),
@@ -274,6 +286,7 @@ _KNOWN: dict[str, dict[str, tuple[str, Callable[[object], object]]]] = {
         "scrub_days": ("scrub_days", _whole(1, MOST_SCRUB_DAYS)),
         "scrub_rate": ("scrub_rate", _bandwidth),
     },
+    "vdrive": {"enabled": ("vdrive", _flag), "quota": ("vdrive_quota", _size)},
     "upload": {"max_segment_size": ("max_segment_size", _segment_size)},
     "keeper": {
         "enabled": ("keeper_enabled", _flag),
@@ -283,8 +296,8 @@ _KNOWN: dict[str, dict[str, tuple[str, Callable[[object], object]]]] = {
     },
 }
 
-#: Keys that mean nothing to an introducer, which keeps no shares and uploads nothing.
-_NODE_ONLY_TABLES = ("storage", "upload", "keeper")
+#: Tables that mean nothing to an introducer, which keeps and uploads nothing.
+_NODE_ONLY_TABLES = ("storage", "vdrive", "upload", "keeper")
 
 
 def parse_config(text: str, name: str = "node.toml") -> NodeConfig:
@@ -345,6 +358,8 @@ def _checked_together(name: str, document: dict[str, Any], values: dict[str, Any
         if values.get("listen", "") is None:
             raise ConfigError(f"{name}: [node] listen: an introducer has to listen somewhere.")
         values["storage_enabled"] = False
+    elif values.get("public_root"):
+        raise ConfigError(f"{name}: [grid] public_root: only an introducer makes it; remove it.")
     config = NodeConfig(**values)
     for label, addresses in (("introducers", config.introducers), ("peers", config.peers)):
         node_ids = [address.node_id for address in addresses]

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import select
-import stat
 from base64 import b64encode
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,37 +18,26 @@ from ampgrid.errors import (
     AmpgridError,
     BadArgumentValueError,
     BadCapError,
-    FileError,
-    FormatError,
-    IntegrityError,
-    NoRoomError,
-    NotEnoughPeersError,
-    NotEnoughSharesError,
-    NotHappyError,
-    NotStoredError,
-    OperationCancelledError,
     StoreError,
 )
 from ampgrid.immutable import (
     Checker,
     Downloader,
-    DownloadTarget,
     Encoding,
     Keeper,
     KeptFiles,
-    OpenFile,
     Operation,
     Repairer,
-    Spool,
-    ToDescriptor,
-    ToFile,
-    Uploadable,
     Uploader,
 )
 from ampgrid.immutable.kept import kept_json
+from ampgrid.node.answering import OwnOperations, absolute, as_wire_errors
+from ampgrid.node.drive import NodeDrive
+from ampgrid.node.linking import file_at, is_grid_path, linking
 from ampgrid.node.memory import memory_usage
 from ampgrid.node.operations import Operations
 from ampgrid.node.reports import judged, page_text, report_text
+from ampgrid.node.streams import closed, source_of, target_of
 from ampgrid.ports import Entropy, Threads
 from ampgrid.storage.service import StorageService
 from ampgrid.wire import Connection
@@ -61,34 +47,6 @@ WAIT_SECONDS = 60
 #: Peers in one page of `ListPeers`, or fewer: some peers have much to tell of themselves.
 _PEERS_PER_PAGE = 50
 _MOST_PROBLEM_BYTES = 50_000
-
-_WIRE_ERRORS: tuple[tuple[type[AmpgridError], type[e.WireError]], ...] = (
-    (NotEnoughSharesError, e.NotEnoughSharesFoundError),
-    (NotHappyError, e.NotHappyEnoughError),
-    (NotEnoughPeersError, e.NotEnoughPeersConnectedError),
-    (OperationCancelledError, e.CancelledError),
-    (BadCapError, e.BadCapTextError),
-    (FileError, e.FileFailedError),
-    (IntegrityError, e.DamagedError),
-    (FormatError, e.DamagedError),
-    (BadArgumentValueError, e.BadArgumentError),
-    (NoRoomError, e.NoSpaceError),
-    (NotStoredError, e.NoSuchShareError),
-    (StoreError, e.StoreFailedError),
-)
-
-
-@contextmanager
-def _as_wire_errors() -> Iterator[None]:
-    try:
-        yield
-    except e.WireError:
-        raise
-    except AmpgridError as error:
-        for ours, wire in _WIRE_ERRORS:
-            if isinstance(error, ours):
-                raise wire(str(error)) from error
-        raise
 
 
 class Controlled(Protocol):
@@ -104,11 +62,16 @@ class Controlled(Protocol):
     entropy: Entropy
     spool_path: Path
     storage: StorageService | None
+    drive: NodeDrive
     work: Threads
     streams: Threads
 
     def encoding(self) -> Encoding:
         """Return k, happiness and n for uploads that name none."""
+        ...
+
+    async def settle_directories(self, check: Callable[[], None]) -> None:
+        """On a node that has just started, wait until it has met those who keep directories."""
         ...
 
     def require_uploads(self) -> None:
@@ -147,35 +110,13 @@ class ControlResponder(amp.CommandLocator):
     def __init__(self, node: Controlled, connection: Connection) -> None:
         super().__init__()
         self._node = node
-        self._connection = connection
-        self._own: set[Operation] = set()
-        connection.when_lost(self._abandon)
-
-    def _abandon(self) -> None:
-        for operation in list(self._own):
-            operation.cancel()
-
-    @contextmanager
-    def _operation(self, number: int | None) -> Iterator[Operation]:
-        operations = self._node.operations
-        try:
-            with operations.under_way(number or 0) as operation:
-                self._own.add(operation)
-                try:
-                    yield operation
-                finally:
-                    self._own.discard(operation)
-        except AmpgridError:
-            if operations.stopped:
-                # Nobody cancelled it, nor did the grid fail: this node goes, and its end tells.
-                self._connection.abort("this node is stopping")
-            raise
+        self._operation = OwnOperations(node.operations, connection).under_way
 
     @commands.WaitForPeers.responder
     async def wait_for_peers(self, count: int, timeout_seconds: int | None) -> dict[str, Any]:
         """Answer once enough storage peers are connected."""
         seconds = WAIT_SECONDS if timeout_seconds is None else timeout_seconds
-        with _as_wire_errors():
+        with as_wire_errors():
             return {"connected": await self._node.wait_for_peers(count, seconds)}
 
     # Files.
@@ -188,19 +129,35 @@ class ControlResponder(amp.CommandLocator):
         needed: int | None,
         happy: int | None,
         total: int | None,
+        grid_path: str | None,
+        overwrite: bool | None,
+        metadata: str | None,
+        parents: bool | None,
         operation: int | None,
     ) -> dict[str, Any]:
-        """Upload a file or a stream."""
+        """Upload a file or a stream, and link it."""
         node = self._node
-        with _as_wire_errors(), _closed(descriptor), self._operation(operation) as progress:
+        with as_wire_errors(), closed(descriptor), self._operation(operation) as progress:
             node.require_uploads()
             given = _encoding(needed, happy, total)
-            source = await self._source(path, descriptor, progress)
+            source = await source_of(node, path, descriptor, progress)
             try:
                 if source.get_size() > MAX_LIT_SIZE:
                     await node.settle(given.happy if given else None, progress.check)
+                link = None
+                if grid_path is not None:
+                    await node.settle_directories(progress.check)
+                    link = await linking(
+                        node.drive,
+                        grid_path,
+                        metadata,
+                        overwrite=overwrite is not False,
+                        make=bool(parents),
+                    )
                 encoding = given or node.encoding()
                 uploaded = await node.uploader.upload(source, encoding, progress)
+                if link is not None:
+                    await link(uploaded.cap)
             finally:
                 source.close()
         return {
@@ -210,36 +167,6 @@ class ControlResponder(amp.CommandLocator):
             "servers_happy": uploaded.servers_happy,
             "shares_already_there": uploaded.shares_already_there,
         }
-
-    async def _source(
-        self, path: str | None, descriptor: int | None, operation: Operation
-    ) -> Uploadable:
-        node = self._node
-        if (path is None) == (descriptor is None):
-            raise BadArgumentValueError("give either a path or a descriptor")
-        if path is not None:
-            return await node.work.run(OpenFile.at, _absolute(path))
-        assert descriptor is not None
-        if not _is_whole_file(descriptor):
-            return await self._spooled(descriptor, operation)
-        own = os.dup(descriptor)
-        try:
-            return OpenFile(own)
-        except BaseException:
-            os.close(own)
-            raise
-
-    async def _spooled(self, descriptor: int, operation: Operation) -> Spool:
-        operation.enter("reading the input", 0)
-        spool = await self._node.work.run(Spool, self._node.spool_path, self._node.entropy)
-        try:
-            while await self._node.streams.run(_add_some, spool, descriptor):
-                operation.check()
-                operation.done = spool.get_size()
-        except BaseException:
-            spool.close()
-            raise
-        return spool
 
     @commands.Download.responder
     async def download(
@@ -253,10 +180,10 @@ class ControlResponder(amp.CommandLocator):
     ) -> dict[str, Any]:
         """Download a file, or a range of it, to a path or a descriptor."""
         node = self._node
-        with _as_wire_errors(), _closed(descriptor), self._operation(operation) as progress:
-            target = await self._target(path, descriptor, progress)
+        with as_wire_errors(), closed(descriptor), self._operation(operation) as progress:
+            target = await target_of(node, path, descriptor, progress)
             try:
-                parsed = parse_file_cap(cap)
+                parsed = await self._file(cap, progress)
                 if not isinstance(parsed, ChkCap | LitCap):
                     raise BadCapError("this cap can verify a file but not read it")
                 if isinstance(parsed, ChkCap):
@@ -270,39 +197,28 @@ class ControlResponder(amp.CommandLocator):
         problems = "\n".join(downloaded.problems).encode()[:_MOST_PROBLEM_BYTES]
         return {"size": downloaded.size, "problems": problems.decode("utf-8", "ignore")}
 
-    async def _target(
-        self, path: str | None, descriptor: int | None, operation: Operation
-    ) -> DownloadTarget:
-        node = self._node
-        if (path is None) == (descriptor is None):
-            raise BadArgumentValueError("give either a path or a descriptor")
-        if descriptor is not None:
-            return ToDescriptor(os.dup(descriptor), node.streams, operation.check)
-        assert path is not None
-        return await node.work.run(ToFile, _absolute(path), node.work, node.entropy)
-
     # The store of shares.
 
     @commands.ImportTahoe.responder
     async def import_tahoe(self, path: str, operation: int | None) -> dict[str, Any]:
         """Take the shares of a Tahoe-LAFS storage directory."""
-        with _as_wire_errors(), self._operation(operation) as progress:
-            report = await self._storage().import_tahoe(_absolute(path), progress)
+        with as_wire_errors(), self._operation(operation) as progress:
+            report = await self._storage().import_tahoe(absolute(path), progress)
         return {"report": json.dumps(report.to_json())}
 
     @commands.RunScrub.responder
     async def run_scrub(self, operation: int | None) -> dict[str, Any]:
         """Re-hash every share of the store."""
-        with _as_wire_errors(), self._operation(operation) as progress:
+        with as_wire_errors(), self._operation(operation) as progress:
             report = await self._storage().run_scrub(progress)
         return {"report": json.dumps(report)}
 
     @commands.ExportShare.responder
     async def export_share(self, storage_index: bytes, share: int, path: str) -> dict[str, Any]:
         """Write the bytes of a share to a file."""
-        with _as_wire_errors():
+        with as_wire_errors():
             return {
-                "size": await self._storage().export_share(storage_index, share, _absolute(path))
+                "size": await self._storage().export_share(storage_index, share, absolute(path))
             }
 
     def _storage(self) -> StorageService:
@@ -341,11 +257,18 @@ class ControlResponder(amp.CommandLocator):
         return await self._check(cap, operation, verify=True)
 
     async def _check(self, cap: str, operation: int | None, *, verify: bool) -> dict[str, Any]:
-        with _as_wire_errors(), self._operation(operation) as progress:
-            parsed = parse_file_cap(cap)
+        with as_wire_errors(), self._operation(operation) as progress:
+            parsed = await self._file(cap, progress)
             report = await self._node.checker.check(parsed, progress, verify=verify)
             wanted = await self._happiness_of(parsed)
         return {"report": report_text(judged(report.to_json(), wanted))}
+
+    async def _file(self, text: str, operation: Operation) -> FileCap:
+        """Return the cap of a file, given as such or by its grid path."""
+        if not is_grid_path(text):
+            return parse_file_cap(text)
+        await self._node.settle_directories(operation.check)
+        return await file_at(self._node.drive, text)
 
     async def _happiness_of(self, cap: FileCap) -> int:
         """Return how many servers of happiness a file should have.
@@ -362,9 +285,9 @@ class ControlResponder(amp.CommandLocator):
     @commands.Repair.responder
     async def repair(self, cap: str, verify: bool | None, operation: int | None) -> dict[str, Any]:
         """Write the missing shares of a file and replace the bad ones."""
-        with _as_wire_errors(), self._operation(operation) as progress:
+        with as_wire_errors(), self._operation(operation) as progress:
             self._node.require_uploads()
-            parsed = parse_file_cap(cap)
+            parsed = await self._file(cap, progress)
             report = await self._node.repairer.repair(parsed, progress, verify=bool(verify))
             wanted = await self._happiness_of(parsed)
         return {"report": report_text(judged(report.to_json(), wanted))}
@@ -379,7 +302,7 @@ class ControlResponder(amp.CommandLocator):
     @commands.DropKept.responder
     async def drop_kept(self, cap: str) -> dict[str, Any]:
         """Keep a file no longer."""
-        with _as_wire_errors():
+        with as_wire_errors():
             return {"dropped": await self._node.kept.drop(parse_file_cap(cap))}
 
     @commands.RunKeeper.responder
@@ -387,7 +310,7 @@ class ControlResponder(amp.CommandLocator):
         self, now: bool | None, dry_run: bool | None, operation: int | None
     ) -> dict[str, Any]:
         """Walk the kept files."""
-        with _as_wire_errors(), self._operation(operation) as progress:
+        with as_wire_errors(), self._operation(operation) as progress:
             self._node.require_uploads()
             report = await self._node.file_keeper.run(
                 progress, now=bool(now), dry_run=bool(dry_run)
@@ -427,12 +350,6 @@ class ControlResponder(amp.CommandLocator):
         return {f"vm_{key[2:].lower()}": value for key, value in memory_usage().items()}
 
 
-def _absolute(path: str) -> Path:
-    if not path.startswith("/") or "\0" in path:
-        raise BadArgumentValueError("the path must be absolute")
-    return Path(path)
-
-
 def _encoding(needed: int | None, happy: int | None, total: int | None) -> Encoding | None:
     given = (needed, happy, total)
     if given == (None, None, None):
@@ -442,29 +359,3 @@ def _encoding(needed: int | None, happy: int | None, total: int | None) -> Encod
     if not 1 <= needed <= total <= 256 or not 1 <= happy <= total:
         raise BadArgumentValueError("needed and happy must be from 1 to total, total at most 256")
     return Encoding(needed, happy, total)
-
-
-@contextmanager
-def _closed(descriptor: int | None) -> Iterator[None]:
-    """Close what came with a call when the call is done, however it ends."""
-    try:
-        yield
-    finally:
-        if descriptor is not None:
-            os.close(descriptor)
-
-
-def _is_whole_file(descriptor: int) -> bool:
-    """Tell whether it is a regular file at its beginning, which can be read at any offset."""
-    found = os.fstat(descriptor)
-    # One of no size may be the kernel's (/proc), which is read to its end like a stream.
-    if not stat.S_ISREG(found.st_mode) or not found.st_size:
-        return False
-    return os.lseek(descriptor, 0, os.SEEK_CUR) == 0
-
-
-def _add_some(spool: Spool, descriptor: int) -> bool:
-    """Add what the stream gives within half a second; False at its end (in a thread)."""
-    poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
-    return spool.add_from(descriptor) if poll.poll(500) else True

@@ -37,6 +37,7 @@ def create_introducer(
     shares: EncodingParameters | None = None,
     open_: bool = False,
     introducers: Sequence[str | Address] = (),
+    public_root: bool = False,
     entropy: Entropy = os.urandom,
 ) -> NodeDirectory:
     """Make the directory of an introducer, and with it the secret of a new grid.
@@ -48,6 +49,7 @@ def create_introducer(
         open_: whether anybody may join without the secret.
         introducers: addresses of the grid's other introducers, whose secret it then shares, and
             which it meets as any node does.
+        public_root: whether it makes a public root for the grid, which every member can write.
         entropy: where keys and secrets come from.
 
     Raises:
@@ -61,6 +63,7 @@ def create_introducer(
         introducers=tuple(evolve(address, secret=None) for address in addresses),
         listen=parse_listen(listen),
         shares=shares,
+        public_root=public_root,
         is_open=open_,
         storage_enabled=False,
     )
@@ -208,6 +211,11 @@ allow = {allow}
 # {shares_meaning}:
 # shares that give a file back / servers that must hold them / shares that are made.
 {shares}
+{public_root}"""
+
+_PUBLIC_ROOT = """\
+# true: it makes a public root for the grid, a directory that every member can write.
+public_root = {public_root}
 """
 
 _GRID = """\
@@ -278,6 +286,9 @@ def render_config(config: NodeConfig) -> str:
         if introducer
         else "How files are spread, outranking the introducer's advice",
         shares=("" if config.shares else "# ") + f"shares = {_quoted(str(shares))}",
+        public_root=_PUBLIC_ROOT.format(public_root=str(config.public_root).lower())
+        if introducer
+        else "",
     )
     if introducer:
         return text

@@ -10,6 +10,10 @@
         grid-secret     the grid's secret, 16 bytes in base32
         convergence     convergence secret, 32 bytes in base32 (as Tahoe-LAFS keeps it)
         lease-secret    root of the lease secrets, 32 bytes in base32
+        root.cap        the write cap of the node's private root, made at its first use
+        root.cap.new    the same while the root is being made
+        public-root.cap the cap of the grid's public root
+        aliases         names of other directories, NAME: CAP in each line
         section-NAME    what a recovery file of a later version held beyond what is known here
       storage/          the shares kept for others, their database, and the file
                         this-is-the-store, which an empty mount point lacks
@@ -17,6 +21,8 @@
       spool/            uploads from a stream, enciphered, while they are under way
       peers.sqlite      the announcements of the peers it has met
       kept.sqlite       the files that it keeps
+      remembered.sqlite the last version seen of each directory
+      root-made         says that there is a private root, by its verify cap
       listen-port       the port picked at the first run, when node.toml says port 0
       recovery-exported when the last recovery file was exported
       node.pid          locked while a node runs here
@@ -94,6 +100,31 @@ class NodeDirectory:
     def lease_secret_path(self) -> Path:
         """The root of the lease secrets."""
         return self.private / "lease-secret"
+
+    @property
+    def root_path(self) -> Path:
+        """The cap of the private root."""
+        return self.private / "root.cap"
+
+    @property
+    def public_root_path(self) -> Path:
+        """The cap of the grid's public root."""
+        return self.private / "public-root.cap"
+
+    @property
+    def aliases_path(self) -> Path:
+        """The aliases."""
+        return self.private / "aliases"
+
+    @property
+    def root_mark_path(self) -> Path:
+        """Says that there is a private root."""
+        return self.path / "root-made"
+
+    @property
+    def remembered_path(self) -> Path:
+        """The database of the last version seen of each directory."""
+        return self.path / "remembered.sqlite"
 
     @property
     def storage(self) -> Path:

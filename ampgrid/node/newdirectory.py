@@ -20,6 +20,8 @@ from ampgrid.node.config import Kind
 from ampgrid.node.directory import SECTION_PREFIX, NodeDirectory, sync_directory, write_whole
 
 _SECRET_NAMES = frozenset({"node.pem", "grid-secret", "convergence", "lease-secret"})
+#: What an import may have written there beside.
+_ROOT_NAMES = frozenset({"root.cap", "public-root.cap", "aliases"})
 _TEMPORARY = ".new-"
 #: Says that more than secrets and empty rooms may be there though the directory is unfinished.
 _MARK = ".new-import"
@@ -108,13 +110,15 @@ def _is_unfinished(directory: NodeDirectory) -> bool:
     A node that ever ran left its pid file, which is none of that.
     """
     names: set[str] = set()
+    secret_names = _SECRET_NAMES
     beginnings: tuple[str, ...] = (_TEMPORARY,)
     if (directory.path / _MARK).exists():
         names, beginnings = _names_of_more(directory), (_TEMPORARY, SECTION_PREFIX)
+        secret_names |= _ROOT_NAMES
     for entry in directory.path.iterdir():
         if entry == directory.private:
             if not _is_directory(entry) or not all(
-                inner.name in _SECRET_NAMES or inner.name.startswith(beginnings)
+                inner.name in secret_names or inner.name.startswith(beginnings)
                 for inner in entry.iterdir()
             ):
                 return False

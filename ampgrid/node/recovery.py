@@ -21,6 +21,7 @@ from ampgrid.crypto.keyfile import read_secret_file, write_secret_file
 from ampgrid.crypto.sealed import DEFAULT_COST, OVERHEAD, Cost, open_sealed, seal
 from ampgrid.errors import (
     BadArgumentValueError,
+    BadCapError,
     ConfigError,
     FileError,
     FormatError,
@@ -35,9 +36,16 @@ from ampgrid.formats.recovery import (
     Recovery,
     is_section_name,
 )
+from ampgrid.node.aliases import pack_aliases, read_aliases, unpack_aliases
 from ampgrid.node.config import parse_config
-from ampgrid.node.directory import SECTION_PREFIX, NodeDirectory, write_whole
+from ampgrid.node.directory import (
+    SECTION_PREFIX,
+    NodeDirectory,
+    sync_directory,
+    write_whole,
+)
 from ampgrid.node.newdirectory import OwnSecrets, write_directory
+from ampgrid.node.roots import RootFile, parse_root
 from ampgrid.peers import ADVICE_KEY, GridParameters
 from ampgrid.store.keptdb import FilePut, KeptDatabase
 from ampgrid.store.peerdb import PeerDatabase
@@ -87,6 +95,7 @@ def gather(directory: NodeDirectory, known: Known, now: int) -> Recovery:
     is_node = config.kind == "node"
     # Reads the key as a node does, with all its checks.
     directory.identity()
+    adopt_sections(directory)
     has_own_secret = directory.grid_secret_path.exists()
     try:
         settings = directory.config_path.read_bytes()[: MAX_SETTINGS_BYTES + 1].decode("utf-8")
@@ -103,16 +112,50 @@ def gather(directory: NodeDirectory, known: Known, now: int) -> Recovery:
         advice=known.advice,
         announcements=known.announcements,
         kept=known.kept,
+        private_root=_cap_text(directory.root_path),
+        public_root=_cap_text(directory.public_root_path),
+        aliases=pack_aliases(found) if (found := read_aliases(directory.aliases_path)) else None,
         others=_unknown_sections(directory),
     )
+
+
+def _cap_text(path: Path) -> str | None:
+    """Return the text of a root's cap, None if there is none."""
+    cap = RootFile(path).read()
+    return None if cap is None else cap.to_string()
+
+
+def adopt_sections(directory: NodeDirectory) -> None:
+    """Take what an import by an older version kept as it was and this one knows.
+
+    Raises:
+        ConfigError: the disk refused.
+    """
+    for name, path in _adopted(directory).items():
+        section = directory.private / f"{SECTION_PREFIX}{name}"
+        try:
+            if section.exists() and not path.exists():
+                section.rename(path)
+                sync_directory(directory.private)
+        except OSError as error:
+            raise ConfigError(f"{section} could not be renamed: {error.strerror}.") from error
+
+
+def _adopted(directory: NodeDirectory) -> dict[str, Path]:
+    return {
+        "private-root": directory.root_path,
+        "public-root": directory.public_root_path,
+        "aliases": directory.aliases_path,
+    }
 
 
 def _unknown_sections(directory: NodeDirectory) -> dict[str, bytes]:
     """Return the sections that an import did not know and kept."""
     found = {}
+    known = _adopted(directory)
     for path in sorted(directory.private.glob(SECTION_PREFIX + "*")):
         name = path.name.removeprefix(SECTION_PREFIX)
-        if is_section_name(name):
+        if is_section_name(name) and name not in known:
             found[name] = read_secret_file(path, _MAX_SECTION_BYTES)
     return found
 
@@ -232,6 +275,7 @@ def restore(path: str | os.PathLike[str], recovery: Recovery) -> NodeDirectory:
     def write_more(directory: NodeDirectory) -> None:
         for name, content in recovery.others.items():
             write_secret_file(directory.private / f"{SECTION_PREFIX}{name}", content)
+        _write_roots(directory, recovery)
         _write_peers(directory, recovery, own_id)
         _write_kept(directory, recovery)
         if recovery.listen_port is not None:
@@ -245,6 +289,26 @@ def restore(path: str | os.PathLike[str], recovery: Recovery) -> NodeDirectory:
         lease=recovery.lease_secret,
     )
     return write_directory(path, config.kind, recovery.settings, secrets, write_more)
+
+
+def _write_roots(directory: NodeDirectory, recovery: Recovery) -> None:
+    """Let the node know its roots and aliases.
+
+    Raises:
+        FormatError: one of them is no cap of a directory.
+    """
+    try:
+        for path, text in (
+            (directory.root_path, recovery.private_root),
+            (directory.public_root_path, recovery.public_root),
+        ):
+            if text is not None:
+                RootFile(path).write(parse_root(text))
+        if recovery.aliases is not None:
+            aliases = unpack_aliases(recovery.aliases, "the aliases in the recovery file")
+            write_secret_file(directory.aliases_path, pack_aliases(aliases))
+    except BadCapError as error:
+        raise FormatError(f"A root in the recovery file is none: {error}") from None
 
 
 def _write_peers(directory: NodeDirectory, recovery: Recovery, own_id: bytes) -> None:

@@ -9,7 +9,7 @@ Spec: ``docs/specs/wire.md``, "Introduction".
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any
 
 from attrs import define
@@ -18,7 +18,12 @@ from twisted.logger import Logger
 from twisted.protocols import amp
 
 from ampgrid.commands.errors import BadAnnouncementError, BadArgumentError, NotAllowedError
-from ampgrid.commands.introduction import Announce, NewPeers, SetEncodingParameters
+from ampgrid.commands.introduction import (
+    Announce,
+    NewPeers,
+    SetEncodingParameters,
+    SetPublicRoot,
+)
 from ampgrid.crypto.identity import node_id_text
 from ampgrid.errors import BadArgumentValueError, FormatError, NotConnectedError, PeerError
 from ampgrid.peers._ports import PeerConnection, PeerStore, Uniform
@@ -72,6 +77,8 @@ class Introduced:
         clock: time and timers.
         threads: where the calls to the database run.
         uniform: draws between two bounds.
+        public_root: takes the text of the cap of the public root that an introducer tells;
+            None for a node that takes none.
         outrun: called with a sequence number when an announcement under this node's own key but
             with that higher number is about, as after the loss of the database.
     """
@@ -86,9 +93,11 @@ class Introduced:
         clock: Clock,
         threads: Threads,
         uniform: Uniform,
+        public_root: Callable[[str], Awaitable[None]] | None = None,
         outrun: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._book = book
+        self._public_root = public_root
         self._table = table
         self._database = database
         self._clock = clock
@@ -291,6 +300,19 @@ class Introduced:
         for watcher in list(self._watchers):
             watcher(parameters)
 
+    # The public root.
+
+    async def set_public_root(self, connection: Connection, uri: str) -> None:
+        """Take the grid's public root that an introducer tells; durable when it returns.
+
+        Raises:
+            NotAllowedError: the peer is no introducer of this node's, or another root is known.
+            BadArgumentError: it is no cap of a directory.
+        """
+        self._believed(connection)
+        if self._public_root is not None:
+            await self._public_root(uri)
+
     def status(self) -> list[dict[str, Any]]:
         """Tell of each configured introducer, for JSON.
 
@@ -336,4 +358,10 @@ class IntroducedResponder(amp.CommandLocator):
         """Take encoding parameters."""
         parameters = GridParameters(needed, happy, total)
         await self._introduced.set_parameters(self._connection, parameters)
+        return {}
+
+    @SetPublicRoot.responder
+    async def set_public_root(self, uri: str) -> dict[str, Any]:
+        """Take the public root."""
+        await self._introduced.set_public_root(self._connection, uri)
         return {}

@@ -18,12 +18,18 @@ from twisted.logger import Logger
 from twisted.protocols import amp
 from twisted.python.failure import Failure
 
-from ampgrid.commands.errors import BadAnnouncementError, BusyError
+from ampgrid.commands.errors import (
+    BadAnnouncementError,
+    BadArgumentError,
+    BusyError,
+    NotAllowedError,
+)
 from ampgrid.commands.introduction import (
     MAX_ANNOUNCEMENTS_PER_BOX,
     Announce,
     NewPeers,
     SetEncodingParameters,
+    SetPublicRoot,
 )
 from ampgrid.crypto.identity import node_id_text
 from ampgrid.errors import FormatError, IntegrityError, NotConnectedError, PeerError
@@ -76,6 +82,7 @@ class _Subscriber:
         cursor: the position up to which it knows everything.
         sequence: sequence number of the announcement that it sent here.
         told: the encoding parameters that it was told, or None.
+        told_root: the public root that it was told or refused, or None.
         pushing: whether a push is under way.
         again: whether to look again for something to push when that ends.
         allowance: how often it may announce itself.
@@ -87,6 +94,7 @@ class _Subscriber:
     cursor: int = 0
     sequence: int = -1
     told: GridParameters | None = None
+    told_root: str | None = None
     pushing: bool = False
     again: bool = False
     retry: DelayedCall | None = None
@@ -122,6 +130,7 @@ class Introducer:
         self._threads = threads
         self._entropy = entropy
         self._parameters = None if parameters is None else parameters.check()
+        self._public_root: str | None = None
         self._gather_seconds = gather_seconds
         self._epoch = b""
         self._changes = ChangeLog()
@@ -206,7 +215,7 @@ class Introducer:
         knows_this = epoch == self._epoch and cursor <= self._changes.cursor
         subscriber.cursor = cursor if knows_this else 0
         subscriber.sequence = announcement.sequence
-        subscriber.told = None
+        subscriber.told = subscriber.told_root = None
         # In a later turn, so that the answer to Announce goes first.
         self._clock.callLater(0, self._push, subscriber)
 
@@ -233,6 +242,12 @@ class Introducer:
             BadArgumentValueError: they make no sense.
         """
         self._parameters = parameters.check()
+        for subscriber in list(self._subscribers.values()):
+            self._push(subscriber)
+
+    def set_public_root(self, uri: str) -> None:
+        """Tell all who announce themselves the cap of the grid's public root from now on."""
+        self._public_root = uri
         for subscriber in list(self._subscribers.values()):
             self._push(subscriber)
 
@@ -319,6 +334,7 @@ class Introducer:
             while subscriber.again:
                 subscriber.again = False
                 await self._push_parameters(subscriber)
+                await self._push_public_root(subscriber)
                 while await self._push_box(subscriber):
                     pass
         except NotConnectedError:
@@ -341,6 +357,21 @@ class Introducer:
             return
         await subscriber.connection.call(SetEncodingParameters, **parameters._asdict())
         subscriber.told = parameters
+
+    async def _push_public_root(self, subscriber: _Subscriber) -> None:
+        uri = self._public_root
+        if uri is None or uri == subscriber.told_root:
+            return
+        try:
+            await subscriber.connection.call(SetPublicRoot, uri=uri)
+        except (NotAllowedError, BadArgumentError) as error:
+            # It knows another one, or is of a version that knows none: the rest is told anyway.
+            _log.info(
+                "{peer} did not take the public root: {error}",
+                peer=node_id_text(subscriber.connection.peer_id),
+                error=str(error),
+            )
+        subscriber.told_root = uri
 
     async def _push_box(self, subscriber: _Subscriber) -> bool:
         """Send the next box, if there is something to tell; returns whether there was."""

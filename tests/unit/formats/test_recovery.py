@@ -32,7 +32,10 @@ FULL = Recovery(
     advice=(3, 7, 10),
     announcements=(b"one", b"x" * 800),
     kept=(kept(1), kept(2, 10)),
-    others={"aliases": b"later", "roots": b""},
+    private_root="URI:DIR:a",
+    public_root="URI:DIR:b",
+    aliases=b"",
+    others={"blob-indexes": b"later", "roots": b""},
 )
 
 #: LEAST.pack(), frozen.

@@ -86,9 +86,9 @@ class ExportTests(RecoveryCase):
         self.assertFalse((made.path / ".new-import").exists())
 
     def test_what_it_gives_is_given_again(self) -> None:
-        made = restore(self.root / "new", self.gathered(others={"aliases": b"later"}))
+        made = restore(self.root / "new", self.gathered(others={"blob-indexes": b"later"}))
         again = gather(made, known_at_rest(made), NOW)
-        self.assertEqual(again, self.gathered(others={"aliases": b"later"}))
+        self.assertEqual(again, self.gathered(others={"blob-indexes": b"later"}))
 
     def test_an_introducer(self) -> None:
         introducer = create_introducer(self.root / "i", listen="127.0.0.1:7420")
@@ -148,7 +148,7 @@ class RestoreTests(RecoveryCase):
         class Cut(BaseException):
             pass
 
-        found = self.gathered(others={"aliases": b"later"})
+        found = self.gathered(others={"blob-indexes": b"later"})
         steps = 0
 
         def counted(name: str, function, module_=module):

@@ -1,0 +1,282 @@
+"""The node's side of the virtual drive: its vdrive peers, its roots and aliases, and the drive."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import attrs
+from twisted.logger import Logger
+
+from ampgrid.caps import DirCap
+from ampgrid.immutable import Downloader, Encoding, FileNode, Uploader
+from ampgrid.node.aliases import Aliases
+from ampgrid.node.directory import NodeDirectory
+from ampgrid.node.public_root import PublicRoot, PublicRootMaker
+from ampgrid.node.roots import Root, RootCap, RootFile
+from ampgrid.peers import PeerConnection
+from ampgrid.ports import Clock, Connection, Entropy, Threads, WallClock
+from ampgrid.vdrive.dirnode import DirectoryNode
+from ampgrid.vdrive.drive import VirtualDrive
+from ampgrid.vdrive.maker import NodeMaker
+from ampgrid.vdrive.paths import PRIVATE, PUBLIC, GridPath, parse_grid_path
+from ampgrid.vdrive.ports import Tables
+from ampgrid.vdrive.replica import Replica
+
+_log = Logger()
+
+VDRIVE_SERVICE = "vdrive"
+#: So many replicas a directory has; with fewer vdrive peers lies are not survived.
+WANTED_REPLICAS = 4
+
+#: Makes the tables of a node that has these replicas at hand, {node id: replica}.
+MakeTables = Callable[[Callable[[], Mapping[bytes, Replica]]], Tables]
+
+
+@attrs.frozen
+class DriveFiles:
+    """Where a node keeps what it knows of its roots.
+
+    Attributes:
+        root: the cap of the private root.
+        mark: says that there is one.
+        public_root: the cap of the public root.
+        aliases: the aliases.
+    """
+
+    root: Path
+    mark: Path
+    public_root: Path
+    aliases: Path
+
+    @classmethod
+    def of(cls, directory: NodeDirectory) -> DriveFiles:
+        """Return those of a node directory."""
+        return cls(
+            directory.root_path,
+            directory.root_mark_path,
+            directory.public_root_path,
+            directory.aliases_path,
+        )
+
+
+class KnownRoots:
+    """The roots and aliases of a node, by name (`ampgrid.vdrive.ports.Roots`).
+
+    Args:
+        private: the node's own root.
+        public: the grid's.
+        aliases: names of other directories.
+    """
+
+    def __init__(self, private: Root, public: Root, aliases: Aliases) -> None:
+        self._private = private
+        self._public = public
+        self._aliases = aliases
+
+    def get(self, name: str) -> RootCap | None:
+        """Return the cap of a root or an alias, None if there is none.
+
+        Raises:
+            ConfigError: the file in which it is kept cannot be used.
+        """
+        if name in (PRIVATE, PUBLIC):
+            root = self._private if name == PRIVATE else self._public
+            root.check()
+            return root.cap
+        return self._aliases.get(name)
+
+
+class NodeDrive:
+    """The drive of one node.
+
+    Args:
+        files: where roots and aliases are kept; None to keep them in memory.
+        make_tables: makes the tables over the peers that are connected.
+        uploader: of files.
+        downloader: of files.
+        encoding: returns k, happiness and n for uploads that name none.
+        may_write: refuses for a node that writes nothing to the grid of its own.
+        clock: time and timers.
+        wall: wall-clock time.
+        entropy: for keys and nonces.
+        work: threads in which much is sealed or opened.
+        order: where files are read and written.
+        public_known: called with the text of the public root's cap as soon as it is known.
+        makes_public_root: whether this node makes it (an introducer).
+
+    Attributes:
+        private, public: the roots.
+        aliases: names of other directories.
+        maker: makes nodes of caps.
+        virtual: the drive (seed 001's IVirtualDrive).
+    """
+
+    def __init__(
+        self,
+        files: DriveFiles | None,
+        make_tables: MakeTables,
+        *,
+        uploader: Uploader,
+        downloader: Downloader,
+        encoding: Callable[[], Encoding],
+        may_write: Callable[[], None],
+        clock: Clock,
+        wall: WallClock,
+        entropy: Entropy,
+        work: Threads,
+        order: Threads,
+        public_known: Callable[[str], None] = lambda _: None,
+        makes_public_root: bool = False,
+    ) -> None:
+        self._replicas: dict[bytes, Replica] = {}
+        self._may_write = may_write
+        private = RootFile(files.root, files.mark) if files else None
+        public = RootFile(files.public_root) if files else None
+        self.private = Root(private, order, entropy)
+        self.public = Root(public, order, entropy)
+        self.public_root = PublicRoot(self.public, public_known)
+        self.aliases = Aliases(files.aliases if files else None, order)
+        self.maker = NodeMaker(
+            make_tables(self.replicas),
+            downloader=downloader,
+            uploader=uploader,
+            encoding=encoding,
+            wall=wall,
+            entropy=entropy,
+            threads=work,
+        )
+        roots = KnownRoots(self.private, self.public, self.aliases)
+        self.virtual = VirtualDrive(self.maker, roots)
+        self._public_maker = None
+        if makes_public_root:
+            self._public_maker = PublicRootMaker(
+                self.public_root, self.maker.create_directory, lambda: len(self.replicas()), clock
+            )
+
+    async def start(self) -> None:
+        """Read roots and aliases, and begin to make the public root if that is wanted."""
+        for each in (self.private, self.public, self.aliases):
+            await each.start()
+        self.public_root.announce()
+        if self._public_maker is not None:
+            self._public_maker.start()
+
+    def stop(self) -> None:
+        """Make nothing any more."""
+        if self._public_maker is not None:
+            self._public_maker.stop()
+
+    # Peers.
+
+    def connected(self, connection: PeerConnection) -> None:
+        """A peer is connected: it may keep directories."""
+        if VDRIVE_SERVICE in connection.peer_services:
+            self.add(connection)
+
+    def add(self, connection: Connection) -> None:
+        """Take this peer, or this node itself, for one that keeps directories."""
+        self._replicas[connection.peer_id] = Replica(connection)
+
+    def disconnected(self, connection: Connection) -> None:
+        """A peer is gone."""
+        replica = self._replicas.get(connection.peer_id)
+        if replica is not None and replica.connection is connection:
+            del self._replicas[connection.peer_id]
+
+    def replicas(self) -> dict[bytes, Replica]:
+        """Return the peers that keep directories and are connected, {node id: replica}."""
+        return {n: each for n, each in self._replicas.items() if each.connection.connected}
+
+    # Finding.
+
+    async def private_root(self) -> RootCap:
+        """Return the cap of the node's own root, which is made at its first use.
+
+        Raises:
+            BadArgumentValueError: this is an introducer, which has none.
+            ConfigError: its file cannot be used.
+            NotEnoughPeersError: no peer keeps directories.
+        """
+        if self.private.cap is None:
+            self._may_write()
+        return await self.private.made(self.maker.create_directory)
+
+    async def place(self, text: str) -> GridPath:
+        """Read a grid path; the private root is made if it begins there.
+
+        Raises:
+            BadArgumentValueError: it is no grid path.
+            BadCapError: it begins with a cap that is none.
+            BadNameError: one of its names cannot be a child's.
+        """
+        place = parse_grid_path(text)
+        if place.root == PRIVATE:
+            await self.private_root()
+        return place
+
+    async def node(self, text: str) -> FileNode | DirectoryNode:
+        """Return what is at a grid path, or what a cap gives.
+
+        Raises:
+            NoRootError: it begins in a root that is not known.
+            NoSuchChildError: nothing is there.
+            NotDirectoryError: it leads through a file.
+        """
+        return await self.virtual.get_node_at_path(await self.place(text))
+
+    async def directory(self, text: str) -> DirectoryNode:
+        """Return the directory at a grid path (see `node`).
+
+        Raises:
+            NotDirectoryError: a file is there.
+        """
+        return await self.virtual.get_directory_at_path(await self.place(text))
+
+    async def parent(self, text: str, *, make: bool = False) -> tuple[DirectoryNode, str]:
+        """Return the directory in which the end of a path is, or could be, and its name there.
+
+        Args:
+            text: the grid path.
+            make: whether missing directories on the way are made.
+
+        Raises:
+            BadArgumentValueError: the path names a root, which is in no directory.
+        """
+        place = await self.place(text)
+        if make:
+            return await self.virtual.make_directories(place.parent), place.name
+        return await self.virtual.get_parent(place)
+
+    # Aliases.
+
+    async def add_alias(self, name: str, text: str | None) -> RootCap:
+        """Name a directory; an empty one that is made if ``text`` is None.
+
+        Raises:
+            ChildExistsError: the name stands for another directory.
+        """
+        known = self.aliases.get(name)
+        if text is None and known is not None:
+            # Only to say so: nothing is made in vain.
+            await self.aliases.add(name, DirCap.create(self.maker.entropy))
+        node = await self._new() if text is None else await self.directory(text)
+        await self.aliases.add(name, node.cap)
+        return node.cap
+
+    async def _new(self) -> DirectoryNode:
+        self._may_write()
+        return await self.virtual.create_directory()
+
+    def walked_roots(self) -> list[tuple[str, RootCap]]:
+        """Return (name, cap) of all that this node keeps alive, each directory once."""
+        named = [(PRIVATE, self.private.cap), (PUBLIC, self.public.cap), *self.aliases.all()]
+        found: dict[bytes, tuple[str, RootCap]] = {}
+        for name, cap in named:
+            if cap is None:
+                continue
+            before = found.get(cap.index)
+            # What opens more goes first: below a read cap nothing can be repaired wholly.
+            if before is None or (before[1].is_readonly() and not cap.is_readonly()):
+                found[cap.index] = (name, cap)
+        return list(found.values())

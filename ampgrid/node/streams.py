@@ -1,0 +1,113 @@
+"""What an upload reads and a download writes: files of this machine, and descriptors."""
+
+from __future__ import annotations
+
+import os
+import select
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+from ampgrid.errors import BadArgumentValueError
+from ampgrid.immutable import (
+    DownloadTarget,
+    OpenFile,
+    Operation,
+    Spool,
+    ToDescriptor,
+    ToFile,
+    Uploadable,
+)
+from ampgrid.node.answering import absolute
+from ampgrid.ports import Entropy, Threads
+
+
+class Machine(Protocol):
+    """What is needed of a node."""
+
+    entropy: Entropy
+    spool_path: Path
+    work: Threads
+    streams: Threads
+
+
+async def source_of(
+    node: Machine, path: str | None, descriptor: int | None, operation: Operation
+) -> Uploadable:
+    """Return what is uploaded; the caller closes it.
+
+    Raises:
+        BadArgumentValueError: not exactly one of path and descriptor is given.
+        FileError: it cannot be read.
+    """
+    if (path is None) == (descriptor is None):
+        raise BadArgumentValueError("give either a path or a descriptor")
+    if path is not None:
+        return await node.work.run(OpenFile.at, absolute(path))
+    assert descriptor is not None
+    if not _is_whole_file(descriptor):
+        return await _spooled(node, descriptor, operation)
+    own = os.dup(descriptor)
+    try:
+        return OpenFile(own)
+    except BaseException:
+        os.close(own)
+        raise
+
+
+async def _spooled(node: Machine, descriptor: int, operation: Operation) -> Spool:
+    operation.enter("reading the input", 0)
+    spool = await node.work.run(Spool, node.spool_path, node.entropy)
+    try:
+        while await node.streams.run(_add_some, spool, descriptor):
+            operation.check()
+            operation.done = spool.get_size()
+    except BaseException:
+        spool.close()
+        raise
+    return spool
+
+
+async def target_of(
+    node: Machine, path: str | None, descriptor: int | None, operation: Operation
+) -> DownloadTarget:
+    """Return where a download goes.
+
+    Raises:
+        BadArgumentValueError: not exactly one of path and descriptor is given.
+        FileError: it cannot be written.
+    """
+    if (path is None) == (descriptor is None):
+        raise BadArgumentValueError("give either a path or a descriptor")
+    if descriptor is not None:
+        return ToDescriptor(os.dup(descriptor), node.streams, operation.check)
+    assert path is not None
+    return await node.work.run(ToFile, absolute(path), node.work, node.entropy)
+
+
+@contextmanager
+def closed(descriptor: int | None) -> Iterator[None]:
+    """Close what came with a call when the call is done, however it ends."""
+    try:
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _is_whole_file(descriptor: int) -> bool:
+    """Tell whether it is a regular file at its beginning, which can be read at any offset."""
+    found = os.fstat(descriptor)
+    # One of no size may be the kernel's (/proc), which is read to its end like a stream.
+    if not stat.S_ISREG(found.st_mode) or not found.st_size:
+        return False
+    return os.lseek(descriptor, 0, os.SEEK_CUR) == 0
+
+
+def _add_some(spool: Spool, descriptor: int) -> bool:
+    """Add what the stream gives within half a second; False at its end (in a thread)."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return spool.add_from(descriptor) if poll.poll(500) else True
