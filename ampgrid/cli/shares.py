@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ampgrid.cli import console
+from ampgrid.cli import console, exits
 from ampgrid.cli.params import json_option
 from ampgrid.cli.session import Session
 from ampgrid.errors import BadArgumentValueError, ConfigError, FormatError, NotRunningError
@@ -62,11 +62,14 @@ def _opened_store(directory: NodeDirectory) -> Iterator[Store]:
     config = directory.load_config()
     if not config.storage_enabled:
         raise BadArgumentValueError("This node keeps no shares.")
+    # As a node does: on a disk that is not mounted there must be no second store.
+    directory.require_store()
     directory.make_rooms()
     store = ShareStore.open(
         directory.storage, wall=time.time, quota=config.quota, reserve=config.reserve
     )
     try:
+        directory.remember_store()
         yield store
     finally:
         store.close()
@@ -95,14 +98,19 @@ def _with_store(session: Session, here: Callable[[Store], T], through_node: Call
 @click.argument("storage_dir", metavar="STORAGE_DIR")
 @click.option("--dry-run", is_flag=True, help="Only tell what is there; change nothing.")
 @json_option
-@click.pass_obj
-def import_tahoe(session: Session, *, storage_dir: str, dry_run: bool, as_json: bool) -> None:
+@click.pass_context
+def import_tahoe(
+    context: click.Context, *, storage_dir: str, dry_run: bool, as_json: bool
+) -> None:
     """Take the shares of a Tahoe-LAFS storage directory into this node's store.
 
     STORAGE_DIR is Tahoe's storage directory, or the 'shares' in it; it is only read. Immutable
     shares are taken with their leases, mutable ones passed over. What is here already is passed
-    over too, so an import that was interrupted is simply done again.
+    over too, so an import that was interrupted is simply done again. The exit status is 10 if a
+    container was damaged, or has another share in its place here.
     """
+    session = context.find_object(Session)
+    assert session is not None
     source = Path(os.path.abspath(storage_dir))  # noqa: PTH100 - a symbolic link may be meant
     with console.ProgressBar() as bar:
         if dry_run:
@@ -115,13 +123,21 @@ def import_tahoe(session: Session, *, storage_dir: str, dry_run: bool, as_json: 
         console.print_json({"dry_run": dry_run, **report})
     else:
         _print_report(report, dry_run=dry_run)
+    context.exit(end_of_import(report).status)
+
+
+def end_of_import(report: dict[str, Any]) -> exits.Exit:
+    """Return how the command ends that shows the report of an import."""
+    return exits.UNHEALTHY if report["damaged"] or report["differing"] else exits.DONE
 
 
 def _imported(session: Session, source: Path, bar: console.ProgressBar) -> dict[str, Any]:
     from ampgrid.storage.tahoe_import import import_shares
 
     def here(store: Store) -> dict[str, Any]:
-        done = import_shares(store, source, wall=time.time, progress=_Shown(bar))
+        # By the store's own time, as all of its leases: this machine's clock may be wrong.
+        now = store.upkeep.beginning.now
+        done = import_shares(store, source, wall=lambda: now, progress=_Shown(bar))
         return done.to_json()
 
     def through_node() -> dict[str, Any]:
@@ -174,7 +190,7 @@ def _print_report(report: dict[str, Any], *, dry_run: bool) -> None:
     passed_over = [
         (report["mutable"], "mutable shares, which ampgrid does not keep"),
         (report["damaged"], "containers that cannot be read"),
-        (report["differing"], "shares that are here with another size"),
+        (report["differing"], "shares in whose place others are here"),
         (report["other"], "other files"),
     ]
     told = ", ".join(f"{count} {what}" for count, what in passed_over if count)

@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 from ampgrid.errors import FileError, NotStoredError
+from ampgrid.storage.output import output_target
 from ampgrid.store import Store
 
 #: Bytes that are read and written at a time.
@@ -20,7 +21,7 @@ def export_share(store: Store, storage_index: bytes, number: int, path: Path) ->
         store: where the share is.
         storage_index: of its file, 16 bytes.
         number: of the share.
-        path: where to write; a file that is there is replaced.
+        path: where to write; a file that is there is replaced, nothing else is.
 
     Returns:
         The size of the share, bytes.
@@ -33,11 +34,10 @@ def export_share(store: Store, storage_index: bytes, number: int, path: Path) ->
     size = store.shares(storage_index).get(number)
     if size is None:
         raise NotStoredError("there is no such share here")
-    if path.is_dir():
-        raise FileError(f"{path} is a directory; name the file to write.")
+    target = output_target(path)
     try:
         descriptor, temporary = tempfile.mkstemp(
-            prefix=".ampgrid-", suffix=".part", dir=path.parent
+            prefix=".ampgrid-", suffix=".part", dir=target.parent
         )
         try:
             with open(descriptor, "wb") as file:  # noqa: PTH123 - it is a descriptor
@@ -46,7 +46,7 @@ def export_share(store: Store, storage_index: bytes, number: int, path: Path) ->
                     file.write(store.read(storage_index, number, offset, length))
                 file.flush()
                 os.fsync(file.fileno())
-            Path(temporary).replace(path)
+            Path(temporary).replace(target)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise

@@ -36,7 +36,7 @@ class Report:
         leases: leases that were taken over or found to be here.
         mutable: mutable shares, which are passed over.
         damaged: containers that cannot be read.
-        differing: shares that are here already with another size; what is here stays.
+        differing: shares that are here already with other bytes; what is here stays.
         other: files and directories that are no shares.
         problems: what to tell about single files, one line each, the first `MOST_PROBLEMS`.
     """

@@ -3,8 +3,9 @@
 Each share is stored as one that came from a peer: durably, within quota and reserve, put down to
 nobody. Its container is stripped; its leases keep their digests and the time at which they run
 out. Beside them each file gets the store's own lease for a full term, so that nothing that was
-just taken runs out before its owner had the time to renew. What is here already is passed over,
-so an import that was cut short is simply done again. The Tahoe directory is only read.
+just taken runs out before its owner had the time to renew. What is here already, byte for byte,
+is passed over, so an import that was cut short is simply done again; a share that is here with
+other bytes is told of. The Tahoe directory is only read.
 
 Everything here blocks; it runs in a thread, or where nothing else does.
 
@@ -28,7 +29,9 @@ from ampgrid.errors import (
     FormatError,
     IntegrityError,
     NoRoomError,
+    NotStoredError,
     StoreError,
+    WriteConflictError,
 )
 from ampgrid.formats.stored import verifying
 from ampgrid.formats.tahoe_container import (
@@ -174,6 +177,13 @@ class _Import:
             self._report.mutable += 1
             return
         container = parse_container(seen.head, seen.size)
+        leases = container.leases(_read(descriptor, container.lease_offset, container.lease_bytes))
+        store = self._store
+        # Looked at first: what is here already need not be hashed again.
+        if store is not None and self._is_here(store, file, descriptor, container):
+            seen.check(descriptor)
+            self._pass_over(store, file, leases)
+            return
         # What is no whole share would take room and give nothing back.
         for _ in verifying(
             lambda offset, length: _read_up_to(descriptor, container, offset, length),
@@ -181,24 +191,42 @@ class _Import:
             file.number,
         ):
             self._progress.check()
-        leases = container.leases(_read(descriptor, container.lease_offset, container.lease_bytes))
-        if self._store is None:
+        if store is None:
             self._count(container.share_size)
             self._report.leases += len(leases)
-            return
-        held = self._store.shares(file.storage_index).get(file.number)
-        if held is not None:
+        elif file.number in store.shares(file.storage_index):
             seen.check(descriptor)
-            self._pass_over(self._store, file, held, container, leases)
+            self._differs(file)
         elif container.share_size <= SMALL_SHARE_BYTES:
             data = _read(descriptor, container.share_offset, container.share_size)
             seen.check(descriptor)
             self._waiting.append(_Small(file, data, leases))
             if len(self._waiting) >= _GROUP_SHARES or self._waiting_bytes() >= _GROUP_BYTES:
                 self.flush()
-        else:
-            self._store_large(self._store, file, descriptor, container, seen)
-            self._add_leases(self._store, file, leases)
+        elif self._store_large(store, file, descriptor, container, seen):
+            self._add_leases(store, file, leases)
+
+    def _is_here(
+        self, store: Store, file: ShareFile, descriptor: int, container: Container
+    ) -> bool:
+        """Tell whether the share that a container holds is stored, byte for byte."""
+        index, number, size = file.storage_index, file.number, container.share_size
+        if store.shares(index).get(number) != size:
+            return False
+        for offset in range(0, size, _PIECE):
+            self._progress.check()
+            length = min(_PIECE, size - offset)
+            if not self._is_stored(
+                store, file, offset, _read_up_to(descriptor, container, offset, length)
+            ):
+                return False
+        return True
+
+    def _is_stored(self, store: Store, file: ShareFile, offset: int, piece: bytes) -> bool:
+        try:
+            return store.read(file.storage_index, file.number, offset, len(piece)) == piece
+        except NotStoredError:
+            return False  # set aside, or expired, meanwhile
 
     def _waiting_bytes(self) -> int:
         return sum(len(small.data) for small in self._waiting)
@@ -207,25 +235,19 @@ class _Import:
         self._report.taken += 1
         self._report.taken_bytes += size
 
-    def _pass_over(
-        self,
-        store: Store,
-        file: ShareFile,
-        held: int,
-        container: Container,
-        leases: list[ContainedLease],
-    ) -> None:
-        if held != container.share_size:
-            self._report.differing += 1
-            self._report.tell(
-                file.path,
-                f"has {container.share_size} bytes, and the share that is here already {held}; "
-                "what is here stays",
-            )
-            return
+    def _pass_over(self, store: Store, file: ShareFile, leases: list[ContainedLease]) -> None:
         self._report.here_already += 1
         # An import may have been cut short between the share and its leases.
         self._add_leases(store, file, leases)
+
+    def _differs(self, file: ShareFile) -> None:
+        self._report.differing += 1
+        self._report.tell(
+            file.path,
+            "another share has its place here already; what is here stays. "
+            "'ampgrid scrub' sets the one here aside if it is damaged, then import again; "
+            "'ampgrid check CAP --verify' tells whether it is of the file",
+        )
 
     # Small shares, many in one transaction.
 
@@ -254,7 +276,11 @@ class _Import:
             if put.stored:
                 self._count(len(small.data))
             elif small.file.number in put.held:
-                self._report.here_already += 1
+                # It came from elsewhere since this looked.
+                if self._is_stored(self._store, small.file, 0, small.data):
+                    self._report.here_already += 1
+                else:
+                    self._differs(small.file)
             else:
                 refused = refused or small.file
         for small, theirs in zip(waiting, lease_tasks, strict=True):
@@ -271,14 +297,21 @@ class _Import:
         descriptor: int,
         container: Container,
         seen: _Snapshot,
-    ) -> None:
+    ) -> bool:
+        """Store a large share; False if another one has come to its place meanwhile."""
         # In order, so that what is told of a full store is true.
         self.flush()
         task = store.allocating(self._request(file, container.share_size), in_memory=False)
         allocated = cast("Allocated", store.run_all([task])[0].get())
         upload = allocated.accepted.get(file.number)
         if upload is None:
-            raise self._no_room(file)
+            if file.number not in allocated.held:
+                raise self._no_room(file)
+            if self._is_here(store, file, descriptor, container):
+                self._report.here_already += 1
+                return True
+            self._differs(file)
+            return False
         try:
             for offset in range(0, container.share_size, _PIECE):
                 self._progress.check()
@@ -288,11 +321,17 @@ class _Import:
                 if error is not None:
                     raise error
             seen.check(descriptor)
-            store.close_upload(upload)
+            if not store.close_upload(upload):
+                self._report.here_already += 1
+                return True
+        except WriteConflictError:
+            self._differs(file)
+            return False
         except BaseException:
             upload.discard()
             raise
         self._count(container.share_size)
+        return True
 
     # What both need.
 

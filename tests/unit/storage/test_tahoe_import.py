@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import socket
 import struct
 import tempfile
 from pathlib import Path
@@ -18,10 +19,11 @@ from ampgrid.crypto.hashing import lease_secret_digest
 from ampgrid.errors import FileError, NoRoomError, NotStoredError, OperationCancelledError
 from ampgrid.formats.chkwriter import FileEncoder
 from ampgrid.formats.tahoe_container import parse_container
+from ampgrid.storage import tahoe_import
 from ampgrid.storage.service import StorageService
 from ampgrid.storage.share_export import export_share
 from ampgrid.storage.tahoe_import import import_shares
-from ampgrid.store import LEASE_SECONDS, SMALL_SHARE_BYTES, ShareStore
+from ampgrid.store import LEASE_SECONDS, SMALL_SHARE_BYTES, LeaseTerms, Request, ShareStore
 from tests.unit.storage.service_case import SteppedThreads
 
 VECTORS = Path(__file__).parents[2] / "vectors" / "data" / "tahoe-shares"
@@ -274,6 +276,69 @@ class AgainTests(ImportCase):
         self.assertIn("what is here stays", report.problems[0])
         self.assert_holds(INDEX, 0, SMALL)
 
+    def test_another_share_of_the_same_size_is_not_taken_for_it(self) -> None:
+        """A squatter's, small and large; nobody is told that his share is safe here."""
+        for number, data in enumerate([SMALL, LARGE]):
+            self.put(INDEX, number, contained(data, []))
+        self.run_import()
+        others = [share(1000, salt=1), share(SMALL_SHARE_BYTES + 3 * 2**20, salt=1, number=1)]
+        for number, data in enumerate(others):
+            self.put(INDEX, number, contained(data, [LEASE]))
+        report = self.run_import()
+        self.assertEqual((report.differing, report.here_already, report.taken), (2, 0, 0))
+        self.assertIn("another share has its place here", report.problems[0])
+        self.assertEqual(self.leases(INDEX), [])
+        self.assert_holds(INDEX, 0, SMALL)
+        self.assert_holds(INDEX, 1, LARGE)
+
+    def test_one_that_comes_between_the_look_and_the_writing(self) -> None:
+        """Another's, or the same, while the container is read."""
+        for number, data in enumerate([SMALL, LARGE]):
+            for salt, counts in ((0, (1, 0)), (1, (0, 1))):
+                index = bytes([salt, number]) * 8
+                path = self.put(index, number, contained(data, [LEASE]))
+                theirs = share(len(data), salt=salt, number=number) if salt else data
+                self.assertEqual(self.come_between(index, number, data, theirs), counts)
+                self.assert_holds(index, number, theirs)
+                path.unlink()
+
+    def come_between(self, index: bytes, number: int, mine: bytes, theirs: bytes):
+        """Import while a peer stores; returns (shares here already, differing ones)."""
+        put, allocate = self.store.putting, self.store.allocating
+
+        def store_theirs() -> None:
+            terms = LeaseTerms.of(b"1" * 32, b"2" * 32, NOW)
+            request = Request(index, frozenset({number}), len(theirs), b"p" * 20, terms)
+            upload = self.store.run_all([allocate(request, in_memory=False)])[0].get()
+            incoming = upload.accepted[number]
+            self.assertEqual(incoming.write([(0, theirs)]), [None])
+            self.assertTrue(self.store.close_upload(incoming))
+
+        def before(work):
+            def later(*args, **how):
+                store_theirs()
+                return work(*args, **how)
+
+            return later
+
+        self.patch(self.store, "putting", before(put))
+        patched = self.patch(self.store, "allocating", before(allocate))
+        report = self.run_import()
+        patched.restore()
+        self.store.putting = put
+        self.assertEqual(report.taken, 0)
+        return report.here_already, report.differing
+
+    def test_what_is_here_is_not_hashed_again(self) -> None:
+        self.put(INDEX, 1, contained(LARGE, [LEASE]))
+        self.run_import()
+
+        def never(*_args: object) -> None:
+            raise AssertionError("hashed again")
+
+        self.patch(tahoe_import, "verifying", never)
+        self.assertEqual(self.run_import().here_already, 1)
+
 
 class PassedOverTests(ImportCase):
     def test_mutable_shares_are_counted(self) -> None:
@@ -389,6 +454,35 @@ class ExportTests(ImportCase):
         self.assertRaises(FileError, export_share, self.store, INDEX, 0, out / "x")
         self.assertTrue(out.read_bytes() == LARGE)
         self.assertEqual(sorted(os.listdir(self.root)), ["out", "store", "tahoe"])
+
+    def test_only_a_file_is_replaced(self) -> None:
+        """A rename would take away whatever is there."""
+        self.put(INDEX, 0, contained(SMALL, []))
+        self.run_import()
+        out = self.root / "out"
+        out.mkdir()
+        os.mkfifo(out / "fifo")
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(str(out / "socket"))
+        (out / "loop").symlink_to("loop")
+        (out / "to-fifo").symlink_to("fifo")
+        before = {path: path.lstat() for path in out.iterdir()}
+        for path in [*before, out / "loop" / "x"]:
+            self.assertRaises(FileError, export_share, self.store, INDEX, 0, path)
+        self.assertEqual({path: path.lstat() for path in out.iterdir()}, before)
+
+    def test_a_symbolic_link_stays_one(self) -> None:
+        self.put(INDEX, 0, contained(SMALL, []))
+        self.run_import()
+        far = self.root / "far"
+        far.mkdir()
+        for name in ("there", "missing"):
+            (self.root / name).symlink_to(far / name)
+        (far / "there").write_bytes(b"old")
+        for name in ("there", "missing"):
+            export_share(self.store, INDEX, 0, self.root / name)
+            self.assertTrue((self.root / name).is_symlink())
+            self.assertTrue((far / name).read_bytes() == SMALL)
 
 
 class ServiceTests(ImportCase):
