@@ -4,6 +4,7 @@
 * `ampgrid.crypto.hashing`: SHA-256d under tags, convergent keys, lease secrets.
 * `ampgrid.crypto.cipher`: AES-128-CTR at any offset.
 * `ampgrid.crypto.identity`: Ed25519 node keys, node ids, signatures.
+* `ampgrid.crypto.directory_keys`: the keys of directories, and what is derived from them.
 * `ampgrid.crypto.keyfile`: secret files, written once.
 * `ampgrid.crypto.sealed`: bytes under a passphrase.
 """

@@ -11,17 +11,34 @@
 * `ampgrid.formats.chk`: computes the cap of a file.
 * `ampgrid.formats.tahoe_container`: the share files of a Tahoe-LAFS server.
 * `ampgrid.formats.recovery`: what brings a lost node back.
+* `ampgrid.formats.names`: how the children of a directory may be called.
+* `ampgrid.formats.entry`: a child's name, caps and metadata, sealed.
+* `ampgrid.formats.trie`: the Merkle trie of a directory's entries.
+* `ampgrid.formats.trienode`: its nodes.
+* `ampgrid.formats.triechange`: its changes.
+* `ampgrid.formats.ballot`: ballots, and signed requests to promise one.
+* `ampgrid.formats.record`: what the replicas of a directory agree on, signed.
+* `ampgrid.formats.pointer`: where the snapshot of a directory lies, signed.
 """
 
 __all__ = [
     "address",
     "announcement",
+    "ballot",
     "chk",
     "chkwriter",
+    "entry",
     "hashtree",
+    "names",
+    "pointer",
+    "record",
     "recovery",
     "segments",
     "share",
+    "stored",
     "tahoe_container",
+    "trie",
+    "triechange",
+    "trienode",
     "ueb",
 ]

@@ -60,6 +60,8 @@ _LENGTH = struct.Struct(">H")
 _NONCE_SIZE = 12
 _PART_OVERHEAD = _NONCE_SIZE + 16
 _DOMAIN = b"ampgrid directory entry 1"
+_METADATA_TYPES = frozenset({str, int, float, bool})
+_decode_json = json.JSONDecoder().decode
 _encode_json = json.JSONEncoder(
     ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")
 ).encode
@@ -93,13 +95,11 @@ def pack_metadata(metadata: Metadata) -> bytes:
         BadArgumentValueError: it holds anything but texts, numbers and truth values under texts,
             or is longer than 4,096 bytes.
     """
-    if not metadata:
-        return b"{}"
     for key, value in metadata.items():
-        if not isinstance(key, str) or not isinstance(value, str | int | float):
+        if type(key) is not str or type(value) not in _METADATA_TYPES:
             raise BadArgumentValueError("Metadata hold texts, numbers, true and false only.")
     try:
-        packed = _encode_json(dict(metadata)).encode("utf-8")
+        packed = _encode_json(metadata).encode("utf-8")
     except ValueError:
         raise BadArgumentValueError("The metadata hold what JSON cannot express.") from None
     if len(packed) > MAX_METADATA_BYTES:
@@ -111,14 +111,13 @@ def _unpack_metadata(packed: bytes) -> Metadata:
     if packed == b"{}":
         return {}
     try:
-        metadata = json.loads(packed)
+        metadata: Metadata = _decode_json(packed.decode("utf-8"))
         # A second spelling of the same thing is refused, and with it every trap of JSON.
-        canonical = isinstance(metadata, dict) and pack_metadata(metadata) == packed
+        if isinstance(metadata, dict) and pack_metadata(metadata) == packed:
+            return metadata
     except (ValueError, RecursionError, BadArgumentValueError):
-        canonical = False
-    if not canonical:
-        raise FormatError("The metadata of the entry are malformed.")
-    return metadata  # type: ignore[no-any-return]
+        pass
+    raise FormatError("The metadata of the entry are malformed.")
 
 
 def seal(
@@ -193,21 +192,21 @@ def open_entry(
         raise FormatError("The entry is cut short.")
     bound = _DOMAIN + index + slot
     plain = _open_part(read_keys.read_cipher, sealed[_HEAD.size : end], bound + b"read")
-    spelled, read_text, metadata = _split(plain)
+    spelled, packed_read, metadata = _split(plain)
     name = _name_for(spelled, slot, read_keys)
-    read = _cap(read_text)
+    read, read_text = _cap(packed_read)
     suspect = not read.is_readonly()
     if suspect:
-        read = _readonly(read)
+        read, read_text = _readonly(read)
     write_text = ""
     if write_keys is not None and end < len(sealed):
         plain = _open_part(write_keys.write_cipher, sealed[end:], bound + b"write")
-        write = _cap(plain)
+        write, text = _cap(plain)
         if _belongs(write, read):
-            write_text = write.to_string()
+            write_text = text
         else:
             suspect = True
-    return Entry(name, read.to_string(), write_text, _unpack_metadata(metadata), suspect=suspect)
+    return Entry(name, read_text, write_text, _unpack_metadata(metadata), suspect=suspect)
 
 
 def _seal_part(cipher: AESGCM, plain: bytes, bound: bytes, entropy: Entropy) -> bytes:
@@ -249,19 +248,24 @@ def _name_for(spelled: bytes, slot: bytes, read_keys: ReadKeys) -> str:
     return name
 
 
-def _cap(text: bytes) -> Cap:
-    """Read a cap that must be in its one spelling."""
+def _cap(packed: bytes) -> tuple[Cap, str]:
+    """Read a cap that must be in its one spelling; returns it and its text."""
     try:
-        return parse_cap(text.decode("ascii"))
+        text = packed.decode("ascii")
+        cap = parse_cap(text)
     except (UnicodeDecodeError, BadCapError):
         raise FormatError("A cap in the entry is malformed, or of an unknown kind.") from None
+    if text != text.strip():
+        raise FormatError("A cap in the entry has white space around it.")
+    return cap, text
 
 
-def _readonly(cap: Cap) -> Cap:
+def _readonly(cap: Cap) -> tuple[Cap, str]:
     try:
-        return cap.get_readonly()
+        reduced = cap.get_readonly()
     except BadCapError:
         raise FormatError("A cap in the entry contradicts itself.") from None
+    return reduced, reduced.to_string()
 
 
 def _belongs(write: Cap, read: Cap) -> bool:
