@@ -95,7 +95,7 @@ def of_child(
 def renamed(metadata: Metadata, old: str, new: str) -> dict[str, Value]:
     """Return the metadata of a child under a new name: a type that was guessed is guessed anew."""
     moved = dict(metadata)
-    if moved.get("type", None) == guess_type(old) and "size" in moved:
+    if moved.get("type") == guess_type(old) and "size" in moved:
         moved.pop("type", None)
         if (guessed := guess_type(new)) is not None:
             moved["type"] = guessed
