@@ -46,9 +46,12 @@ def export(session: Session, *, file: str, passphrase_file: str | None, as_json:
     """
     from ampgrid.crypto.identity import node_id_text
     from ampgrid.node.recovery import export_to, gather, note_export
+    from ampgrid.storage.output import output_target
 
     directory = session.directory
     directory.require()
+    # Before a passphrase is asked for.
+    output_target(Path(file))
     passphrase = passphrase_of(passphrase_file, twice=True)
     # Before the lists are read: what is put meanwhile is put since.
     now = time.time()

@@ -47,6 +47,7 @@ from ampgrid.node.directory import (
 from ampgrid.node.newdirectory import OwnSecrets, write_directory
 from ampgrid.node.roots import RootFile, parse_root
 from ampgrid.peers import ADVICE_KEY, GridParameters
+from ampgrid.storage.output import output_target
 from ampgrid.store.keptdb import FilePut, KeptDatabase
 from ampgrid.store.peerdb import PeerDatabase
 
@@ -54,6 +55,11 @@ from ampgrid.store.peerdb import PeerDatabase
 LEAST_PASSPHRASE = 8
 #: The largest recovery file, bytes.
 MAX_FILE_BYTES = 256 * 1024 * 1024 + OVERHEAD
+
+#: What a file may ask of who opens it: four times what an export does. Memory, KiB, and the
+#: product of it and the passes.
+MOST_MEMORY_KIB = 4 * DEFAULT_COST.memory_kib
+MOST_WORK_KIB = 4 * DEFAULT_COST.memory_kib * DEFAULT_COST.passes
 
 #: Kept files read or written at a time.
 _PAGE = 1000
@@ -217,7 +223,7 @@ def export_to(path: Path, recovery: Recovery, passphrase: str, cost: Cost = DEFA
     """Write a recovery file, whole or not at all, readable by its owner alone.
 
     Args:
-        path: where; a file that is there is replaced.
+        path: where; a file that is there is replaced, nothing else is.
         recovery: what goes in.
         passphrase: at least `LEAST_PASSPHRASE` characters.
         cost: of a guess at it.
@@ -231,11 +237,11 @@ def export_to(path: Path, recovery: Recovery, passphrase: str, cost: Cost = DEFA
             f"The passphrase has fewer than {LEAST_PASSPHRASE} characters; it is all that "
             "protects the node's key, so take several words."
         )
-    if path.is_dir():
-        raise FileError(f"{path} is a directory; name the file to write.")
+    # Before the work of sealing.
+    target = output_target(path)
     sealed = seal(recovery.pack(), passphrase, PURPOSE, cost=cost)
     try:
-        write_whole(path, sealed)
+        write_whole(target, sealed)
     except ConfigError as error:
         raise FileError(str(error)) from error
 
@@ -245,7 +251,8 @@ def read_export(path: Path, passphrase: str) -> Recovery:
 
     Raises:
         FileError: it cannot be read.
-        IntegrityError: it does not open: the passphrase is wrong, or the file damaged.
+        IntegrityError: it does not open: the passphrase is wrong, or the file damaged, or it
+            asks for more work than any export.
         FormatError: it holds what this version cannot read.
     """
     try:
@@ -253,7 +260,23 @@ def read_export(path: Path, passphrase: str) -> Recovery:
             sealed = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise FileError(f"{path} could not be read: {error.strerror}.") from error
+    passes, memory_kib = _asked_work(sealed)
+    if memory_kib > MOST_MEMORY_KIB or passes * memory_kib > MOST_WORK_KIB:
+        raise IntegrityError(
+            f"{path} asks for {passes} passes over {memory_kib // 1024} MiB of memory, more than "
+            "any export does, and was not opened; look where it comes from."
+        )
     return Recovery.unpack(open_sealed(sealed, passphrase, PURPOSE))
+
+
+def _asked_work(sealed: bytes) -> tuple[int, int]:
+    """Return the passes and the memory (KiB) that opening would take, 0 of what is too short.
+
+    Source: ``docs/specs/recovery.md``, "The sealed file".
+    """
+    if len(sealed) < OVERHEAD:
+        return 0, 0
+    return int.from_bytes(sealed[10:14], "big"), int.from_bytes(sealed[14:18], "big")
 
 
 def restore(path: str | os.PathLike[str], recovery: Recovery) -> NodeDirectory:

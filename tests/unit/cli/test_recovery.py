@@ -72,6 +72,10 @@ class RecoveryTests(CommandLineCase):
         self.refused(8, *words, "--passphrase-file", self.root / "missing")
         self.refused(3, "-d", self.root / "none", *words[2:], "--passphrase-file", self.words)
         self.assertFalse(self.file.exists())
+        os.mkfifo(self.root / "fifo")
+        told = self.refused(8, *words[:-1], self.root / "fifo")
+        self.assertIn("no regular file", told)
+        self.assertTrue((self.root / "fifo").is_fifo())
         lock = DirectoryLock(self.node.pid_path, "node")
         self.addCleanup(lock.release)
         told = self.refused(3, *words, "--passphrase-file", self.words)
@@ -84,15 +88,15 @@ class RecoveryTests(CommandLineCase):
         self.assertIn("--passphrase", told)
 
     def test_an_unknown_section_is_told_of(self) -> None:
-        path = self.node.private / "section-aliases"
+        path = self.node.private / "section-blob-indexes"
         path.write_bytes(b"later")
         path.chmod(0o600)
-        self.assertEqual(self.export()["unknown_sections"], ["aliases"])
+        self.assertEqual(self.export()["unknown_sections"], ["blob-indexes"])
         words = ["-d", self.root / "new", "recovery", "import", self.file, "--json"]
         outcome = run([*map(str, words), "--passphrase-file", str(self.words)])
-        self.assertEqual(outcome.json()["unknown_sections"], ["aliases"])
+        self.assertEqual(outcome.json()["unknown_sections"], ["blob-indexes"])
         self.assertIn("only keeps", outcome.err)
-        self.assertEqual((self.root / "new/private/section-aliases").read_bytes(), b"later")
+        self.assertEqual((self.root / "new/private/section-blob-indexes").read_bytes(), b"later")
 
     def test_creation_reminds(self) -> None:
         outcome = self.done("create-node", self.root / "another")

@@ -124,6 +124,43 @@ class ExportTests(RecoveryCase):
         self.node.private.chmod(0o755)
         self.assertRaises(ConfigError, self.gathered)
 
+    def test_only_a_file_is_replaced_and_nothing_is_sealed_for_another(self) -> None:
+        found, out = self.gathered(), self.root / "out"
+        out.mkdir()
+        os.mkfifo(out / "fifo")
+        (out / "to-fifo").symlink_to("fifo")
+        (out / "loop").symlink_to("loop")
+        before = {path: path.lstat() for path in out.iterdir()}
+
+        def never(*_args: object, **_how: object) -> bytes:
+            raise AssertionError("sealed for nothing")
+
+        sealing = self.patch(module, "seal", never)
+        for path in before:
+            self.assertRaises(FileError, export_to, path, found, PASSPHRASE, CHEAP)
+        sealing.restore()
+        self.assertEqual({path: path.lstat() for path in out.iterdir()}, before)
+        (out / "link").symlink_to(self.root / "far")
+        export_to(out / "link", found, PASSPHRASE, CHEAP)
+        self.assertTrue((out / "link").is_symlink())
+        self.assertEqual(read_export(self.root / "far", PASSPHRASE), found)
+
+    def test_a_file_that_asks_for_too_much_work_is_not_opened(self) -> None:
+        def never(*_args: object) -> bytes:
+            raise AssertionError("all that work was done")
+
+        file = self.root / "file"
+        export_to(file, self.gathered(), PASSPHRASE, CHEAP)
+        sealed = file.read_bytes()
+        self.patch(module, "open_sealed", never)
+        mib = 1024
+        for passes, memory in ((16, 2048 * mib), (1, 256 * mib + 1), (13, 64 * mib), (2**31, 8)):
+            file.write_bytes(
+                sealed[:10] + passes.to_bytes(4, "big") + memory.to_bytes(4, "big") + sealed[18:]
+            )
+            error = self.assertRaises(IntegrityError, read_export, file, PASSPHRASE)
+            self.assertIn("more than any export", str(error))
+
     def test_what_does_not_open(self) -> None:
         file = self.root / "file"
         self.assertRaises(FileError, read_export, file, PASSPHRASE)
