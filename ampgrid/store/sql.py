@@ -195,9 +195,12 @@ class Database:
         when_full: called when the disk is full and something vital waits; tells whether there
             may be more room now.
         files: makes the file; what SQLite does with it then is its own business.
+        key: 32 bytes under which all of the file is enciphered (SQLCipher: each page with a MAC,
+            no byte in clear); None for a file in clear.
 
     Raises:
-        FormatError: the file is no database of this kind, or of an unknown version.
+        FormatError: the file is no database of this kind, of an unknown version, or made with
+            another key.
         ConfigError: another process has it open, or it cannot be opened.
     """
 
@@ -208,6 +211,7 @@ class Database:
         when_broken: Callable[[], None] | None = None,
         when_full: Callable[[], bool] | None = None,
         files: FileSystem | None = None,
+        key: bytes | None = None,
     ) -> None:
         self._name = path.name
         self._when_broken = when_broken
@@ -219,7 +223,7 @@ class Database:
         self._lock = threading.Lock()
         self._commits = 0
         self._closed = False
-        self._sql = self._open(path, schema)
+        self._sql = self._open(path, schema, key)
 
     @property
     def commits(self) -> int:
@@ -370,7 +374,7 @@ class Database:
 
     # Opening.
 
-    def _open(self, path: Path, schema: Schema) -> Sql:
+    def _open(self, path: Path, schema: Schema, key: bytes | None) -> Sql:
         files = self._files
         try:
             if files.size_of(path) is None:
@@ -383,6 +387,11 @@ class Database:
         except (OSError, self._driver.Error) as error:
             raise ConfigError(f"the database {self._name} cannot be opened: {error}") from error
         try:
+            if key is not None:
+                # It writes to the standard error otherwise, about a wrong key for one.
+                sql.execute("PRAGMA cipher_log_level = NONE").fetchall()
+                # The key as it is: a passphrase would be stretched, which takes a second.
+                sql.execute(f"PRAGMA key = \"x'{key.hex()}'\"").fetchone()
             # With the lock held for good no second process comes in, and no shared memory file
             # is needed.
             sql.execute("PRAGMA locking_mode=EXCLUSIVE").fetchone()
@@ -399,7 +408,8 @@ class Database:
                 raise ConfigError(
                     f"the database {self._name} is in use by another process: stop that first"
                 ) from error
-            raise FormatError(f"the database {self._name} cannot be read: {error}") from error
+            why = "it is damaged, or was made with another key" if key is not None else error
+            raise FormatError(f"the database {self._name} cannot be read: {why}") from error
         except BaseException:
             sql.close()
             raise

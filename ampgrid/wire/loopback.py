@@ -39,13 +39,13 @@ class LoopbackConnection:
         self.peer_id = node_id
         self.connected = True
         self._clock = clock
-        self._locator: amp.CommandLocator = amp.CommandLocator()
+        self._locators: list[amp.CommandLocator] = []
         self._lost: list[Callable[[], None]] = []
         self._calls: dict[Deferred[boxes.Box], None] = {}
 
     def serve(self, locator: amp.CommandLocator) -> None:
-        """Answer the Commands of ``locator``."""
-        self._locator = locator
+        """Answer the Commands of ``locator`` as well."""
+        self._locators.append(locator)
 
     async def call(
         self,
@@ -59,7 +59,8 @@ class LoopbackConnection:
         """Call the responder (see `ampgrid.ports.Connection`)."""
         if not self.connected:
             raise NotConnectedError("this node is stopping")
-        responder = self._locator.locateResponder(command.commandName)
+        found = (one.locateResponder(command.commandName) for one in self._locators)
+        responder = next((one for one in found if one is not None), None)
         if responder is None:
             raise e.NotAllowedError("this node does not answer this Command")
         box = command.makeArguments(arguments, self)

@@ -1,0 +1,183 @@
+"""The nodes of directories' tries: read by their hash, added, replaced, staged and swept.
+
+A node's bytes are written once. Whether it is live says the absence of a row in ``gone``; so a
+change writes its new nodes, and one small row for each that it replaces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+
+from ampgrid.store.directory_accounts import NODE_OVERHEAD, Kind
+from ampgrid.store.sql import Sql
+
+#: How long replaced nodes are kept for readers, and staged ones for their record, seconds.
+GONE_SECONDS = 60 * 60
+#: How long the nodes of a replica that left the set are kept, seconds.
+RETIRED_SECONDS = 24 * 60 * 60
+#: The most nodes that are deleted in one transaction.
+NODES_A_SWEEP = 256
+#: The most hashes in one question; SQLite takes 999 values.
+_MOST_ASKED = 500
+
+#: What is to be booked: a sum, by how much, and whose part of it.
+Booking = tuple[Kind, int, int | None]
+
+
+def size_of(node: bytes) -> int:
+    """Return what a node counts, bytes."""
+    return len(node) + NODE_OVERHEAD
+
+
+class NodeReader:
+    """Reads nodes of one directory in one transaction; callable, as the trie wants it.
+
+    Args:
+        sql: the database.
+        directory: number of the directory, None if it has no row.
+    """
+
+    def __init__(self, sql: Sql, directory: int | None) -> None:
+        self._sql = sql
+        self._directory = directory
+        self._read: dict[bytes, bytes | None] = {}
+
+    def __call__(self, digest: bytes) -> bytes | None:
+        """Return a node, None if it is not here."""
+        try:
+            return self._read[digest]
+        except KeyError:
+            pass
+        row = self._sql.execute(
+            "SELECT data FROM nodes WHERE directory = ? AND hash = ?", (self._directory, digest)
+        ).fetchone()
+        node = self._read[digest] = None if row is None else bytes(row[0])
+        return node
+
+
+def add_live(sql: Sql, directory: int, added: Mapping[bytes, bytes]) -> Iterator[Booking]:
+    """Make nodes live, writing those that are not here yet; yields what is to be booked."""
+    for digest, node in added.items():
+        wrote = sql.execute(
+            "INSERT OR IGNORE INTO nodes (directory, hash, data) VALUES (?, ?, ?)",
+            (directory, digest, node),
+        )
+        if wrote.rowcount == 1:
+            continue
+        row = sql.execute(
+            "SELECT g.node, g.size, g.peer FROM nodes n JOIN gone g ON g.node = n.id"
+            " WHERE n.directory = ? AND n.hash = ?",
+            (directory, digest),
+        ).fetchone()
+        if row is not None:
+            number, size, peer = row
+            sql.execute("DELETE FROM gone WHERE node = ?", (number,))
+            yield ("replaced" if peer is None else "staged"), -size, peer
+
+
+def replace(sql: Sql, directory: int, removed: Iterable[bytes], now: int) -> Iterator[Booking]:
+    """Note that live nodes are replaced; yields what is to be booked."""
+    hashes = iter(removed)
+    while chunk := list(islice(hashes, _MOST_ASKED)):
+        marks = ", ".join("?" * len(chunk))
+        rows = sql.execute(
+            "SELECT id, length(data) FROM nodes"  # noqa: S608 - question marks
+            f" WHERE directory = ? AND hash IN ({marks})",
+            (directory, *chunk),
+        ).fetchall()
+        for number, length in rows:
+            size = length + NODE_OVERHEAD
+            wrote = sql.execute(
+                "INSERT OR IGNORE INTO gone (node, directory, size, since) VALUES (?, ?, ?, ?)",
+                (number, directory, size, now),
+            )
+            if wrote.rowcount == 1:
+                yield "replaced", size, None
+
+
+def replace_all(sql: Sql, directory: int, since: int) -> Iterator[Booking]:
+    """Note that all live nodes of a directory are no longer; yields what is to be booked."""
+    row = sql.execute(
+        "SELECT total(length(data) + ?) FROM nodes WHERE directory = ?"
+        " AND NOT EXISTS (SELECT 1 FROM gone WHERE node = nodes.id)",
+        (NODE_OVERHEAD, directory),
+    ).fetchone()
+    assert row is not None
+    sql.execute(
+        "INSERT INTO gone (node, directory, size, since)"
+        " SELECT id, directory, length(data) + ?, ? FROM nodes WHERE directory = ?"
+        " AND NOT EXISTS (SELECT 1 FROM gone WHERE node = nodes.id)",
+        (NODE_OVERHEAD, since, directory),
+    )
+    yield "replaced", int(row[0]), None
+
+
+def stage(
+    sql: Sql, directory: int, nodes: Mapping[bytes, bytes], peer: int, now: int
+) -> Iterator[Booking]:
+    """Keep nodes for a record to come; yields what is to be booked."""
+    for digest, node in nodes.items():
+        wrote = sql.execute(
+            "INSERT OR IGNORE INTO nodes (directory, hash, data) VALUES (?, ?, ?)",
+            (directory, digest, node),
+        )
+        if wrote.rowcount == 1:
+            sql.execute(
+                "INSERT INTO gone (node, directory, size, since, peer) VALUES (?, ?, ?, ?, ?)",
+                (wrote.lastrowid, directory, size_of(node), now, peer),
+            )
+            yield "staged", size_of(node), peer
+        else:
+            # It is here and not live, maybe: it gets its time anew.
+            sql.execute(
+                "UPDATE gone SET since = max(since, ?) WHERE node ="
+                " (SELECT id FROM nodes WHERE directory = ? AND hash = ?)",
+                (now, directory, digest),
+            )
+
+
+def lacking(sql: Sql, directory: int | None, hashes: Sequence[bytes]) -> list[bytes]:
+    """Return those of some nodes that are not here, in order."""
+    found: set[bytes] = set()
+    for start in range(0, len(hashes), _MOST_ASKED):
+        chunk = hashes[start : start + _MOST_ASKED]
+        marks = ", ".join("?" * len(chunk))
+        rows = sql.execute(
+            "SELECT hash FROM nodes"  # noqa: S608 - question marks
+            f" WHERE directory = ? AND hash IN ({marks})",
+            (directory, *chunk),
+        )
+        found.update(bytes(row[0]) for row in rows)
+    return [digest for digest in hashes if digest not in found]
+
+
+def sweep(sql: Sql, until: int) -> Iterator[Booking]:
+    """Delete a batch of nodes that are not live since ``until``; yields what is to be booked."""
+    rows = sql.execute(
+        "SELECT node, size, peer FROM gone WHERE since <= ? ORDER BY since LIMIT ?",
+        (until, NODES_A_SWEEP),
+    ).fetchall()
+    yield from _delete(sql, rows)
+
+
+def sweep_oldest(sql: Sql, excess: int) -> Iterator[Booking]:
+    """Delete the oldest replaced nodes, about ``excess`` bytes and at most a batch of them."""
+    rows = sql.execute(
+        "SELECT node, size, peer FROM gone WHERE peer IS NULL ORDER BY since LIMIT ?",
+        (NODES_A_SWEEP,),
+    ).fetchall()
+    chosen = []
+    for row in rows:
+        if excess <= 0:
+            break
+        chosen.append(row)
+        excess -= row[1]
+    yield from _delete(sql, chosen)
+
+
+def _delete(sql: Sql, rows: Sequence[tuple[int, int, int | None]]) -> Iterator[Booking]:
+    for number, size, peer in rows:
+        sql.execute("DELETE FROM nodes WHERE id = ?", (number,))
+        sql.execute("DELETE FROM gone WHERE node = ?", (number,))
+        yield ("replaced" if peer is None else "staged"), -size, peer

@@ -1,0 +1,211 @@
+"""What a store of directories does about time, for a service that decides when.
+
+`DirectoryStore` hands this out as ``upkeep``. All calls block, may come from any thread, and take
+the store's own time (`ampgrid.store.timekeeping`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import attrs
+
+from ampgrid.register import acceptor
+from ampgrid.store import directory_leases, directory_nodes
+from ampgrid.store.directory_changes import Inside
+from ampgrid.store.directory_nodes import Booking
+from ampgrid.store.sql import Database, Job, Sql
+
+#: The mark of the latest time seen.
+LATEST = "latest"
+_EXPIRED = "expired"
+
+
+@attrs.frozen
+class DirectoryCounts:
+    """What became of directories without a lease.
+
+    Attributes:
+        marked: how many are marked.
+        expired: how many were dropped, ever.
+    """
+
+    marked: int = 0
+    expired: int = 0
+
+
+def read_mark(sql: Sql, name: str) -> int | None:
+    """Return a number that was written down, None if it was not."""
+    row = sql.execute("SELECT value FROM marks WHERE name = ?", (name,)).fetchone()
+    return None if row is None else int(row[0])
+
+
+def write_mark(sql: Sql, name: str, value: int) -> None:
+    """Write a number down."""
+    sql.execute("INSERT OR REPLACE INTO marks (name, value) VALUES (?, ?)", (name, value))
+
+
+class _UpkeepJob(Job[int]):
+    """A job on many directories; what it books is taken back if it is undone."""
+
+    vital = True
+
+    def __init__(self, inside: Inside, now: int, *, grace: int = 0) -> None:
+        self._inside = inside
+        self._now = now
+        self._grace = grace
+        self._booked: list[Booking] = []
+        self._touched: list[bytes] = []
+
+    def run(self, sql: Sql) -> int:
+        self.undone()
+        try:
+            return self.act(sql)
+        except BaseException:
+            self.undone()
+            raise
+
+    def act(self, sql: Sql) -> int:
+        raise NotImplementedError
+
+    def book(self, booking: Booking) -> None:
+        kind, amount, part = booking
+        self._inside.accounts.book(kind, amount, part)
+        self._booked.append(booking)
+
+    def committed(self) -> None:
+        self._booked = []
+
+    def undone(self) -> None:
+        for kind, amount, part in self._booked:
+            self._inside.accounts.book(kind, -amount, part)
+        self._booked = []
+        for index in self._touched:
+            self._inside.rows.forget(index)
+
+    def drop(self, sql: Sql, indexes: Sequence[bytes]) -> None:
+        """Drop directories, all but their ballots; their nodes go with the next sweeps."""
+        rows = self._inside.rows
+        for index in indexes:
+            self._touched.append(index)
+            rows.forget(index)
+            row = rows.load(sql, index)
+            if row.id is None:
+                continue
+            counted = sql.execute(
+                "SELECT count(*) FROM leases WHERE directory = ?", (row.id,)
+            ).fetchone()
+            assert counted is not None
+            for booking in directory_nodes.replace_all(sql, row.id, 0):
+                self.book(booking)
+            self.book(("live", -row.live, None))
+            self.book(("leases", -counted[0], None))
+            self.book(("directories", -1, None))
+            if row.held is None:
+                self.book(("promises", -1, row.maker))
+            rows.drop(sql, index, acceptor.forget(row.state))
+
+
+class _SweepJob(_UpkeepJob):
+    def act(self, sql: Sql) -> int:
+        until = self._now - directory_nodes.GONE_SECONDS
+        swept = 0
+        for booking in directory_nodes.sweep(sql, until):
+            self.book(booking)
+            swept += 1
+        return swept
+
+
+class _ExpireJob(_UpkeepJob):
+    def act(self, sql: Sql) -> int:
+        due = directory_leases.due(sql, self._now, self._grace)
+        self.drop(sql, due)
+        if due:
+            write_mark(sql, _EXPIRED, (read_mark(sql, _EXPIRED) or 0) + len(due))
+        return len(due)
+
+
+class _OutdatedJob(_UpkeepJob):
+    def act(self, sql: Sql) -> int:
+        outdated = directory_leases.outdated(sql, self._now)
+        self.drop(sql, outdated)
+        return len(outdated)
+
+
+class _OldPointersJob(_UpkeepJob):
+    def act(self, sql: Sql) -> int:
+        rows = sql.execute(
+            "SELECT name, peer FROM pointers WHERE put_at <= ? ORDER BY put_at LIMIT ?",
+            (self._now - directory_leases.SNAPSHOT_SECONDS, directory_leases.DIRECTORIES_A_BATCH),
+        ).fetchall()
+        for name, peer in rows:
+            sql.execute("DELETE FROM pointers WHERE name = ?", (name,))
+            self.book(("pointers", -1, peer))
+        return len(rows)
+
+
+class DirectoryUpkeep:
+    """Time and leases of one store of directories.
+
+    Args:
+        database: the store's.
+        inside: of the store.
+    """
+
+    def __init__(self, database: Database, inside: Inside) -> None:
+        self._database = database
+        self._inside = inside
+
+    def keep_time(self, now: int) -> None:
+        """Write the latest time seen down; an earlier one than is there changes nothing."""
+
+        def keep(sql: Sql) -> None:
+            if now > (read_mark(sql, LATEST) or 0):
+                write_mark(sql, LATEST, now)
+
+        self._database.call(keep, vital=True)
+
+    def sweep(self, now: int) -> int:
+        """Delete a batch of nodes that were replaced or staged an hour ago; returns how many."""
+        return self._database.run(_SweepJob(self._inside, now))
+
+    def drop_outdated(self, now: int) -> int:
+        """Drop a batch of directories that were left 90 days ago, or never came; how many."""
+        return self._database.run(_OutdatedJob(self._inside, now))
+
+    def mark_ended(self, now: int) -> int:
+        """Mark a batch of directories whose last lease has run out; returns how many."""
+        return self._database.call(lambda sql: directory_leases.mark_ended(sql, now), vital=True)
+
+    def expire(self, now: int, grace: int) -> int:
+        """Drop a batch of directories that were marked a grace ago and have no lease.
+
+        Returns:
+            How many; 0 when there are none left.
+        """
+        return self._database.run(_ExpireJob(self._inside, now, grace=grace))
+
+    def drop_pointers(self, now: int) -> int:
+        """Drop a batch of pointers to snapshots that nobody put for a year; returns how many."""
+        return self._database.run(_OldPointersJob(self._inside, now))
+
+    def forget_marks(self) -> None:
+        """Take all marks away: the grace begins anew."""
+        self._database.call(
+            lambda sql: sql.execute(
+                "UPDATE directories SET marked_at = NULL WHERE marked_at IS NOT NULL"
+            ),
+            vital=True,
+        )
+
+    def count(self) -> DirectoryCounts:
+        """Count what has no lease."""
+
+        def count(sql: Sql) -> DirectoryCounts:
+            row = sql.execute(
+                "SELECT count(*) FROM directories WHERE marked_at IS NOT NULL"
+            ).fetchone()
+            assert row is not None
+            return DirectoryCounts(int(row[0]), read_mark(sql, _EXPIRED) or 0)
+
+        return self._database.read(count)
