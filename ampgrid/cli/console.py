@@ -41,6 +41,17 @@ def one_line(text: str) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
+def shown(name: str) -> str:
+    """Return the name of a file or a directory as it is printed on the standard output.
+
+    On a terminal, what could move the cursor or turn the direction of the text is spelt with a
+    backslash. Elsewhere the name stays as it is: no name in the grid holds a line break.
+    """
+    if not sys.stdout.isatty() or name.isprintable():
+        return name
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
+
+
 def note(text: str) -> None:
     """Print one line about the course of things on standard error."""
     click.echo(one_line(text), err=True)

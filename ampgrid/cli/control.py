@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
@@ -25,6 +26,8 @@ _OPERATION: str = control.Progress.arguments[0][0].decode("ascii")
 _CALLED: dict[Any, str] = {control.Upload: "the upload", control.Download: "the download"}
 #: A long Command may take so long, seconds: 30 days.
 LONG = 30 * 86_400.0
+#: One on a directory, seconds: it may wait for peers, and for others who change it.
+_SHORT = 600.0
 #: Seconds between two looks at how far it is.
 _LOOK = 0.2
 #: Seconds that a cancelled Command has to end.
@@ -66,7 +69,7 @@ async def call_watched(
         NotConnectedError: the node stopped meanwhile.
         PeerError: what the node answers.
     """
-    operation = random.SystemRandom().randrange(1, 2**63)
+    operation = new_operation()
     work = _started(
         connection.call(command, deadline=LONG, **{_OPERATION: operation}, **arguments)
     )
@@ -89,6 +92,11 @@ async def call_watched(
             if each is not None and not each.called:
                 each.addErrback(lambda _: None)
                 each.cancel()
+
+
+def new_operation() -> int:
+    """Return a number for an operation that nobody else has."""
+    return random.SystemRandom().randrange(1, 2**63)
 
 
 def _started(coroutine: Coroutine[Any, Any, Any]) -> Deferred[Any]:
@@ -133,5 +141,84 @@ def ask(session: Session, work: Callable[[Connection], Coroutine[Any, Any, T]]) 
 
     async def connected(reactor: Any, _stop: Stop) -> T:
         return await work(await connect(reactor, session))
+
+    return run_with_reactor(connected)
+
+
+@frozen
+class Conversation:
+    """A connection to the node, and what a long Command needs beside it.
+
+    Attributes:
+        clock: time and timers.
+        connection: to the node.
+        stop: whether the user wants it to end.
+        bar: where progress is shown.
+    """
+
+    clock: Clock
+    connection: Connection
+    stop: Stop
+    bar: ProgressBar
+
+    async def call(self, command: Any, **arguments: Any) -> dict[str, Any]:
+        """Call a Command that is soon answered, as those on one directory are.
+
+        Raises:
+            KeyboardInterrupt: the user does not wait for it.
+            NotConnectedError: the node stopped meanwhile.
+            PeerError: what the node answers.
+        """
+        work = _started(self.connection.call(command, deadline=_SHORT, **arguments))
+        stopped = self.stop.wait()
+        try:
+            answers: list[dict[str, Any]] = await first_of(work, stopped)
+        finally:
+            if not stopped.called:
+                stopped.addErrback(lambda _: None)
+                stopped.cancel()
+        if not answers:
+            raise KeyboardInterrupt
+        return answers[0]
+
+    async def watched(
+        self, command: Any, *, bar: ProgressBar | None = None, **arguments: Any
+    ) -> dict[str, Any]:
+        """Call a long Command (see `call_watched`).
+
+        Args:
+            command: what is called.
+            bar: where its own progress is shown; the bar of all of it if left out.
+            arguments: the Command's arguments.
+        """
+        shown = self.bar if bar is None else bar
+        return await call_watched(
+            self.clock, self.connection, self.stop, shown, command, **arguments
+        )
+
+
+def converse(
+    session: Session,
+    work: Callable[[Conversation], Coroutine[Any, Any, T]],
+    *,
+    bar: ProgressBar | None = None,
+) -> T:
+    """Connect to the node, let ``work`` speak with it, and return what it returns.
+
+    Args:
+        session: whose node it is.
+        work: given the conversation.
+        bar: shows progress; nothing is shown if left out.
+
+    Raises:
+        AmpgridError: whatever went wrong.
+        KeyboardInterrupt: the user has ended it.
+    """
+    session.directory.require()
+
+    async def connected(reactor: Any, stop: Stop) -> T:
+        connection = await connect(reactor, session)
+        nothing = ProgressBar(shown=False)
+        return await work(Conversation(reactor, connection, stop, bar or nothing))
 
     return run_with_reactor(connected)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -127,6 +128,9 @@ def invoke(arguments: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     session = Session(stdout_closed=not console.fill_standard_streams())
+    # A name that the terminal's encoding lacks is no reason to fail.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         if instruction := os.environ.get(_COMPLETE):
             return shell_complete(cli, {}, "ampgrid", _COMPLETE, instruction)
