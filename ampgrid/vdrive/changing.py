@@ -1,0 +1,346 @@
+"""The changes that one client makes to one table: one after the other, several in one record.
+
+What waits while a change is on its way goes together into the next record, as long as it fits;
+each change sees the effects of those before it. A record names one operation, drawn for the
+changes in it: who finds it there knows that they took effect.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from ampgrid.crypto.directory_keys import WriteKeys
+from ampgrid.errors import (
+    AmpgridError,
+    NotReachableError,
+    UncertainChangeError,
+    UndecidedError,
+)
+from ampgrid.formats import trie
+from ampgrid.formats.record import Record, ReplicaId
+from ampgrid.register import words, writer
+from ampgrid.vdrive.attempt import Attempt, Ballots, Base, NodesWithheldError
+from ampgrid.vdrive.ground import Ground
+from ampgrid.vdrive.lanes import Delivery, Lane, fits_one_box
+from ampgrid.vdrive.nodes import find_all, with_nodes
+
+Lookup: TypeAlias = Callable[[Sequence[bytes]], Awaitable[dict[bytes, bytes | None]]]
+Changes: TypeAlias = Mapping[bytes, bytes | None]
+Plan: TypeAlias = Callable[[Lookup], Awaitable[Changes]]
+
+#: The most changes that go into one record.
+MOST_TOGETHER = 64
+#: Back-off after a higher ballot was met: seconds at first, growth, and the most.
+FIRST_WAIT = 0.02
+WAIT_GROWTH = 1.7
+MOST_WAIT = 2.0
+#: Seconds after which a change is given up that others always get ahead of.
+CHANGE_SECONDS = 60.0
+#: Seconds for which a change that was sent is tried again when too few replicas answer.
+REACH_SECONDS = 10.0
+
+
+@attrs.define(eq=False)
+class Waiting:
+    """A change that was asked for."""
+
+    plan: Plan
+    slots: tuple[bytes, ...]
+    done: Deferred[Record] = attrs.field(factory=Deferred)
+
+    def succeed(self, record: Record) -> None:
+        """Tell who asked that it is so."""
+        self.done.callback(record)
+
+    def fail(self, error: BaseException) -> None:
+        """Tell who asked why it is not."""
+        self.done.errback(Failure(error))
+
+
+@attrs.define(eq=False)
+class _Judged:
+    """What the plans said of one base.
+
+    Attributes:
+        taken: changes that are to be made.
+        idle: those that have nothing to do.
+        declined: those that cannot be made, and why.
+        left: those that do not fit into the record.
+        entries: what `taken` change together.
+    """
+
+    taken: list[Waiting] = attrs.field(factory=list)
+    idle: list[Waiting] = attrs.field(factory=list)
+    declined: list[tuple[Waiting, Exception]] = attrs.field(factory=list)
+    left: list[Waiting] = attrs.field(factory=list)
+    entries: dict[bytes, bytes | None] = attrs.field(factory=dict)
+
+    def answer_rest(self, record: Record) -> None:
+        """Answer the changes that changed nothing: what they were judged on is committed."""
+        for waiting in self.idle:
+            waiting.succeed(record)
+        for waiting, error in self.declined:
+            waiting.fail(error)
+
+
+class Batch:
+    """Changes that go into one record.
+
+    Args:
+        keys: that sign.
+        operation: 8 random bytes.
+        changes: what waits; those that do not go along are left.
+    """
+
+    def __init__(self, keys: WriteKeys, operation: bytes, changes: Sequence[Waiting]) -> None:
+        self._keys = keys
+        self.operation = operation
+        self._changes = list(changes)
+        #: What the record that was sent holds; None before.
+        self._sent: list[Waiting] | None = None
+        self._judged = _Judged()
+
+    @property
+    def slots(self) -> tuple[bytes, ...]:
+        """The slots that its changes look up."""
+        return tuple(dict.fromkeys(slot for waiting in self._changes for slot in waiting.slots))
+
+    async def make(self, base: Base) -> Delivery | None:
+        """Make the changes on a base; see `ampgrid.vdrive.attempt.Make`."""
+        record = base.record
+        assert record is not None
+        judged = self._judged = await self._judge(base, record)
+        if self._sent is not None and judged.taken != self._sent:
+            # The record that was sent had other changes in it. It is made sure first that it
+            # has no effect.
+            return None
+        if not judged.taken:
+            return None
+        change = await with_nodes(
+            lambda read: trie.apply(record.root, judged.entries, read), base.desk, base.fetch
+        )
+        self._sent = judged.taken
+        base.desk.add(change.added)
+        return Delivery(
+            record.successor(
+                self._keys,
+                ballot=base.ballot,
+                root=change.root,
+                count=record.count + change.delta,
+                operation=self.operation,
+            ),
+            base.desk,
+            changes=judged.entries if fits_one_box(judged.entries) else None,
+            added=tuple(change.added),
+        )
+
+    async def _judge(self, base: Base, record: Record) -> _Judged:
+        judged = _Judged()
+        entries = judged.entries
+
+        async def lookup(slots: Sequence[bytes]) -> dict[bytes, bytes | None]:
+            below = [slot for slot in slots if slot not in entries]
+            found = await find_all(record.root, below, base.desk, base.fetch)
+            return {slot: entries[slot] if slot in entries else found[slot] for slot in slots}
+
+        for number, waiting in enumerate(self._changes):
+            try:
+                wanted = dict(await waiting.plan(lookup))
+            except NodesWithheldError:
+                raise
+            except Exception as error:  # noqa: BLE001 - it is for who asked
+                judged.declined.append((waiting, error))
+                continue
+            if not wanted:
+                judged.idle.append(waiting)
+            elif judged.taken and not fits_one_box({**entries, **wanted}):
+                judged.left = self._changes[number:]
+                break
+            else:
+                judged.taken.append(waiting)
+                entries.update(wanted)
+        return judged
+
+    def made(self, record: Record) -> list[Waiting]:
+        """Answer: the record is committed. Returns the changes that are left."""
+        for waiting in self._judged.taken:
+            waiting.succeed(record)
+        self._judged.answer_rest(record)
+        return self._judged.left
+
+    def found(self, record: Record) -> list[Waiting]:
+        """Answer: the operation is in a committed record. Returns the changes that are left."""
+        sent = self._sent or []
+        for waiting in sent:
+            waiting.succeed(record)
+        return [waiting for waiting in self._changes if waiting not in sent]
+
+    def settled(self, record: Record) -> list[Waiting]:
+        """Answer: nothing was changed, this is committed. Returns the changes that are left."""
+        self._judged.answer_rest(record)
+        return [*self._judged.taken, *self._judged.left]
+
+    def fail(self, error: BaseException) -> None:
+        """Answer: it failed."""
+        for waiting in self._changes:
+            waiting.fail(error)
+
+
+class Changer:
+    """Makes the changes of one client to one table.
+
+    Args:
+        ground: of the table.
+        keys: that sign.
+        lane: returns the lane of a replica.
+        last_known: returns the last record that is known of, sought if none is.
+        remember: told of committed records.
+        forked: told of two records that contradict each other; returns the error.
+    """
+
+    def __init__(
+        self,
+        ground: Ground,
+        keys: WriteKeys,
+        lane: Callable[[ReplicaId], Lane],
+        last_known: Callable[[], Awaitable[Record]],
+        remember: Callable[[Record], object],
+        forked: Callable[[Record, Record], AmpgridError],
+    ) -> None:
+        self._ground = ground
+        self._keys = keys
+        self._lane = lane
+        self._last_known = last_known
+        self._remember = remember
+        self._forked = forked
+        self.ballots = Ballots(ground.means.entropy(8))
+        #: The last attempt: replicas that promised the next ballot with it are counted on.
+        self._last: Attempt | None = None
+        self._queue: deque[Waiting] = deque()
+        self._busy = False
+
+    async def change(self, plan: Plan, slots: Sequence[bytes]) -> Record:
+        """Queue a change; return the committed record that holds it."""
+        waiting = Waiting(plan, tuple(slots))
+        self._queue.append(waiting)
+        if not self._busy:
+            self._busy = True
+            Deferred.fromCoroutine(self._work()).addErrback(self._ground.unforeseen)
+        return await waiting.done
+
+    def outdated(self, record: Record) -> None:
+        """Note that this record is committed: promises for what is below are worth nothing."""
+        last = self._last
+        if last is not None and last.state is not None:
+            proposal = last.state.proposal
+            if proposal is None or proposal.ballot < record.ballot:
+                self._last = None
+
+    async def _work(self) -> None:
+        try:
+            while self._queue:
+                count = min(len(self._queue), MOST_TOGETHER)
+                changes = [self._queue.popleft() for _ in range(count)]
+                batch = Batch(self._keys, self._ground.means.entropy(8), changes)
+                try:
+                    left = await self._perform(batch)
+                except Exception as error:  # noqa: BLE001 - it is for those who asked
+                    self._last = None
+                    batch.fail(error)
+                else:
+                    self._queue.extendleft(reversed(left))
+        finally:
+            self._busy = False
+
+    async def _perform(self, batch: Batch) -> list[Waiting]:
+        """Make the changes of a batch; return those that are left for the next."""
+        clock = self._ground.clock
+        end = clock.seconds() + CHANGE_SECONDS
+        pause = FIRST_WAIT
+        short_of: float | None = None
+        attempt = self._new_attempt(batch)
+        step = await self._first_step(batch)
+        while True:
+            outcome = await attempt.run(step)
+            state = attempt.state
+            assert state is not None
+            if isinstance(outcome, writer.Done):
+                self._keep(attempt, outcome.record)
+                return batch.made(outcome.record)
+            if isinstance(outcome, writer.Settled):
+                self._keep(attempt, outcome.record)
+                done = batch.found if outcome.already else batch.settled
+                return done(outcome.record)
+            above = state.above
+            if isinstance(outcome, writer.Completed):
+                self._remember(outcome.record)
+            elif isinstance(outcome, writer.Again):
+                if clock.seconds() > end:
+                    raise _given_up(state)
+                above = outcome.above
+                await self._sleep(pause)
+                pause = min(pause * WAIT_GROWTH, MOST_WAIT)
+            elif isinstance(outcome, words.TooFew):
+                short_of = short_of or clock.seconds() + REACH_SECONDS
+                if not state.tried or clock.seconds() > min(short_of, end):
+                    raise _too_few(outcome, tried=state.tried)
+                await self._sleep(MOST_WAIT)
+            else:
+                raise self._ending(outcome)
+            following = state.following if isinstance(outcome, writer.Completed) else None
+            attempt = self._new_attempt(batch)
+            step = writer.again(state, following or self.ballots.above(above))
+
+    def _new_attempt(self, batch: Batch) -> Attempt:
+        return Attempt(self._ground, self._keys, self._lane, self.ballots, batch.make, batch.slots)
+
+    async def _first_step(self, batch: Batch) -> Any:
+        last = None if self._last is None else self._last.state
+        self._last = None
+        operations = (batch.operation,)
+        if last is not None and last.proposal is not None and last.following is not None:
+            members = words.members(last.proposal)
+            return writer.begin(last.following, members, operations, after=last)
+        known = await self._last_known()
+        ballot = self.ballots.above(known.ballot)
+        return writer.begin(ballot, words.members(known), operations)
+
+    def _keep(self, attempt: Attempt, record: Record) -> None:
+        self._remember(record)
+        state = attempt.state
+        if state is not None and state.committed and state.following is not None:
+            self._last = attempt
+
+    async def _sleep(self, seconds: float) -> None:
+        waiting: Deferred[None] = Deferred()
+        jittered = self._ground.means.uniform(seconds / 4, seconds)
+        self._ground.clock.callLater(jittered, waiting.callback, None)
+        await waiting
+
+    def _ending(self, outcome: Any) -> Exception:
+        if isinstance(outcome, words.Forked):
+            return self._forked(outcome.first, outcome.second)
+        assert isinstance(outcome, writer.Uncertain)
+        return UncertainChangeError(
+            "The change may or may not have been made, and too many were made since to tell."
+        )
+
+
+def _too_few(outcome: words.TooFew, *, tried: bool) -> AmpgridError:
+    text = f"not reachable: {outcome.found} of {outcome.wanted} replicas found"
+    if tried:
+        return UncertainChangeError(f"the change may or may not have been made; {text}")
+    return NotReachableError(text, found=outcome.found, wanted=outcome.wanted)
+
+
+def _given_up(state: Any) -> AmpgridError:
+    text = "others change the directory all the time: try again later"
+    if state.tried:
+        return UncertainChangeError(f"the change may or may not have been made; {text}")
+    return UndecidedError(text)

@@ -1,0 +1,210 @@
+"""Bringing records to replicas: in order, a few at a time, with the nodes that lack.
+
+Each replica has a lane. What goes along at full pace is sent without waiting for earlier answers;
+a replica that falls behind holds nobody up: of what waits for it only the newest record is kept,
+and that one is brought with all nodes that it lacks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import attrs
+from twisted.internet.defer import Deferred
+
+from ampgrid.commands import vdrive as commands
+from ampgrid.errors import AmpgridError, FormatError, IntegrityError, PeerError
+from ampgrid.formats.ballot import Prepare
+from ampgrid.formats.record import Record, ReplicaId
+from ampgrid.immutable.several import each
+from ampgrid.vdrive.ground import Ground
+from ampgrid.vdrive.nodes import Desk
+from ampgrid.vdrive.replica import Replica, Verdict, packs
+
+#: Records on their way to one replica at once.
+MOST_FLYING = 16
+#: Boxes of nodes on their way to one replica at once.
+_BOXES_AT_ONCE = 4
+#: A change of more entries, or bytes of entries, goes by its nodes.
+MOST_CHANGES = commands.MAX_CHANGES
+MOST_CHANGE_BYTES = 48 * 1024
+#: The most times that a replica may ask for nodes of one record.
+_MOST_ROUNDS = 2_000
+
+
+class PassedOverError(PeerError):
+    """A replica was so far behind that a later record was sent to it instead."""
+
+
+@attrs.frozen(eq=False)
+class Delivery:
+    """A record to be brought to replicas.
+
+    Attributes:
+        record: the record.
+        desk: where nodes of it may be.
+        following: the writer's next prepare, None if there is none.
+        changes: {slot: sealed entry or None} by which it differs from its base; None if that
+            is not known, or too much for one box.
+        added: hashes of the nodes that its base lacks, which go ahead; empty if not known.
+        sources: replicas that have its other nodes.
+    """
+
+    record: Record
+    desk: Desk
+    following: Prepare | None = None
+    changes: Mapping[bytes, bytes | None] | None = None
+    added: Sequence[bytes] = ()
+    sources: Callable[[], Sequence[Replica]] = tuple
+
+
+def fits_one_box(changes: Mapping[bytes, bytes | None]) -> bool:
+    """Tell whether a change can be sent as its entries."""
+    size = sum(len(entry or b"") + 2 for entry in changes.values())
+    return 0 < len(changes) <= MOST_CHANGES and size <= MOST_CHANGE_BYTES
+
+
+class Lane:
+    """What one table sends to one replica.
+
+    Args:
+        ground: of the table.
+        replica_id: of the replica.
+    """
+
+    def __init__(self, ground: Ground, replica_id: ReplicaId) -> None:
+        self._ground = ground
+        self._id = replica_id
+        self._flying = 0
+        self._catching = False
+        self._waiting: tuple[Delivery, Deferred[Verdict]] | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is on its way."""
+        return not self._flying and not self._catching and self._waiting is None
+
+    def send(self, delivery: Delivery) -> Deferred[Verdict]:
+        """Bring a record to the replica; returns its verdict, never ``MISSING``.
+
+        Raises:
+            PeerError: it does not answer, or answered an error; or is a stranger to its store.
+            PassedOverError: it is behind, and a later record was sent to it.
+            IntegrityError: it broke the rules.
+        """
+        result: Deferred[Verdict] = Deferred()
+        if self._catching or self._flying >= MOST_FLYING:
+            self._wait(delivery, result)
+        else:
+            self._start(delivery, result)
+        return result
+
+    def _wait(self, delivery: Delivery, result: Deferred[Verdict]) -> None:
+        before, self._waiting = self._waiting, (delivery, result)
+        if before is not None:
+            before[1].errback(PassedOverError("the replica is behind"))
+
+    def _start(self, delivery: Delivery, result: Deferred[Verdict]) -> None:
+        self._flying += 1
+        Deferred.fromCoroutine(self._run(delivery, result)).addErrback(result.errback)
+
+    async def _run(self, delivery: Delivery, result: Deferred[Verdict]) -> None:
+        try:
+            replica = await self._ground.sit(self._id)
+            if replica is None:
+                raise PeerError("the replica is not connected, or has lost its store")
+            verdict = await self._first(replica, delivery)
+        finally:
+            self._flying -= 1
+            self._next()
+        if verdict.word != commands.MISSING:
+            result.callback(verdict)
+        elif self._catching:
+            self._wait(delivery, result)
+        else:
+            await self._catch_up(replica, delivery, result)
+
+    async def _catch_up(
+        self, replica: Replica, delivery: Delivery, result: Deferred[Verdict]
+    ) -> None:
+        self._catching = True
+        try:
+            verdict = await bring(self._ground, replica, delivery)
+        finally:
+            self._catching = False
+            self._next()
+        result.callback(verdict)
+
+    def _next(self) -> None:
+        if self._waiting is not None and not self._catching and self._flying < MOST_FLYING:
+            (delivery, result), self._waiting = self._waiting, None
+            self._start(delivery, result)
+
+    async def _first(self, replica: Replica, delivery: Delivery) -> Verdict:
+        """Send the record the short way."""
+        index, record = self._ground.index, delivery.record
+        if record.version == 1:
+            return await replica.create(index, record, delivery.following)
+        if delivery.changes is not None:
+            return await replica.change(index, record, delivery.changes, delivery.following)
+        if delivery.added:
+            known = [node for node in map(delivery.desk.read, delivery.added) if node is not None]
+            await stage(self._ground, replica, record, known)
+        return await replica.accept(index, record, delivery.following)
+
+
+async def stage(ground: Ground, replica: Replica, record: Record, nodes: Sequence[bytes]) -> None:
+    """Give a replica nodes for a record that follows, a few boxes at once.
+
+    Raises:
+        PeerError: it does not take them.
+    """
+    boxes = packs(nodes)
+    proof = record.pack()
+    for at in range(0, len(boxes), _BOXES_AT_ONCE):
+        work = {
+            number: lambda box=box: Deferred.fromCoroutine(replica.stage(ground.index, box, proof))
+            for number, box in enumerate(boxes[at : at + _BOXES_AT_ONCE])
+        }
+        for outcome in (await each(work)).values():
+            if isinstance(outcome, Exception):
+                raise outcome
+
+
+async def bring(ground: Ground, replica: Replica, delivery: Delivery) -> Verdict:
+    """Bring a record to a replica with every node that it says it lacks.
+
+    Returns:
+        Its verdict, never ``MISSING``.
+
+    Raises:
+        PeerError: it does not answer, or answered an error.
+        IntegrityError: it asks again for what it was given.
+        SnapshotGoneError: nobody has the nodes that it asks for.
+    """
+    record, desk = delivery.record, delivery.desk
+    given: set[bytes] = set()
+    for _round in range(_MOST_ROUNDS):
+        verdict = await replica.accept(ground.index, record, delivery.following)
+        if verdict.word != commands.MISSING:
+            return verdict
+        asked = [digest for digest in dict.fromkeys(verdict.missing) if digest not in given]
+        if not asked:
+            break
+        lacking = [digest for digest in asked if desk.read(digest) is None]
+        if lacking:
+            sources = [source for source in delivery.sources() if source is not replica]
+            desk.add(await ground.fetch(lacking, sources))
+        nodes = [node for node in map(desk.read, asked) if node is not None]
+        await stage(ground, replica, record, nodes)
+        given.update(asked)
+        for digest in lacking:
+            # What was only passed on is not kept: it may be a large directory.
+            desk.drop(digest)
+    replica.accuse("asks again and again for nodes that it was given")
+    raise AssertionError
+
+
+def is_fault(error: object) -> bool:
+    """Tell whether an error says that the replica broke the rules."""
+    return isinstance(error, (IntegrityError, FormatError)) and isinstance(error, AmpgridError)
