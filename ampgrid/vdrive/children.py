@@ -7,6 +7,7 @@ is opened with read keys alone, here a second time after `ampgrid.formats.entry`
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from sys import intern
 from typing import Protocol, TypeAlias
 
 from attrs import field, frozen
@@ -136,7 +137,9 @@ class Sealer:
         cap = linkable(text)
         if self._write_keys is None:
             cap = cap.get_readonly()
-        return FoundChild(entry.name, cap, entry.metadata, entry.suspect)
+        # One of each key for all children: a listing of 100,000 would have as many of each.
+        metadata = {intern(key): value for key, value in entry.metadata.items()}
+        return FoundChild(entry.name, cap, metadata, entry.suspect)
 
     def open_all(
         self, entries: Iterable[tuple[bytes, bytes]]

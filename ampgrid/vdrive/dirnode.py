@@ -407,10 +407,11 @@ class DirectoryNode:
         removed: dict[str, FoundChild] = {}
 
         async def plan(lookup: Lookup) -> Changes:
-            removed.clear()
             sealed = (await lookup([slot]))[slot]
             if sealed is None:
                 raise _DeclinedError(_no_such(name))
+            # A plan may be asked again when the change was made already: what was there stays.
+            removed.pop(name, None)
             with suppress(IntegrityError, FormatError, BadCapError):
                 removed[name] = self._sealer.open(slot, sealed)
             return {slot: None}

@@ -80,8 +80,7 @@ class NodeMaker:
         """Make an empty directory that is linked nowhere: whoever has its cap has to keep it.
 
         Args:
-            cap: that it is to have; a new one if left out. One that is there already stays as
-                it is.
+            cap: that it is to have, and that none was made with before; a new one if left out.
 
         Raises:
             NotEnoughPeersError: no peer keeps directories.

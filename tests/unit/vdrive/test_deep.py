@@ -142,6 +142,15 @@ class WalkTests(DeepCase):
             assert isinstance(visit.node, DirectoryNode)
             self.assertEqual(visit.node.is_mutable(), visit.path[:1] != ("1",))
 
+    def test_what_was_read_ahead_through_a_write_cap_is_not_given_to_a_reader(self) -> None:
+        self.make("a", "x/below")
+        # The second child of the root is read ahead, and met through a read cap before.
+        shared = self.directory("x")
+        self.run_one(self.directory("a").set_node("x", shared.read_only()))
+        for visit in self.visits():
+            assert isinstance(visit.node, DirectoryNode)
+            self.assertEqual(visit.node.is_mutable(), visit.path[:2] != ("a", "x"), visit.path)
+
     def test_spoilt_entries_are_told(self) -> None:
         self.make("a")
         cap = self.root.cap
