@@ -87,13 +87,13 @@ class GetNodeInfo(GridCommand):
 
     :answered-by: nodes, on their socket
     :needs: the socket
-    :bound: 9 KiB, answer 20 KiB
+    :bound: 9 KiB, answer 30 KiB
     :repeat: yes
     :since: 1
     """
 
     arguments = [_PATH]
-    response = [(b"info", Text(20_000))]
+    response = [(b"info", Text(30_000))]
     errors = error_map(*PATH_ERRORS)
 
 

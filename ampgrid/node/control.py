@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from twisted.protocols import amp
 
-from ampgrid.caps import MAX_LIT_SIZE, ChkCap, FileCap, LitCap, parse_file_cap
+from ampgrid.caps import MAX_LIT_SIZE, ChkCap, ChkVerifierCap, FileCap, LitCap, parse_file_cap
 from ampgrid.commands import control as commands
 from ampgrid.commands import errors as e
 from ampgrid.errors import (
@@ -72,6 +72,10 @@ class Controlled(Protocol):
 
     async def settle_directories(self, check: Callable[[], None]) -> None:
         """On a node that has just started, wait until it has met those who keep directories."""
+        ...
+
+    async def happiness_of(self, cap: ChkVerifierCap) -> int:
+        """Return how many servers of happiness a file should have."""
         ...
 
     def require_uploads(self) -> None:
@@ -271,16 +275,8 @@ class ControlResponder(amp.CommandLocator):
         return await file_at(self._node.drive, text)
 
     async def _happiness_of(self, cap: FileCap) -> int:
-        """Return how many servers of happiness a file should have.
-
-        That is what its uploader asked for, where this node keeps the file; else what an upload
-        of its number of shares would ask for now.
-        """
         verify = cap.get_verify_cap()
-        if verify is None:
-            return 0
-        kept = await self._node.kept.find(verify)
-        return min(verify.total, self._node.encoding().happy if kept is None else kept.happy)
+        return 0 if verify is None else await self._node.happiness_of(verify)
 
     @commands.Repair.responder
     async def repair(self, cap: str, verify: bool | None, operation: int | None) -> dict[str, Any]:

@@ -6,7 +6,7 @@ This is the composition root. The machine (sockets, thread pools, databases) is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from twisted.logger import Logger
 from twisted.protocols import amp
 
 from ampgrid import __version__
+from ampgrid.caps import ChkVerifierCap
 from ampgrid.crypto.identity import Identity, node_id_text, parse_node_id
 from ampgrid.errors import BadArgumentValueError, ConfigError, NotEnoughPeersError
 from ampgrid.formats.address import format_hint
@@ -33,7 +34,15 @@ from ampgrid.immutable import (
 )
 from ampgrid.immutable.budget import Budget
 from ampgrid.node.config import NodeConfig
+from ampgrid.node.drive import (
+    VDRIVE_SERVICE,
+    WANTED_REPLICAS,
+    DriveFiles,
+    MakeTables,
+    NodeDrive,
+)
 from ampgrid.node.operations import Operations
+from ampgrid.node.public_root import PublicRootResponder
 from ampgrid.node.recovery import Reminder
 from ampgrid.peers import (
     INTRODUCER_SERVICE,
@@ -55,6 +64,13 @@ from ampgrid.storage.client import LeaseSecrets, StorageServer
 from ampgrid.storage.responder import StorageResponder
 from ampgrid.storage.service import StorageService
 from ampgrid.store.keptdb import KeptDatabase
+from ampgrid.vdrive.deep import Examiner
+from ampgrid.vdrive.nodes import NodeCache
+from ampgrid.vdrive.remembered import LastingRemembered, MemoryRemembered, RecordStore
+from ampgrid.vdrive.replica import Replica
+from ampgrid.vdrive.responder import VdriveResponder
+from ampgrid.vdrive.service import VdriveService
+from ampgrid.vdrive.table import Tables
 from ampgrid.wire import Connection, Facts, LoopbackConnection, Network
 from ampgrid.wire.network import Connector
 
@@ -127,6 +143,10 @@ class NodeCore:
         storage: the storage service, None for a node that keeps no shares.
         spool_path: where uploads from a stream wait.
         reminder: says whether the node could be brought back, None to say nothing.
+        vdrive: the vdrive service, None for a node that keeps no directories.
+        drive_files: where it keeps its roots and aliases, None to keep them in memory.
+        record_store: where it remembers the last version seen of each directory, None to
+            remember it in memory.
     """
 
     def __init__(
@@ -139,11 +159,15 @@ class NodeCore:
         storage: StorageService | None,
         spool_path: Path,
         reminder: Reminder | None = None,
+        vdrive: VdriveService | None = None,
+        drive_files: DriveFiles | None = None,
+        record_store: RecordStore | None = None,
     ) -> None:
         identity = secrets.identity
         self.config = config
         self.node_id = identity.node_id
         self.storage = storage
+        self.vdrive = vdrive
         self.entropy = world.entropy
         self.work = world.work
         self.streams = world.streams
@@ -188,10 +212,12 @@ class NodeCore:
             clock=world.clock,
             threads=world.order,
             uniform=world.uniform,
+            public_root=self._public_root_told,
             outrun=self._outrun,
         )
         self.introducer = self._make_introducer(peer_store)
         self._make_files(kept_store, secrets.convergence)
+        self._make_drive(drive_files, record_store)
         self.table.on_connect(self._connected)
         self.table.on_disconnect(self._disconnected)
 
@@ -228,6 +254,53 @@ class NodeCore:
         self.checker = Checker(self.servers, world.work)
         self.repairer = Repairer(self.servers, world.work, world.clock)
         self.file_keeper = self._make_keeper(schedule)
+
+    def _make_drive(self, files: DriveFiles | None, store: RecordStore | None) -> None:
+        config, world = self.config, self._world
+        self._remembered = None
+        if store is not None:
+            self._remembered = LastingRemembered(store, world.clock, world.order)
+        self.drive = NodeDrive(
+            files,
+            self._tables(),
+            uploader=self.uploader,
+            downloader=self.downloader,
+            encoding=self.encoding,
+            may_write=self.require_uploads,
+            clock=world.clock,
+            wall=world.wall,
+            entropy=world.entropy,
+            work=world.work,
+            order=world.order,
+            public_known=self._tell_public_root,
+            makes_public_root=config.public_root,
+        )
+        self.examiner = Examiner(self.checker, self.repairer, self.servers, self.happiness_of)
+
+    def _tables(self) -> MakeTables:
+        world = self._world
+
+        def make(replicas: Callable[[], Mapping[bytes, Replica]]) -> Tables:
+            return Tables(
+                replicas,
+                clock=world.clock,
+                wall=world.wall,
+                entropy=world.entropy,
+                uniform=world.uniform,
+                threads=world.work,
+                remembered=self._remembered or MemoryRemembered(),
+                cache=NodeCache(),
+                wanted_replicas=WANTED_REPLICAS,
+            )
+
+        return make
+
+    async def _public_root_told(self, uri: str) -> None:
+        await self.drive.public_root.told(uri)
+
+    def _tell_public_root(self, uri: str) -> None:
+        if self.introducer is not None:
+            self.introducer.set_public_root(uri)
 
     def _make_keeper(self, schedule: Schedule) -> Keeper:
         config, world = self.config, self._world
@@ -273,16 +346,25 @@ class NodeCore:
     @property
     def services(self) -> frozenset[str]:
         """Names of the services that it offers to its peers."""
-        found = {STORAGE_SERVICE} if self.storage is not None else set()
-        return frozenset(found | ({INTRODUCER_SERVICE} if self.introducer is not None else set()))
+        parts = {
+            STORAGE_SERVICE: self.storage,
+            VDRIVE_SERVICE: self.vdrive,
+            INTRODUCER_SERVICE: self.introducer,
+        }
+        return frozenset(name for name, service in parts.items() if service is not None)
 
     def _facts(self) -> Facts:
         return Facts(self.services, self.config.nickname, SOFTWARE)
 
     def _roles(self, connection: Connection) -> Sequence[amp.CommandLocator]:
-        roles: list[amp.CommandLocator] = [IntroducedResponder(self.introduced, connection)]
+        roles: list[amp.CommandLocator] = [
+            IntroducedResponder(self.introduced, connection),
+            PublicRootResponder(self.drive.public),
+        ]
         if self.storage is not None:
             roles.insert(0, StorageResponder(self.storage, connection))
+        if self.vdrive is not None:
+            roles.append(VdriveResponder(self.vdrive, connection))
         if self.introducer is not None:
             roles.append(IntroducerResponder(self.introducer, connection))
         return roles
@@ -301,6 +383,11 @@ class NodeCore:
             await self.storage.start()
             self.loopback.serve(StorageResponder(self.storage, self.loopback))
             self._servers[self.node_id] = StorageServer(self.loopback, self._lease_secrets)
+        if self.vdrive is not None:
+            await self.vdrive.start()
+            self.loopback.serve(VdriveResponder(self.vdrive, self.loopback))
+            self.drive.add(self.loopback)
+        await self.drive.start()
         if self.introducer is not None:
             await self.introducer.start()
         await self.introduced.start()
@@ -331,12 +418,17 @@ class NodeCore:
         # Before the connections go, so that their loss is not taken for that of the files.
         stopping = Deferred.fromCoroutine(self.file_keeper.stop())
         self.keeper.stop()
+        self.drive.stop()
         self.introduced.stop()
         if self.introducer is not None:
             self.introducer.stop()
         self.table.close()
         self.loopback.abort("this node is stopping")
         await stopping
+        if self._remembered is not None:
+            await self._remembered.stop()
+        if self.vdrive is not None:
+            await self.vdrive.stop()
         if self.storage is not None:
             await self.storage.stop()
 
@@ -345,8 +437,10 @@ class NodeCore:
     def _connected(self, connection: PeerConnection) -> None:
         if STORAGE_SERVICE in connection.peer_services:
             self._servers[connection.peer_id] = StorageServer(connection, self._lease_secrets)
+        self.drive.connected(connection)
 
     def _disconnected(self, connection: PeerConnection) -> None:
+        self.drive.disconnected(connection)
         server = self._servers.get(connection.peer_id)
         if server is not None and server.connection is connection:
             del self._servers[connection.peer_id]
@@ -383,14 +477,27 @@ class NodeCore:
                 changes when an introducer gives its advice.
             check: called at every look; raises to end the wait.
         """
+
+        def enough() -> bool:
+            return len(self.servers()) >= (self.encoding().happy if count is None else count)
+
+        await self._settle(enough, check)
+
+    async def settle_directories(self, check: Callable[[], None]) -> None:
+        """On a node that has just started, wait until it has met those who keep directories.
+
+        As `settle` does, until there are as many as a directory has replicas.
+        """
+        await self._settle(lambda: len(self.drive.replicas()) >= WANTED_REPLICAS, check)
+
+    async def _settle(self, enough: Callable[[], bool], check: Callable[[], None]) -> None:
         clock = self._world.clock
         while clock.seconds() < self._settled_by:
             untried = any(
                 peer["state"] in {"holding", "dialling"} and not peer["last_error"]
                 for peer in self.keeper.status()
             )
-            needed = self.encoding().happy if count is None else count
-            if len(self.servers()) >= needed and not untried:
+            if enough() and not untried:
                 return
             pause: Deferred[None] = Deferred()
             clock.callLater(_LOOK_SECONDS, pause.callback, None)
@@ -408,6 +515,20 @@ class NodeCore:
                 "this is an introducer, which uploads nothing; put through a node: "
                 "ampgrid -d NODE put ..."
             )
+
+    @property
+    def clock(self) -> Clock:
+        """Time and timers."""
+        return self._world.clock
+
+    async def happiness_of(self, cap: ChkVerifierCap) -> int:
+        """Return how many servers of happiness a file should have.
+
+        That is what its uploader asked for, where this node keeps the file; else what an upload
+        of its number of shares would ask for now.
+        """
+        kept = await self.kept.find(cap)
+        return min(cap.total, self.encoding().happy if kept is None else kept.happy)
 
     def encoding(self) -> Encoding:
         """Return k, happiness and n: this node's own, the grid's advice, or the default."""
@@ -451,8 +572,11 @@ class NodeCore:
         }
         if self.config.kind == "node":
             facts["keeper"] = self.file_keeper.status()
+        facts["drive"] = self.drive.status()
         if self.storage is not None:
             facts["storage"] = self.storage.status()
+        if self.vdrive is not None:
+            facts["vdrive"] = self.vdrive.status()
         if self.introducer is not None:
             facts["introducing"] = self.introducer.status()
         if self._reminder is not None:

@@ -240,6 +240,12 @@ expire_grace_days = {expire_grace_days}
 scrub_days = {scrub_days}
 scrub_rate = {scrub_rate}
 
+[vdrive]
+# Whether it keeps directories for others; unset: if it keeps shares.
+{vdrive}
+# All directories together take at most this.
+{vdrive_quota}
+
 [upload]
 # A file is cut into segments of at most this size.
 max_segment_size = {max_segment_size}
@@ -296,6 +302,12 @@ def render_config(config: NodeConfig) -> str:
         enabled=str(config.storage_enabled).lower(),
         reserve=_size(config.reserve),
         quota='# quota = "500G"' if config.quota is None else f"quota = {_size(config.quota)}",
+        vdrive="# enabled = true"
+        if config.vdrive is None
+        else f"enabled = {str(config.vdrive).lower()}",
+        vdrive_quota='# quota = "10G"'
+        if config.vdrive_quota is None
+        else f"quota = {_size(config.vdrive_quota)}",
         expire=str(config.expire).lower(),
         expire_grace_days=config.expire_grace_days,
         scrub_days=config.scrub_days,

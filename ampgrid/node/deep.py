@@ -18,7 +18,7 @@ from ampgrid.commands.errors import NoSuchOperationError
 from ampgrid.errors import BadArgumentValueError, OperationCancelledError
 from ampgrid.immutable import Operation
 from ampgrid.node.operations import Operations
-from ampgrid.node.reports import MOST_PAGE_BYTES, report_text
+from ampgrid.node.reports import MOST_PAGE_BYTES, json_text, report_text
 from ampgrid.ports import Clock, Connection
 from ampgrid.vdrive.deep import DeepSize, DeepSummary, Examiner, Wishes, visit_json
 from ampgrid.vdrive.dirnode import DirectoryNode
@@ -78,7 +78,7 @@ class DeepRun:
     async def _walk(self) -> None:
         async with aclosing(self._results) as results:  # type: ignore[type-var]
             async for result in results:
-                text = report_text(result, _MOST_RESULT_BYTES)
+                text = json_text(result, _MOST_RESULT_BYTES)
                 self._waiting.append(text)
                 self._wake_reader()
                 while len(self._waiting) >= MOST_WAITING:

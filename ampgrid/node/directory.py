@@ -132,6 +132,11 @@ class NodeDirectory:
         return self.path / "storage"
 
     @property
+    def directories_path(self) -> Path:
+        """The database of the directories that it keeps for others."""
+        return self.storage / "directories.sqlite"
+
+    @property
     def store_mark_path(self) -> Path:
         """What tells the store from the empty directory that a missing disk leaves."""
         return self.storage / "this-is-the-store"

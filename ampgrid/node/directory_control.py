@@ -30,7 +30,7 @@ from ampgrid.node.linking import (
 from ampgrid.node.listings import Listings
 from ampgrid.node.nodeinfo import child_json, info_json
 from ampgrid.node.operations import Operations
-from ampgrid.node.reports import page_text, report_text
+from ampgrid.node.reports import json_text, page_text, report_text
 from ampgrid.ports import Clock
 from ampgrid.vdrive.children import Link
 from ampgrid.vdrive.deep import Examiner, Wishes
@@ -41,6 +41,7 @@ from ampgrid.wire import Connection
 #: The most children that one `LinkChildren` links.
 _MOST_LINKS = 10_000
 _ALIASES_PER_PAGE = 200
+_MOST_INFO_BYTES = 30_000
 
 
 class Driven(Protocol):
@@ -94,7 +95,7 @@ class DirectoryResponder(amp.CommandLocator):
             drive = await self._settled()
             if not is_grid_path(path):
                 cap = parse_cap(path)
-                return {"info": report_text(await self._info(cap, None))}
+                return {"info": json_text(await self._info(cap, None), _MOST_INFO_BYTES)}
             place = await drive.place(path)
             if place.names:
                 parent = await drive.virtual.get_directory_at_path(place.parent)
@@ -103,7 +104,7 @@ class DirectoryResponder(amp.CommandLocator):
             else:
                 node = await drive.virtual.get_node_at_path(place)
                 info = await self._info(parse_cap(node.get_uri()), None)
-        return {"info": report_text(info)}
+        return {"info": json_text(info, _MOST_INFO_BYTES)}
 
     async def _info(self, cap: Cap, child: Child | None) -> dict[str, Any]:
         record = None

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import attrs
 from twisted.logger import Logger
 
 from ampgrid.caps import DirCap
+from ampgrid.errors import AmpgridError
 from ampgrid.immutable import Downloader, Encoding, FileNode, Uploader
 from ampgrid.node.aliases import Aliases
 from ampgrid.node.directory import NodeDirectory
@@ -151,7 +153,11 @@ class NodeDrive:
         self._public_maker = None
         if makes_public_root:
             self._public_maker = PublicRootMaker(
-                self.public_root, self.maker.create_directory, lambda: len(self.replicas()), clock
+                self.public_root,
+                self.maker.create_directory,
+                self._exists,
+                lambda: len(self.replicas()),
+                clock,
             )
 
     async def start(self) -> None:
@@ -188,6 +194,32 @@ class NodeDrive:
         """Return the peers that keep directories and are connected, {node id: replica}."""
         return {n: each for n, each in self._replicas.items() if each.connection.connected}
 
+    def status(self) -> dict[str, Any]:
+        """Return how directories can be kept, for JSON (``docs/reference/status.md``)."""
+        count = len(self.replicas())
+        return {
+            "vdrive_peers": count,
+            "private_root": self.private.cap is not None,
+            "public_root": self.public.cap is not None,
+            "public_root_refused": self.public_root.refused,
+            "aliases": len(self.aliases),
+            "problem": self._problem(count),
+        }
+
+    def _problem(self, count: int) -> str:
+        """Return what is wrong, in a sentence; empty if nothing is."""
+        for error in (self.private.error, self.public.error, self.aliases.error):
+            if error:
+                return error
+        if self.public_root.refused:
+            return "an introducer told another public root than the known one; it was refused"
+        if count < WANTED_REPLICAS:
+            return (
+                f"{count} peers that keep directories are connected; with fewer than "
+                f"{WANTED_REPLICAS} a directory does not survive a peer that lies"
+            )
+        return ""
+
     # Finding.
 
     async def private_root(self) -> RootCap:
@@ -200,7 +232,16 @@ class NodeDrive:
         """
         if self.private.cap is None:
             self._may_write()
-        return await self.private.made(self.maker.create_directory)
+        return await self.private.made(self.maker.create_directory, self._exists)
+
+    async def _exists(self, cap: DirCap) -> bool:
+        """Tell whether a directory can be found; if not, nothing is known of it."""
+        try:
+            await self.maker.table(cap).record()
+        except AmpgridError as error:
+            _log.info("a root that was begun is not found: {error}", error=str(error))
+            return False
+        return True
 
     async def place(self, text: str) -> GridPath:
         """Read a grid path; the private root is made if it begins there.

@@ -23,12 +23,17 @@ from ampgrid.node.config import NodeConfig
 from ampgrid.node.control import ControlResponder
 from ampgrid.node.core import SOFTWARE, NodeCore, Secrets, Surroundings, hints_text
 from ampgrid.node.directory import NodeDirectory
-from ampgrid.node.recovery import Reminder
-from ampgrid.node.upkeep import upkeep_settings
+from ampgrid.node.directory_control import DirectoryResponder
+from ampgrid.node.drive import DriveFiles
+from ampgrid.node.recovery import Reminder, adopt_sections
+from ampgrid.node.upkeep import directories_key, upkeep_settings, vdrive_settings
 from ampgrid.storage.service import StorageService
+from ampgrid.store.directories import DirectoryStore
 from ampgrid.store.keptdb import KeptDatabase
 from ampgrid.store.peerdb import PeerDatabase
+from ampgrid.store.rememberdb import RememberDatabase
 from ampgrid.store.shares import ShareStore
+from ampgrid.vdrive.service import VdriveService
 from ampgrid.wire import Connection, Facts, PoolThreads, listen_control, tcp_connector
 
 _log = Logger()
@@ -50,6 +55,15 @@ _KEPT_ADVICE = (
     "If it is broken, bring the node back from a recovery file, in a new directory (ampgrid "
     "recovery import); without one, move it and its -wal file away and put the files again: "
     "they stay on the grid until their leases end, but nobody keeps them."
+)
+_DIRECTORIES_ADVICE = (
+    "If it is broken, or private/node.pem was changed, move it and its -wal file away and start "
+    "again: the directories in it live on at their other replicas. Never put an older copy back: "
+    "it has forgotten what it promised."
+)
+_REMEMBERED_ADVICE = (
+    "If it is broken, move it and its -wal file away and start again: the node then believes the "
+    "newest version of each directory that its replicas show."
 )
 _STORE_ADVICE = (
     "If it is broken, move it and its -wal file away and start again: shares in files are found "
@@ -78,6 +92,7 @@ class Node:
         self._ports: list[Any] = []
         self._peer_store: PeerDatabase | None = None
         self._kept_store: KeptDatabase | None = None
+        self._record_store: RememberDatabase | None = None
         self.core: NodeCore | None = None
 
     async def start(self) -> None:
@@ -90,9 +105,10 @@ class Node:
         # What it makes is for its user alone, whoever started it.
         os.umask(0o077)
         _allow_descriptors()
-        if config.storage_enabled:
+        if config.storage_enabled or config.vdrive_enabled:
             directory.require_store()
         directory.make_rooms()
+        adopt_sections(directory)
         is_node = config.kind == "node"
         secrets = Secrets(
             identity=directory.identity(),
@@ -116,14 +132,29 @@ class Node:
         with _usable(directory.kept_path, _KEPT_ADVICE):
             kept_store = await world.order.run(KeptDatabase, directory.kept_path)
         self._kept_store = kept_store
-        storage = await self._open_storage() if config.storage_enabled else None
+        with _usable(directory.remembered_path, _REMEMBERED_ADVICE):
+            record_store = await world.order.run(RememberDatabase, directory.remembered_path)
+        self._record_store = record_store
+        disk = self._pool(_DISK_THREADS, "disk")
+        storage = await self._open_storage(disk) if config.storage_enabled else None
+        vdrive = await self._open_vdrive(disk, secrets) if config.vdrive_enabled else None
 
         def kept_since(moment: float) -> int:
             return core.kept.added_since(moment)
 
         reminder = Reminder(directory, kept_since)
         stores = peer_store, kept_store, storage
-        core = self.core = NodeCore(config, secrets, world, *stores, directory.spool, reminder)
+        core = self.core = NodeCore(
+            config,
+            secrets,
+            world,
+            *stores,
+            directory.spool,
+            reminder,
+            vdrive,
+            drive_files=DriveFiles.of(directory),
+            record_store=record_store,
+        )
         port = await self._listen(core)
         await core.start(hints_text(advertised_hints(config, port)))
         await self._listen_to_commands()
@@ -133,8 +164,7 @@ class Node:
         self._pools.append(pool)
         return pool
 
-    async def _open_storage(self) -> StorageService:
-        disk = self._pool(_DISK_THREADS, "disk")
+    async def _open_storage(self, disk: PoolThreads) -> StorageService:
         config = self._config
         with _usable(self._directory.storage / "store.db", _STORE_ADVICE):
             store = await disk.run(
@@ -144,10 +174,7 @@ class Node:
                 quota=config.quota,
                 wall=time.time,
             )
-        try:
-            await disk.run(self._directory.remember_store)
-        except ConfigError as error:
-            _log.warn("it is not noted that the store was opened: {why}", why=str(error))
+        await self._remember_store(disk)
         return StorageService(
             store,
             clock=self._reactor,
@@ -158,9 +185,43 @@ class Node:
             monotonic=time.monotonic,
         )
 
+    async def _remember_store(self, disk: PoolThreads) -> None:
+        try:
+            await disk.run(self._directory.remember_store)
+        except ConfigError as error:
+            _log.warn("it is not noted that the store was opened: {why}", why=str(error))
+
+    async def _open_vdrive(self, disk: PoolThreads, secrets: Secrets) -> VdriveService:
+        config = self._config
+        path = self._directory.directories_path
+        with _usable(path, _DIRECTORIES_ADVICE):
+            store = await disk.run(
+                DirectoryStore.open,
+                path,
+                directories_key(secrets.identity),
+                secrets.identity.node_id,
+                wall=time.time,
+                entropy=os.urandom,
+                quota=config.vdrive_quota,
+                reserve=config.reserve,
+            )
+        await self._remember_store(disk)
+        return VdriveService(
+            store,
+            clock=self._reactor,
+            wall=time.time,
+            threads=disk,
+            entropy=os.urandom,
+            settings=vdrive_settings(config),
+            monotonic=time.monotonic,
+        )
+
     def _control_roles(self, connection: Connection) -> list[amp.CommandLocator]:
         assert self.core is not None
-        return [ControlResponder(self.core, connection)]
+        return [
+            ControlResponder(self.core, connection),
+            DirectoryResponder(self.core, connection),
+        ]
 
     async def _listen(self, core: NodeCore) -> int | None:
         """Listen as configured; returns the port, None for a node that only dials."""
@@ -202,8 +263,9 @@ class Node:
         failed = False
         ports, self._ports = self._ports, []
         core, self.core = self.core, None
-        stores: list[Any] = [s for s in (self._peer_store, self._kept_store) if s is not None]
-        self._peer_store = self._kept_store = None
+        opened = (self._peer_store, self._kept_store, self._record_store)
+        stores: list[Any] = [store for store in opened if store is not None]
+        self._peer_store = self._kept_store = self._record_store = None
         steps = [port.stopListening for port in ports]
         steps += [core.stop] if core is not None else []
         steps += [store.close for store in stores]

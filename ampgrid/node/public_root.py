@@ -88,6 +88,7 @@ class PublicRootMaker:
     Args:
         public: what is known of it.
         create: makes an empty directory of a cap on the grid.
+        exists: tells whether the directory of a cap can be found there.
         count: returns how many peers that keep directories are connected.
         clock: time and timers.
     """
@@ -96,11 +97,13 @@ class PublicRootMaker:
         self,
         public: PublicRoot,
         create: Callable[[DirCap], Awaitable[Any]],
+        exists: Callable[[DirCap], Awaitable[bool]],
         count: Callable[[], int],
         clock: Clock,
     ) -> None:
         self._public = public
         self._create = create
+        self._exists = exists
         self._count = count
         self._clock = clock
         self._timer: DelayedCall | None = None
@@ -138,7 +141,7 @@ class PublicRootMaker:
 
     async def _make(self) -> None:
         try:
-            await self._public.root.made(self._create)
+            await self._public.root.made(self._create, self._exists)
         except AmpgridError as error:
             _log.warn("the public root could not be made yet: {error}", error=str(error))
             self._later(_RETRY_SECONDS)

@@ -21,6 +21,14 @@ def _spell(value: object) -> str:
     return json.dumps(value).replace("\x7f", "\\u007f")
 
 
+def json_text(value: object, most: int) -> str:
+    """Return a value as JSON in ASCII: whole if that is short enough, else as `report_text`."""
+    text = _spell(value)
+    if len(text) <= most or not isinstance(value, Mapping):
+        return text
+    return report_text(value, most)
+
+
 def _cut(value: Any, most: int) -> tuple[Any, int]:
     """Return a value with no list longer than ``most``, and how many items were left out."""
     if isinstance(value, str):

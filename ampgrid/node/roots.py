@@ -2,7 +2,9 @@
 
 Each has its cap in a file in ``private/``. A root is made once and never again: its key is
 drawn and on the disk, under a draft's name, before anything is made of it on the grid; only
-then is the draft renamed. Killed at any moment, the next start goes on with the same key.
+when the directory is there is the draft renamed. Killed at any moment, the next start goes on
+with the draft if its directory can be found. If not, it was never used, and since no key may be
+used for two sets of replicas, another is drawn.
 """
 
 from __future__ import annotations
@@ -98,19 +100,24 @@ class RootFile:
         if self._mark is not None and not self._mark.exists():
             write_whole(self._mark, _mark_of(cap))
 
-    def draft(self, entropy: Entropy) -> DirCap:
-        """Return the cap of the root to be made, which is on the disk; the same at every call.
+    def draft(self) -> DirCap | None:
+        """Return the cap of a root that was about to be made.
 
         Raises:
-            ConfigError: the disk refused, or what is there is no draft.
+            ConfigError: what is there is no draft.
         """
         cap = self._read(self.draft_path)
-        if cap is None:
-            cap = DirCap.create(entropy)
-            write_secret_file(self.draft_path, _line(cap))
-        if not isinstance(cap, DirCap):
+        if cap is not None and not isinstance(cap, DirCap):
             raise ConfigError(f"{self.draft_path} holds no write cap; remove it.")
         return cap
+
+    def write_draft(self, cap: DirCap) -> None:
+        """Put the cap of a root to be made on the disk, in the place of an earlier draft.
+
+        Raises:
+            ConfigError: the disk refused.
+        """
+        write_whole(self.draft_path, _line(cap))
 
     def finish(self, cap: DirCap) -> None:
         """Let the draft be the root: its directory is there.
@@ -165,6 +172,7 @@ class Root:
         self._threads = threads
         self._entropy = entropy
         self._turn = DeferredLock()
+        #: Without a file: what was about to be made.
         self._drafted: DirCap | None = None
 
     async def start(self) -> None:
@@ -186,12 +194,16 @@ class Root:
         if self.error:
             raise ConfigError(self.error)
 
-    async def made(self, create: Callable[[DirCap], Awaitable[Any]]) -> RootCap:
+    async def made(
+        self,
+        create: Callable[[DirCap], Awaitable[Any]],
+        exists: Callable[[DirCap], Awaitable[bool]],
+    ) -> RootCap:
         """Return the cap, of a root that is made now if there is none.
 
         Args:
-            create: makes an empty directory of this cap on the grid; again and again does no
-                harm.
+            create: makes an empty directory of this cap on the grid; called once for each cap.
+            exists: tells whether a directory that was about to be made can be found.
 
         Raises:
             ConfigError: the file cannot be used.
@@ -203,7 +215,10 @@ class Root:
                 return self.cap
             self.check()
             cap = await self._draft()
-            await create(cap)
+            if cap is None or not await exists(cap):
+                cap = DirCap.create(self._entropy)
+                await self._write_draft(cap)
+                await create(cap)
             if self._file is not None:
                 await self._threads.run(self._file.finish, cap)
             self.cap = cap
@@ -211,12 +226,15 @@ class Root:
 
         return self.cap if self.cap is not None else await self._in_turn(make)
 
-    async def _draft(self) -> DirCap:
+    async def _draft(self) -> DirCap | None:
+        if self._file is None:
+            return self._drafted
+        return await self._threads.run(self._file.draft)
+
+    async def _write_draft(self, cap: DirCap) -> None:
+        self._drafted = cap
         if self._file is not None:
-            return await self._threads.run(self._file.draft, self._entropy)
-        if self._drafted is None:
-            self._drafted = DirCap.create(self._entropy)
-        return self._drafted
+            await self._threads.run(self._file.write_draft, cap)
 
     async def take(self, cap: RootCap) -> bool:
         """Take a root that another has made; tell if it is a new one.

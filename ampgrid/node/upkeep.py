@@ -1,9 +1,21 @@
-"""What ``node.toml`` says of the upkeep of shares, in the units of the storage service."""
+"""What the stores of a node get from it: settings in the units of their services, and a key."""
 
 from __future__ import annotations
 
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
+
+from ampgrid.crypto.hashing import tagged_hash
+from ampgrid.crypto.identity import Identity
 from ampgrid.node.config import NodeConfig
 from ampgrid.storage.upkeep import UpkeepSettings
+from ampgrid.vdrive.service import VdriveSettings
+
+#: The tag of the key of the store of directories.
+TAG_DIRECTORIES_KEY = b"ampgrid_node_directory_store_key_v1"
 
 _DAY_SECONDS = 86_400
 
@@ -16,3 +28,19 @@ def upkeep_settings(config: NodeConfig) -> UpkeepSettings:
         scrub_seconds=config.scrub_days * _DAY_SECONDS,
         scrub_rate=config.scrub_rate,
     )
+
+
+def vdrive_settings(config: NodeConfig) -> VdriveSettings:
+    """Return what a vdrive service of this node does by itself."""
+    return VdriveSettings(
+        expire=config.expire, grace_seconds=config.expire_grace_days * _DAY_SECONDS
+    )
+
+
+def directories_key(identity: Identity) -> bytes:
+    """Return the key under which a node enciphers its store of directories, 32 bytes.
+
+    It comes of the node's private key: whoever has the disk without ``private/`` reads nothing.
+    """
+    raw = identity.private_key.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())
+    return tagged_hash(TAG_DIRECTORIES_KEY, raw)

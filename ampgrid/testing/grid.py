@@ -24,13 +24,18 @@ from ampgrid.formats.address import Address
 from ampgrid.immutable import Data, Downloaded, Encoding, Operation, ToData, Uploaded
 from ampgrid.node.config import EncodingParameters, NodeConfig
 from ampgrid.node.core import NodeCore, Secrets, Surroundings
-from ampgrid.node.upkeep import upkeep_settings
+from ampgrid.node.directory import NodeDirectory
+from ampgrid.node.drive import DriveFiles
+from ampgrid.node.upkeep import directories_key, upkeep_settings, vdrive_settings
 from ampgrid.storage.service import StorageService
+from ampgrid.store.directories import DirectoryStore
 from ampgrid.store.keptdb import KeptDatabase
 from ampgrid.store.peerdb import PeerDatabase
+from ampgrid.store.rememberdb import RememberDatabase
 from ampgrid.store.shares import ShareStore
 from ampgrid.testing.clock import HeapClock
 from ampgrid.testing.pipes import MemoryNet, MemoryTransport
+from ampgrid.vdrive.service import VdriveService
 from ampgrid.wire import InlineThreads
 
 T = TypeVar("T")
@@ -42,6 +47,7 @@ class MemoryNode:
     Attributes:
         core: its services.
         store: its store of shares, None if it keeps none.
+        directories: its store of directories, None if it keeps none.
         host: the host name under which it listens.
         identity: its key.
     """
@@ -59,12 +65,14 @@ class MemoryNode:
         self.identity = identity or Identity.create()
         self.convergence = convergence
         self.store: ShareStore | None = None
+        self.directories: DirectoryStore | None = None
         self.core: NodeCore
         self._grid = grid
         self.folder = grid.folder / name
         self.folder.mkdir(exist_ok=True)
         self._peer_store: PeerDatabase | None = None
         self._kept_store: KeptDatabase | None = None
+        self._record_store: RememberDatabase | None = None
 
     @property
     def address(self) -> Address:
@@ -102,14 +110,48 @@ class MemoryNode:
                 settings=upkeep_settings(self.config),
                 monotonic=grid.wall,
             )
+        vdrive = self._open_vdrive(threads) if self.config.vdrive_enabled else None
         self._peer_store = PeerDatabase(self.folder / "peers.sqlite")
         self._kept_store = KeptDatabase(self.folder / "kept.sqlite")
         secrets = Secrets(self.identity, grid.secret, self.convergence, self.convergence)
         stores = self._peer_store, self._kept_store, storage
-        self.core = NodeCore(self.config, secrets, world, *stores, self.folder)
+        self._record_store = RememberDatabase(self.folder / "remembered.sqlite")
+        (self.folder / "private").mkdir(mode=0o700, exist_ok=True)
+        self.core = NodeCore(
+            self.config,
+            secrets,
+            world,
+            *stores,
+            self.folder,
+            vdrive=vdrive,
+            drive_files=DriveFiles.of(NodeDirectory(self.folder)),
+            record_store=self._record_store,
+        )
         if self.config.listen is not None:
             grid.net.listen(self.host, 1, self.core.network.listening_factory())
         grid.run(self.core.start([f"{self.host}:1"] if self.config.listen else []))
+
+    def _open_vdrive(self, threads: InlineThreads) -> VdriveService:
+        grid = self._grid
+        (self.folder / "storage").mkdir(exist_ok=True)
+        self.directories = DirectoryStore.open(
+            self.folder / "storage" / "directories.sqlite",
+            directories_key(self.identity),
+            self.identity.node_id,
+            wall=grid.wall,
+            entropy=grid.random.randbytes,
+            quota=self.config.vdrive_quota,
+            reserve=self.config.reserve,
+        )
+        return VdriveService(
+            self.directories,
+            clock=grid.clock,
+            wall=grid.wall,
+            threads=threads,
+            entropy=grid.random.randbytes,
+            settings=vdrive_settings(self.config),
+            monotonic=grid.wall,
+        )
 
     async def _connect(self, host: str, port: int, factory: Any) -> Any:
         protocol = await self._grid.net.connect(host, port, factory)
@@ -128,6 +170,9 @@ class MemoryNode:
         if self._kept_store is not None:
             self._kept_store.close()
             self._kept_store = None
+        if self._record_store is not None:
+            self._record_store.close()
+            self._record_store = None
 
     def cut(self) -> None:
         """Let it vanish from the network, as a killed process does."""

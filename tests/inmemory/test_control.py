@@ -14,11 +14,13 @@ from twisted.protocols import amp
 from twisted.trial.unittest import SynchronousTestCase
 
 from ampgrid.caps import ChkCap, parse_cap
-from ampgrid.commands import control, introduction, session, storage
+from ampgrid.commands import control, drive, introduction, session, storage
 from ampgrid.commands import errors as e
 from ampgrid.commands.base import GridCommand
 from ampgrid.errors import NotConnectedError
 from ampgrid.node.control import ControlResponder
+from ampgrid.node.directory_control import DirectoryResponder
+from ampgrid.node.operations import Operations
 from ampgrid.testing.clock import HeapClock
 from ampgrid.testing.grid import MemoryGrid, MemoryNode
 from ampgrid.testing.pipes import MemoryTransport
@@ -56,7 +58,8 @@ def connect(clock: HeapClock, node: MemoryNode) -> LocalConnection:
     """Return a connection to a node's control socket, but for the socket."""
     near, far = LocalConnection(clock), LocalConnection(clock)
     own = (SessionResponder(), _LocalHello(Facts(frozenset({"control"}), "", "test")))
-    far.serve(_LocalRoles(far, *own, ControlResponder(node.core, far)))
+    answering = (ControlResponder(node.core, far), DirectoryResponder(node.core, far))
+    far.serve(_LocalRoles(far, *own, *answering))
     near.serve(SessionResponder())
     here, there = SocketPipe(clock, 0.0), SocketPipe(clock, 0.0)
     here.other, there.other = there, here
@@ -131,7 +134,7 @@ class WhoMayCallTests(ControlCase):
         pairs = [(grid.client, grid.nodes[0]), (grid.client, grid.introducer)]
         pairs.append((grid.nodes[0], grid.introducer))
         ways = [self.between(a, b) for one, two in pairs for a, b in [(one, two), (two, one)]]
-        commands = commands_in(control)
+        commands = commands_in(control, drive)
         self.assertGreater(len(commands), 7)
         for connection in ways:
             self.assertEqual([c for c in commands if self.answered(connection, c)], [])
@@ -453,6 +456,8 @@ class TellingTests(ControlCase):
     def test_pages_of_peers_fit_whatever_peers_say_of_themselves(self) -> None:
         class Crowd:
             """In the place of a node: all that ListPeers asks of one."""
+
+            operations = Operations()
 
             def peers(self) -> list[dict[str, Any]]:
                 return [{"node_id": str(n), "nickname": "\u00fc" * (n % 700)} for n in range(2000)]

@@ -58,7 +58,11 @@ class RootTests(FolderCase):
         return root
 
     async def create(self, cap: DirCap) -> None:
+        self.assertNotIn(cap, self.created)
         self.created.append(cap)
+
+    async def exists(self, cap: DirCap) -> bool:
+        return cap in self.created
 
     def setUp(self) -> None:
         super().setUp()
@@ -67,7 +71,7 @@ class RootTests(FolderCase):
     def test_it_is_made_at_its_first_use_and_kept(self) -> None:
         root = self.root()
         self.assertIsNone(root.cap)
-        cap = self.done(root.made(self.create))
+        cap = self.done(root.made(self.create, self.exists))
         self.assertEqual(self.created, [cap])
         self.assertEqual(self.path.read_text(), cap.to_string() + "\n")
         self.assertEqual(stat.S_IMODE(self.path.stat().st_mode), 0o600)
@@ -75,7 +79,7 @@ class RootTests(FolderCase):
         self.assertNotIn(cap.to_string(), self.mark.read_text())
         again = self.root()
         self.assertEqual(again.cap, cap)
-        self.assertEqual(self.done(again.made(self.create)), cap)
+        self.assertEqual(self.done(again.made(self.create, self.exists)), cap)
         self.assertEqual(len(self.created), 1)
 
     def test_the_key_is_on_the_disk_before_anything_is_made_of_it(self) -> None:
@@ -85,18 +89,31 @@ class RootTests(FolderCase):
             self.assertEqual(stat.S_IMODE(draft.stat().st_mode), 0o600)
             self.assertFalse(self.path.exists())
 
-        self.done(self.root().made(create))
+        self.done(self.root().made(create, self.exists))
 
-    def test_what_failed_goes_on_with_the_same_key(self) -> None:
+    def test_what_failed_is_begun_with_another_key(self) -> None:
+        """The first set of replicas is not known any more, and there must be no second."""
+        refused: list[DirCap] = []
+
         async def refuse(cap: DirCap) -> None:
-            self.created.append(cap)
+            refused.append(cap)
             raise NotEnoughPeersError("nobody")
 
         root = self.root()
-        self.fails(root.made(refuse), NotEnoughPeersError)
-        self.fails(root.made(refuse), NotEnoughPeersError)
-        cap = self.done(self.root().made(self.create))
-        self.assertEqual(self.created, [cap] * 3)
+        self.fails(root.made(refuse, self.exists), NotEnoughPeersError)
+        self.fails(root.made(refuse, self.exists), NotEnoughPeersError)
+        cap = self.done(self.root().made(self.create, self.exists))
+        self.assertEqual(self.created, [cap])
+        self.assertEqual(len({each.index for each in [*refused, cap]}), 3)
+
+    def test_what_was_made_and_not_noted_is_found_again(self) -> None:
+        async def create(cap: DirCap) -> None:
+            await self.create(cap)
+            raise NotEnoughPeersError("no answer came")
+
+        self.fails(self.root().made(create, self.exists), NotEnoughPeersError)
+        cap = self.done(self.root().made(self.create, self.exists))
+        self.assertEqual(self.created, [cap])
 
     def test_asked_for_at_once_it_is_made_once(self) -> None:
         gate: Deferred[None] = Deferred()
@@ -106,30 +123,36 @@ class RootTests(FolderCase):
             await gate
 
         root = self.root()
-        asking = [Deferred.fromCoroutine(root.made(create)) for _ in range(5)]
+        asking = [Deferred.fromCoroutine(root.made(create, self.exists)) for _ in range(5)]
         self.assertEqual(len(self.created), 1)
         gate.callback(None)
         self.assertEqual([self.successResultOf(each) for each in asking], self.created * 5)
 
-    def test_killed_anywhere_it_goes_on_with_the_same_key(self) -> None:
+    def test_killed_anywhere_it_is_made_once(self) -> None:
         """Cut before and after every step that touches the disk, then start again."""
-        steps = ["write_secret_file", "write_whole", "sync_directory"]
-        for name in [*steps, "rename", "create"]:
+        # The draft and the mark are written whole.
+        steps = [("write_whole", 1), ("write_whole", 2), ("sync_directory", 1)]
+        for name, time in [*steps, ("rename", 1), ("create", 1)]:
             for after in (False, True):
-                with self.subTest(name=name, after=after):
-                    self._cut_at(name, after=after)
+                with self.subTest(name=name, time=time, after=after):
+                    self._cut_at(name, time, after=after)
 
-    def _cut_at(self, name: str, *, after: bool) -> None:
+    def _cut_at(self, name: str, time: int, *, after: bool) -> None:
         for path in [*self.path.parent.iterdir(), self.mark]:
             path.unlink(missing_ok=True)
         self.created = []
         owner: Any = Path if name == "rename" else self if name == "create" else module
         whole = getattr(owner, name)
 
+        times = 0
+
         def cut(*arguments: Any) -> Any:
-            if not after:
-                raise Cut
-            whole(*arguments)
+            nonlocal times
+            times += 1
+            if times < time:
+                return whole(*arguments)
+            if after:
+                whole(*arguments)
             raise Cut
 
         async def cut_create(cap: DirCap) -> None:
@@ -139,21 +162,21 @@ class RootTests(FolderCase):
 
         patch = self.patch(owner, name, cut_create if name == "create" else cut)
         root = self.root()
-        self.failureResultOf(Deferred.fromCoroutine(root.made(self.create)), Cut)
+        self.failureResultOf(Deferred.fromCoroutine(root.made(self.create, self.exists)), Cut)
         patch.restore()
-        cap = self.done(self.root().made(self.create))
-        self.assertEqual({each.index for each in self.created} or {cap.index}, {cap.index})
+        cap = self.done(self.root().made(self.create, self.exists))
+        self.assertEqual(self.created, [cap])
         self.assertEqual(self.root().cap, cap)
         self.assertEqual(os.listdir(self.path.parent), ["root.cap"])
 
     def test_a_lost_file_is_not_replaced(self) -> None:
-        cap = self.done(self.root().made(self.create))
+        cap = self.done(self.root().made(self.create, self.exists))
         self.path.unlink()
         root = self.root()
-        self.assertIn("recovery", self.fails(root.made(self.create), ConfigError))
+        self.assertIn("recovery", self.fails(root.made(self.create, self.exists), ConfigError))
         self.assertEqual(self.created, [cap])
         self.mark.unlink()
-        self.assertNotEqual(self.done(self.root().made(self.create)), cap)
+        self.assertNotEqual(self.done(self.root().made(self.create, self.exists)), cap)
 
     def test_a_file_that_cannot_be_used_is_left_as_it_is(self) -> None:
         for content, mode in [
@@ -164,7 +187,7 @@ class RootTests(FolderCase):
             self.path.write_bytes(content)
             self.path.chmod(mode)
             root = self.root()
-            self.assertIn("root.cap", self.fails(root.made(self.create), ConfigError))
+            self.assertIn("root.cap", self.fails(root.made(self.create, self.exists), ConfigError))
             self.assertNotIn("URI:DIR", root.error)
             self.assertEqual(self.path.read_bytes(), content)
         self.assertEqual(self.created, [])
