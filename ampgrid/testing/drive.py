@@ -28,6 +28,7 @@ from ampgrid.vdrive.deep import Examiner
 from ampgrid.vdrive.drive import VirtualDrive
 from ampgrid.vdrive.maker import NodeMaker
 from ampgrid.vdrive.paths import PRIVATE, PUBLIC
+from ampgrid.vdrive.ports import Tables
 from ampgrid.wire import InlineThreads
 
 T = TypeVar("T")
@@ -60,14 +61,16 @@ class MemoryDrive(VirtualDrive):
     """A virtual drive in memory, with a private and a public root.
 
     Args:
-        tables: where directories are; new ones if left out.
+        tables: where directories are; new ones in memory if left out.
+        clock: by which these tables go.
         shares: k, happiness and n; there are n shelves.
         latency: seconds of the clock that each question to a table takes.
         seed: of all randomness.
 
     Attributes:
         clock: moves everything.
-        tables, shelves: what holds directories and files.
+        tables: what holds directories, unless other tables were given.
+        shelves: what holds files.
         roots: by name; aliases can be added.
         maker: makes nodes.
         examiner: for deep operations.
@@ -75,18 +78,17 @@ class MemoryDrive(VirtualDrive):
 
     def __init__(
         self,
-        tables: MemoryTables | None = None,
+        tables: Tables | None = None,
         *,
+        clock: HeapClock | None = None,
         shares: tuple[int, int, int] = (2, 3, 3),
         latency: float = 0.0,
         seed: int = 1,
     ) -> None:
-        self.clock = HeapClock()
+        self.clock = clock or HeapClock()
         self.random = random.Random(seed)  # noqa: S311 - the point is to be repeatable
         self.encoding = Encoding(*shares)
-        self.tables = tables or MemoryTables(
-            pause=self._pause(latency), entropy=self.random.randbytes
-        )
+        self.tables = MemoryTables(pause=self._pause(latency), entropy=self.random.randbytes)
         self.shelves = [LeasedShelf(bytes([n]) * 20) for n in range(1, self.encoding.total + 1)]
         self.roots = MemoryRoots()
         threads = InlineThreads()
@@ -98,7 +100,7 @@ class MemoryDrive(VirtualDrive):
             return min(cap.total, self.encoding.happy)
 
         self.maker = NodeMaker(
-            self.tables,
+            tables or self.tables,
             downloader=Downloader(servers, threads, self.clock),
             uploader=Uploader(servers, b"c" * 32, threads),
             encoding=lambda: self.encoding,

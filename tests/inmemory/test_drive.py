@@ -22,6 +22,7 @@ from ampgrid.errors import (
 )
 from ampgrid.immutable import Data, FileNode
 from ampgrid.testing.drive import MemoryDrive
+from ampgrid.testing.replicas import ReplicaWorld
 from ampgrid.vdrive.dirnode import DirectoryNode
 from ampgrid.vdrive.paths import GridPath
 
@@ -274,6 +275,24 @@ class DriveMachine(RuleBasedStateMachine):
         for folder, node in getattr(self, "nodes", {}).items():
             found = self.run(node.list())
             assert sorted(found) == sorted(folder.children)
+
+
+class ReplicatedDriveMachine(DriveMachine):
+    """The same over replicated tables; the replicas are in memory, as is the network."""
+
+    def open_drive(self) -> Any:
+        world = ReplicaWorld()
+        self.run = world.run
+        return MemoryDrive(world.client().tables, clock=world.clock)
+
+
+class ReplicatedDriveTest(ReplicatedDriveMachine.TestCase):  # type: ignore[name-defined,misc]
+    settings = settings(
+        max_examples=10,
+        stateful_step_count=25,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
 
 
 class DriveTest(DriveMachine.TestCase):  # type: ignore[name-defined,misc]
