@@ -405,27 +405,28 @@ class DirectoryStore:
 
     def account(self, peer: bytes) -> tuple[int, int]:
         """Return (bytes, number) of the directories that a peer made."""
-        row = self.database.read(
-            lambda sql: sql.execute(
-                "SELECT total(live), count(*) FROM directories d JOIN peers p ON d.maker = p.id"
-                " WHERE p.node_id = ?",
-                (peer,),
-            ).fetchone()
-        )
-        assert row is not None
-        return int(row[0]), int(row[1])
+
+        def look(sql: Sql) -> tuple[int, int]:
+            row = sql.execute("SELECT id FROM peers WHERE node_id = ?", (peer,)).fetchone()
+            if row is None:
+                return 0, 0
+            number = row[0]
+            return self._accounts.part("live", number), self._accounts.part("directories", number)
+
+        return self.database.read(look)
 
     def largest_accounts(self, most: int) -> list[tuple[bytes, int, int]]:
         """Return (node id, bytes, directories) of the peers with most bytes here."""
-        rows = self.database.read(
-            lambda sql: sql.execute(
-                "SELECT p.node_id, sum(d.live), count(*) FROM directories d"
-                " JOIN peers p ON d.maker = p.id GROUP BY d.maker"
-                " ORDER BY 2 DESC, 1 LIMIT ?",
-                (most,),
-            ).fetchall()
-        )
-        return [(bytes(peer), int(size), count) for peer, size, count in rows]
+
+        def look(sql: Sql) -> list[tuple[bytes, int, int]]:
+            accounts = []
+            for number, size, count in self._accounts.largest(most):
+                row = sql.execute("SELECT node_id FROM peers WHERE id = ?", (number,)).fetchone()
+                assert row is not None
+                accounts.append((bytes(row[0]), size, count))
+            return accounts
+
+        return self.database.read(look)
 
 
 def _asked(row: Row, root: bytes | None) -> bytes:

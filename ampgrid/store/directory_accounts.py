@@ -103,9 +103,9 @@ class Accounts:
     def load(self, sql: Sql) -> None:
         """Begin with what is stored already."""
         for kind, question in (
-            ("directories", "SELECT NULL, count(*) FROM directories"),
+            ("directories", "SELECT maker, count(*) FROM directories GROUP BY maker"),
             ("leases", "SELECT NULL, count(*) FROM leases"),
-            ("live", "SELECT NULL, total(live) FROM directories"),
+            ("live", "SELECT maker, sum(live) FROM directories GROUP BY maker"),
             ("replaced", "SELECT NULL, total(size) FROM gone WHERE peer IS NULL"),
             ("staged", "SELECT peer, sum(size) FROM gone WHERE peer IS NOT NULL GROUP BY peer"),
             ("pointers", "SELECT peer, count(*) FROM pointers GROUP BY peer"),
@@ -124,6 +124,15 @@ class Accounts:
     def part(self, kind: Kind, part: int) -> int:
         """Return a peer's part of a sum."""
         return self._parts[kind, part]
+
+    def largest(self, most: int) -> list[tuple[int, int, int]]:
+        """Return (peer, live bytes, directories) of the makers with most bytes."""
+        makers = [
+            (peer, self._parts["live", peer], count)
+            for (kind, peer), count in self._parts.items()
+            if kind == "directories"
+        ]
+        return sorted(makers, key=lambda maker: (-maker[1], maker[0]))[:most]
 
     @property
     def used(self) -> int:

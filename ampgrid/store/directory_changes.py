@@ -74,10 +74,13 @@ class DirectoryJob(Job[T]):
         self._index = index
         self._caller = caller
         self._booked: list[Booking] = []
+        self._has_run = False
 
     def run(self, sql: Sql) -> T:
         """Do it; whatever is raised, nothing is booked."""
-        self.undone()
+        if self._has_run:
+            self.undone()
+        self._has_run = True
         try:
             self._inside.check(self._caller.now)
             return self.act(sql)
@@ -115,7 +118,7 @@ class DirectoryJob(Job[T]):
         peer = peer_number(sql, self._caller.peer)
         row = self._inside.rows.insert(sql, self._index, peer, self._caller.now)
         assert row.id is not None
-        self.book("directories", 1)
+        self.book("directories", 1, peer)
         self.book("promises", 1, peer)
         directory_leases.add(sql, row.id, peer, self._caller.now)
         self.book("leases", 1)
@@ -277,7 +280,7 @@ class AcceptJob(DirectoryJob[Judged]):
             live = 0
             until = now + directory_nodes.RETIRED_SECONDS - directory_nodes.GONE_SECONDS
             self.book_all(directory_nodes.replace_all(sql, row.id, until))
-        self.book("live", live - row.live)
+        self.book("live", live - row.live, row.maker)
         new = attrs.evolve(
             row,
             state=state,

@@ -43,7 +43,6 @@ DIRECTORY_SCHEMA = Schema(
             prepare BLOB,
             accepted BLOB
         )""",
-        "CREATE INDEX directories_by_maker ON directories (maker, live)",
         """CREATE INDEX directories_ending ON directories (kept_until)
             WHERE marked_at IS NULL AND retired_at IS NULL""",
         "CREATE INDEX directories_marked ON directories (marked_at) WHERE marked_at IS NOT NULL",

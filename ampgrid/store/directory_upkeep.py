@@ -98,9 +98,9 @@ class _UpkeepJob(Job[int]):
             assert counted is not None
             for booking in directory_nodes.replace_all(sql, row.id, 0):
                 self.book(booking)
-            self.book(("live", -row.live, None))
+            self.book(("live", -row.live, row.maker))
             self.book(("leases", -counted[0], None))
-            self.book(("directories", -1, None))
+            self.book(("directories", -1, row.maker))
             if row.held is None:
                 self.book(("promises", -1, row.maker))
             rows.drop(sql, index, acceptor.forget(row.state))

@@ -105,7 +105,7 @@ class VdriveService:
             threads, self._spawn, self._change_all
         )
         self._looks: Groups[Callable[[], Any]] = Groups(
-            threads, self._spawn, _look_all, _LOOKS_AT_ONCE
+            threads, self._spawn, _do_all, _LOOKS_AT_ONCE
         )
         self._background: set[Deferred[None]] = set()
         self._timer: DelayedCall | None = None
@@ -386,18 +386,10 @@ class VdriveService:
 
     def _change_all(self, makes: Sequence[Callable[[], Job[Any]]]) -> Sequence[Any]:
         """Check what came, in a thread, and change the store, in one transaction if it can be."""
-        results: list[Any] = [None] * len(makes)
-        jobs: list[Job[Any]] = []
-        places = []
-        for place, make in enumerate(makes):
-            try:
-                jobs.append(make())
-                places.append(place)
-            except (FormatError, IntegrityError, StoreError) as error:
-                results[place] = _Done(error=error)
-        for place, outcome in zip(places, self._store.run_all(jobs), strict=True):
-            results[place] = outcome
-        return results
+        made = _do_all(makes)
+        jobs = [each.value for each in made if each.error is None]
+        changed = iter(self._store.run_all(jobs))
+        return [each if each.error is not None else next(changed) for each in made]
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         done = Deferred.fromCoroutine(work)
@@ -411,11 +403,11 @@ class VdriveService:
             _log.failure("work of the vdrive service failed", failure=result)
 
 
-def _look_all(looks: Sequence[Callable[[], Any]]) -> list[_Done]:
+def _do_all(works: Sequence[Callable[[], Any]]) -> list[_Done]:
     results = []
-    for look in looks:
+    for work in works:
         try:
-            results.append(_Done(look()))
+            results.append(_Done(work()))
         except AmpgridError as error:
             results.append(_Done(error=error))
     return results
