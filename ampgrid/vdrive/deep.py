@@ -305,9 +305,14 @@ class Examiner:
         walking = Operation()
         operation.on_cancel(walking.cancel)
         visits = walk(root, walking, at_once=at_once)
-        async for finding in as_done(visits, look, operation, at_once):
-            operation.done += 1
-            yield finding
+        try:
+            async for finding in as_done(visits, look, operation, at_once):
+                operation.done += 1
+                yield finding
+        finally:
+            # Who stops listening wants no more work done.
+            walking.cancel()
+            cancel_all()
 
     async def check_file(
         self, cap: ChkVerifierCap, wishes: Wishes, operation: Operation

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 from hypothesis import given, settings
@@ -391,6 +392,22 @@ class ExamineTests(DeepCase):
         with self.assertRaises(OperationCancelledError):
             self.run_one(all_of(self.drive.examiner.examine(self.root, Wishes(), operation)))
         hang.callback(None)
+
+    def test_nothing_goes_on_when_nobody_listens(self) -> None:
+        self.make(*(f"d{n}" for n in range(100)))
+
+        async def look_at_one() -> None:
+            findings = self.drive.examiner.examine(self.root, Wishes())
+            async with aclosing(findings):  # type: ignore[type-var]
+                async for _finding in findings:
+                    return
+
+        self.run_one(look_at_one())
+        self.drive.clock.advance(1)
+        before = self.drive.tables.calls.copy()
+        self.drive.clock.advance(100)
+        self.assertEqual(self.drive.tables.calls, before)
+        self.assertLess(before["check"], 30)
 
 
 class AsDoneTests(SynchronousTestCase):
