@@ -49,6 +49,9 @@ def _report(made: NodeDirectory, what: str, *, as_json: bool) -> None:
     metavar="ADDRESS",
     help="Another introducer of the same grid, whose secret it shares; - reads it from stdin.",
 )
+@click.option(
+    "--public-root", is_flag=True, help="Make a public root, which every member can change."
+)
 @json_option
 @click.pass_obj
 def create_introducer(
@@ -59,6 +62,7 @@ def create_introducer(
     shares: EncodingParameters | None,
     open_: bool,
     introducers: tuple[str, ...],
+    public_root: bool,
     as_json: bool,
 ) -> None:
     """Make the directory of an introducer.
@@ -69,7 +73,12 @@ def create_introducer(
     from ampgrid.node import creation
 
     made = creation.create_introducer(
-        path, listen=listen, shares=shares, open_=open_, introducers=_read_addresses(introducers)
+        path,
+        listen=listen,
+        shares=shares,
+        open_=open_,
+        introducers=_read_addresses(introducers),
+        public_root=public_root,
     )
     _report(made, "introducer", as_json=as_json)
 

@@ -41,6 +41,7 @@ async def started_unless_stopped(grid: Any, stop: Stop) -> dict[str, Any] | None
     help="Storage nodes; as many as DIR holds already, or 5.",
 )
 @click.option("--shares", type=SHARES, metavar="K/HAPPY/N", help="How files are spread.")
+@click.option("--public-root", is_flag=True, help="It has a public root, public: in grid paths.")
 @json_option
 @click.pass_obj
 def grid(
@@ -49,6 +50,7 @@ def grid(
     path: str,
     nodes: int | None,
     shares: EncodingParameters | None,
+    public_root: bool,
     as_json: bool,
 ) -> None:
     """Run a whole grid on this machine, in DIR.
@@ -61,7 +63,14 @@ def grid(
     from ampgrid.node.local_grid import LocalGrid
 
     async def work(reactor: Any, stop: Stop) -> None:
-        running = LocalGrid(reactor, Path(path).expanduser(), nodes, shares, console.note)
+        running = LocalGrid(
+            reactor,
+            Path(path).expanduser(),
+            nodes,
+            shares,
+            console.note,
+            public_root=public_root,
+        )
         try:
             facts = await started_unless_stopped(running, stop)
             if facts is not None:

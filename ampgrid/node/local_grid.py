@@ -23,6 +23,7 @@ from twisted.python.failure import Failure
 
 import ampgrid
 from ampgrid.commands.control import WaitForPeers
+from ampgrid.commands.drive import GetRoots
 from ampgrid.commands.errors import NotEnoughPeersConnectedError
 from ampgrid.crypto.identity import node_id_text
 from ampgrid.errors import (
@@ -164,6 +165,7 @@ class LocalGrid:
         count: how many storage nodes; None for as many as are there, or five.
         shares: what the introducer advises; None for as it was, or fitting ``count``.
         tell: called with a line about the course of things.
+        public_root: whether the introducer makes a public root; False for as it was.
 
     Raises:
         ConfigError: the directory holds something else, another number of nodes or shares.
@@ -177,6 +179,8 @@ class LocalGrid:
         count: int | None,
         shares: EncodingParameters | None,
         tell: Callable[[str], None],
+        *,
+        public_root: bool = False,
     ) -> None:
         self._reactor = reactor
         self.root = Path(os.path.abspath(root))  # noqa: PTH100 - symbolic links stay
@@ -193,6 +197,7 @@ class LocalGrid:
             )
         self.count = count or there or 5
         self.shares = self._settle_shares(shares)
+        self.public_root = self._settle_public_root(public_root)
         self.nodes = [
             NodeDirectory(self.root / f"node{number}") for number in range(1, self.count + 1)
         ]
@@ -232,6 +237,17 @@ class LocalGrid:
             )
         return advised or fitting_shares(self.count)
 
+    def _settle_public_root(self, wanted: bool) -> bool:
+        if not self.introducer.config_path.exists():
+            return wanted
+        made = self.introducer.load_config().public_root
+        if wanted and not made:
+            raise ConfigError(
+                "This grid was made without --public-root; to change that, write public_root = "
+                f"true under [grid] in {self.introducer.config_path}."
+            )
+        return made
+
     async def start(self) -> dict[str, Any]:
         """Make what is missing, start every node, and wait until all are connected to all.
 
@@ -250,7 +266,12 @@ class LocalGrid:
         except OSError as error:
             raise ConfigError(f"{self.root} could not be used: {error.strerror}.") from error
         if not self.introducer.config_path.exists():
-            create_introducer(self.introducer.path, listen=_LISTEN, shares=self.shares)
+            create_introducer(
+                self.introducer.path,
+                listen=_LISTEN,
+                shares=self.shares,
+                public_root=self.public_root,
+            )
         await self._wait_until_free()
         # The introducer comes first: the nodes need its address, which has its port.
         self._spawn(self.introducer)
@@ -260,6 +281,8 @@ class LocalGrid:
         for directory in [*self.nodes, self.client]:
             self._spawn(directory)
         await self._meet()
+        if self.public_root:
+            await self._meet_public_root()
         facts = self._facts()
         write_whole(self.ready_path, json.dumps(facts, indent=2).encode("utf-8") + b"\n")
         return facts
@@ -341,6 +364,19 @@ class LocalGrid:
                 f"see {process.directory.log_path}: {process.last_words()}"
             ) from None
         self._tell(f"{process.name} is connected to {self.count} storage nodes.")
+
+    async def _meet_public_root(self) -> None:
+        """Wait until the client knows the public root."""
+        connection = await self.processes[self.client.path.name].connect(self._reactor)
+        deadline = self._reactor.seconds() + MEET_SECONDS
+        while not (await connection.call(GetRoots))["public"]:
+            if self._reactor.seconds() > deadline:
+                raise NotEnoughPeersError(
+                    f"the public root was not made within {MEET_SECONDS:.0f} s; "
+                    f"see {self.introducer.log_path}"
+                )
+            await deferLater(self._reactor, _LOOK)
+        self._tell("The public root is there.")
 
     def _facts(self) -> dict[str, Any]:
         def facts_of(directory: NodeDirectory, *, address: bool, node_id: bool) -> dict[str, Any]:
