@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 import unicodedata
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -22,6 +24,7 @@ from ampgrid.errors import (
 )
 from ampgrid.immutable import Data, FileNode
 from ampgrid.testing.drive import MemoryDrive
+from ampgrid.testing.grid import MemoryGrid
 from ampgrid.testing.replicas import ReplicaWorld
 from ampgrid.vdrive.dirnode import DirectoryNode
 from ampgrid.vdrive.paths import GridPath
@@ -74,7 +77,9 @@ class DriveMachine(RuleBasedStateMachine):
     def begin(self) -> View:
         self.drive = self.open_drive()
         root = Folder()
-        self.nodes = {root: self.run(self.drive.get_private_root())}
+        node = self.run(self.drive.create_directory())
+        self.place = GridPath(node.cap)
+        self.nodes = {root: node}
         self.root = View(root)
         return self.root
 
@@ -206,7 +211,7 @@ class DriveMachine(RuleBasedStateMachine):
         else:
             if not isinstance(at, View):
                 expected = NotDirectoryError
-        self.attempt(expected, self.drive.make_directories(GridPath("private", tuple(names))))
+        self.attempt(expected, self.drive.make_directories(self.place.child(*names)))
         for folder, name in missing:
             made = self.run(self.nodes[folder].get(name))
             assert isinstance(made, DirectoryNode)
@@ -293,6 +298,31 @@ class ReplicatedDriveTest(ReplicatedDriveMachine.TestCase):  # type: ignore[name
         deadline=None,
         suppress_health_check=[HealthCheck.too_slow],
     )
+
+
+class GridDriveMachine(DriveMachine):
+    """The same over a whole grid in memory: what is done to all directories in one of them."""
+
+    grid: MemoryGrid
+
+    def open_drive(self) -> Any:
+        self.run = self.grid.run
+        return self.grid.client.core.drive.virtual
+
+
+class GridDriveTest(GridDriveMachine.TestCase):  # type: ignore[name-defined,misc]
+    settings = settings(
+        max_examples=4,
+        stateful_step_count=20,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+
+    def setUp(self) -> None:
+        super().setUp()
+        grid = GridDriveMachine.grid = MemoryGrid(Path(tempfile.mkdtemp(dir=".")), nodes=4)
+        self.addCleanup(grid.stop)
+        grid.start()
 
 
 class DriveTest(DriveMachine.TestCase):  # type: ignore[name-defined,misc]
