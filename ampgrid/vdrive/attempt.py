@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 import attrs
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 from ampgrid.commands import vdrive as commands
 from ampgrid.crypto.directory_keys import WriteKeys
@@ -38,19 +39,16 @@ class Ballots:
         self._name = name
         self._counter = 0
 
-    def above(self, ballot: Ballot | None, epoch: int | None = None) -> Ballot:
+    def above(self, ballot: Ballot, leap: int = 1, epoch: int | None = None) -> Ballot:
         """Return a new ballot above ``ballot`` and all that were given out before.
 
         Args:
             ballot: that was met.
-            epoch: for which the new one is; that of ``ballot`` if None.
+            leap: by how much its counter is higher.
+            epoch: a later one than that of ``ballot``; the same if None.
         """
-        if ballot is not None:
-            self._counter = max(self._counter, ballot.counter)
-        self._counter += 1
-        if epoch is None:
-            epoch = 0 if ballot is None else ballot.epoch
-        return Ballot(epoch, self._counter, self._name)
+        self._counter = max(self._counter, ballot.counter) + leap
+        return Ballot(ballot.epoch if epoch is None else epoch, self._counter, self._name)
 
 
 class NodesWithheldError(GridError):
@@ -126,6 +124,27 @@ class Attempt:
         self._take(step)
         return await self._end
 
+    def is_void(self) -> bool:
+        """Tell whether what this attempt sent, or one before it, can have no effect any more.
+
+        So it is when a quorum shows one later record, which does not have the operation.
+        """
+        state = self.state
+        assert state is not None
+        for record in set(self.shown.values()):
+            holders = {one for one, held in self.shown.items() if held == record}
+            if (
+                record.ballot > state.ballot
+                and words.is_quorum(words.sets_of(record), holders)
+                and not state.operations.intersection(record.operations)
+                and (
+                    len(record.operations) < words.MOST_OPERATIONS
+                    or state.marker in record.operations
+                )
+            ):
+                return True
+        return False
+
     def _feed(self, event: Any) -> None:
         assert self.state is not None
         self._take(writer.step(self.state, event))
@@ -146,7 +165,14 @@ class Attempt:
                 self._end.callback(output)
 
     def _go(self, work: Coroutine[Any, Any, None]) -> None:
-        Deferred.fromCoroutine(work).addErrback(self._ground.unforeseen)
+        Deferred.fromCoroutine(work).addErrback(self._crashed)
+
+    def _crashed(self, failure: Failure) -> None:
+        """Let a mistake of this program come out, rather than wait for ever."""
+        if self._end.called:
+            self._ground.unforeseen(failure)
+        else:
+            self._end.errback(failure)
 
     # Preparing.
 
@@ -187,15 +213,10 @@ class Attempt:
 
     # Choosing.
 
-    def _sources(self, record: Record) -> list[Replica]:
-        """Return replicas that may have the nodes of a record, those that show it first."""
-        ground = self._ground
+    def _fetch(self, record: Record, hashes: Sequence[bytes]) -> Deferred[dict[bytes, bytes]]:
+        """Fetch nodes of a record, first from those that show it."""
         holders = [one for one, held in self.shown.items() if held.root == record.root]
-        members = [one for one in in_turn(words.members(record)) if one not in holders]
-        return [
-            *ground.preferred(ground.connected(holders)),
-            *ground.preferred(ground.connected(members)),
-        ]
+        return self._ground.fetch(hashes, holders, in_turn(words.members(record)))
 
     async def _change(self, need: writer.NeedChange[Record]) -> None:
         base = need.base
@@ -203,7 +224,7 @@ class Attempt:
         async def fetched(hashes: Sequence[bytes]) -> dict[bytes, bytes]:
             assert base is not None
             try:
-                return await self._ground.fetch(hashes, self._sources(base))
+                return await self._fetch(base, hashes)
             except GridError as error:
                 raise NodesWithheldError(str(error)) from error
 
@@ -239,11 +260,6 @@ class Attempt:
             self._fail(error)
         for replica_id in holders:
             if self._is_choosing(base):
-                self._ground.troubles.note(
-                    replica_id.node_id,
-                    f"vdrive peer {self._ground.name_of(replica_id)} shows a record of a"
-                    " directory and does not hand over its nodes",
-                )
                 self._feed(words.Withheld(replica_id))
 
     def _propose_same(self, need: writer.NeedSame[Record]) -> None:
@@ -256,7 +272,7 @@ class Attempt:
         self._delivery = attrs.evolve(
             delivery,
             following=Prepare.make(self._keys, following),
-            sources=lambda: self._sources(record),
+            fetch=lambda hashes: self._fetch(record, hashes),
         )
         self._feed(writer.Proposed(record, following))
 
@@ -272,4 +288,6 @@ class Attempt:
             return
         if verdict.word == commands.DONE:
             self._ground.saw(replica_id, self._delivery.record)
+        elif verdict.held is not None:
+            self.shown[replica_id] = verdict.held
         self._feed(heard(self._ground, replica_id, verdict))

@@ -38,8 +38,16 @@ Plan: TypeAlias = Callable[[Lookup], Awaitable[Changes]]
 MOST_TOGETHER = 64
 #: Back-off after a higher ballot was met: seconds at first, growth, and the most.
 FIRST_WAIT = 0.02
+LEAST_WAIT = 0.002
 WAIT_GROWTH = 1.7
 MOST_WAIT = 2.0
+#: By so much is the next ballot above one that stood in the way, and twice as much each time: who
+#: makes one change after the other goes up by one a change and must not be ahead again when this
+#: one arrives, and who was refused often must not be stopped by who was refused once.
+LEAP = 64
+#: With a record out there of which is not known whether it has effect, so many round trips are
+#: waited at most.
+STAKE_WAITS = 12
 #: Seconds after which a change is given up that others always get ahead of.
 CHANGE_SECONDS = 60.0
 #: Seconds for which a change that was sent is tried again when too few replicas answer.
@@ -264,9 +272,11 @@ class Changer:
         end = clock.seconds() + CHANGE_SECONDS
         pause = FIRST_WAIT
         short_of: float | None = None
+        refusals = 0
         attempt = self._new_attempt(batch)
         step = await self._first_step(batch)
         while True:
+            began = clock.seconds()
             outcome = await attempt.run(step)
             state = attempt.state
             assert state is not None
@@ -277,15 +287,21 @@ class Changer:
                 self._keep(attempt, outcome.record)
                 done = batch.found if outcome.already else batch.settled
                 return done(outcome.record)
-            above = state.above
+            above, leap, stake = state.above, 1, True
             if isinstance(outcome, writer.Completed):
                 self._remember(outcome.record)
             elif isinstance(outcome, writer.Again):
                 if clock.seconds() > end:
                     raise _given_up(state)
-                above = outcome.above
-                await self._sleep(pause)
-                pause = min(pause * WAIT_GROWTH, MOST_WAIT)
+                above, leap = outcome.above, LEAP << min(refusals, 20)
+                refusals += 1
+                # A round trip is the least that can be of use.
+                took = max(LEAST_WAIT, clock.seconds() - began)
+                pause = min(max(pause, took) * WAIT_GROWTH, MOST_WAIT)
+                stake = state.tried and not attempt.is_void()
+                # What was sent may have effect as long as nobody looks, and a record names the
+                # last operations only.
+                await self._sleep(min(pause, STAKE_WAITS * took) if stake else pause)
             elif isinstance(outcome, words.TooFew):
                 short_of = short_of or clock.seconds() + REACH_SECONDS
                 if not state.tried or clock.seconds() > min(short_of, end):
@@ -294,8 +310,12 @@ class Changer:
             else:
                 raise self._ending(outcome)
             following = state.following if isinstance(outcome, writer.Completed) else None
+            ballot = following or self.ballots.above(above, leap)
+            if stake:
+                step = writer.again(state, ballot)
+            else:
+                step = writer.begin(ballot, state.contacts, state.operations)
             attempt = self._new_attempt(batch)
-            step = writer.again(state, following or self.ballots.above(above))
 
     def _new_attempt(self, batch: Batch) -> Attempt:
         return Attempt(self._ground, self._keys, self._lane, self.ballots, batch.make, batch.slots)
@@ -319,7 +339,7 @@ class Changer:
 
     async def _sleep(self, seconds: float) -> None:
         waiting: Deferred[None] = Deferred()
-        jittered = self._ground.means.uniform(seconds / 4, seconds)
+        jittered = self._ground.means.uniform(0, seconds)
         self._ground.clock.callLater(jittered, waiting.callback, None)
         await waiting
 

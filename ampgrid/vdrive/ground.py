@@ -221,15 +221,26 @@ class Ground:
         return Desk(self.means.cache)
 
     def fetch(
-        self, hashes: Iterable[bytes], replicas: Sequence[Replica]
+        self,
+        hashes: Iterable[bytes],
+        holders: Iterable[ReplicaId],
+        others: Iterable[ReplicaId] = (),
     ) -> Deferred[dict[bytes, bytes]]:
-        """Return {hash: node}, fetched from these replicas.
+        """Return {hash: node}.
+
+        Args:
+            hashes: of nodes under one root.
+            holders: replicas that showed a record of that root; asked first.
+            others: replicas that may have the nodes too.
 
         Raises:
             SnapshotGoneError: some are on none of them any more.
             NotReachableError: none of them answers.
         """
-        fetch = Fetch(self.index, replicas, self.clock, self.blame)
+        having = self.preferred(self.connected(holders))
+        more = [peer for peer in self.connected(others) if peer not in having]
+        sources = [*having, *self.preferred(more)]
+        fetch = Fetch(self.index, sources, self.clock, self.blame, having)
         return Deferred.fromCoroutine(fetch.run(hashes))
 
 

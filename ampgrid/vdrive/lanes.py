@@ -7,7 +7,7 @@ and that one is brought with all nodes that it lacks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -18,7 +18,7 @@ from ampgrid.formats.ballot import Prepare
 from ampgrid.formats.record import Record, ReplicaId
 from ampgrid.immutable.several import each
 from ampgrid.vdrive.ground import Ground
-from ampgrid.vdrive.nodes import Desk
+from ampgrid.vdrive.nodes import Desk, FetchNodes
 from ampgrid.vdrive.replica import Replica, Verdict, packs
 
 #: Records on their way to one replica at once.
@@ -47,7 +47,7 @@ class Delivery:
         changes: {slot: sealed entry or None} by which it differs from its base; None if that
             is not known, or too much for one box.
         added: hashes of the nodes that its base lacks, which go ahead; empty if not known.
-        sources: replicas that have its other nodes.
+        fetch: returns {hash: node} of its other nodes.
     """
 
     record: Record
@@ -55,7 +55,7 @@ class Delivery:
     following: Prepare | None = None
     changes: Mapping[bytes, bytes | None] | None = None
     added: Sequence[bytes] = ()
-    sources: Callable[[], Sequence[Replica]] = tuple
+    fetch: FetchNodes | None = None
 
 
 def fits_one_box(changes: Mapping[bytes, bytes | None]) -> bool:
@@ -193,8 +193,9 @@ async def bring(ground: Ground, replica: Replica, delivery: Delivery) -> Verdict
             break
         lacking = [digest for digest in asked if desk.read(digest) is None]
         if lacking:
-            sources = [source for source in delivery.sources() if source is not replica]
-            desk.add(await ground.fetch(lacking, sources))
+            if delivery.fetch is None:
+                break
+            desk.add(await delivery.fetch(lacking))
         nodes = [node for node in map(desk.read, asked) if node is not None]
         await stage(ground, replica, record, nodes)
         given.update(asked)

@@ -8,7 +8,7 @@ of another.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TypeAlias, TypeVar, cast
 
 import attrs
@@ -142,6 +142,7 @@ class Fetch:
         replicas: that may have them, the preferred first.
         clock: time and timers.
         blame: told what a replica did wrong.
+        holders: those that showed the record whose nodes they are, and so must have them.
     """
 
     def __init__(
@@ -150,11 +151,13 @@ class Fetch:
         replicas: Sequence[Replica],
         clock: Clock,
         blame: Callable[[Replica, Exception], None],
+        holders: Collection[Replica] = (),
     ) -> None:
         self._index = index
         self._sources = [_Source(replica) for replica in replicas]
         self._clock = clock
         self._blame = blame
+        self._holders = holders
         self._bell = Bell(clock)
         self._wanted: deque[bytes] = deque()
         self._open: set[bytes] = set()
@@ -227,13 +230,20 @@ class Fetch:
         failure.trap(AmpgridError)
         if failure.check(e.SnapshotGoneWireError):
             source.lacks.add(hashes[0])
+            self._withheld(source.replica)
         elif failure.check(e.NoSuchDirectoryError):
             source.lacks.update(self._open)
+            self._withheld(source.replica)
         else:
             source.bad = True
             if failure.check(IntegrityError):
                 self._blame(source.replica, cast("Exception", failure.value))
         self._want_again(hashes)
+
+    def _withheld(self, replica: Replica) -> None:
+        if replica in self._holders:
+            what = "shows a record of a directory and does not hand over its nodes"
+            self._blame(replica, IntegrityError(f"vdrive peer {replica.name} {what}"))
 
     def _done(self, result: object, source: _Source, timer: object) -> object:
         source.asking -= 1

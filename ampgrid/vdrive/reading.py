@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 from ampgrid.commands import vdrive as commands
 from ampgrid.errors import AmpgridError, GridError
@@ -117,6 +118,13 @@ class Reading:
         if self.state.ended:
             self._drop_push()
 
+    def _crashed(self, failure: Failure) -> None:
+        """Let a mistake of this program come out, rather than wait for ever."""
+        if self._found.called:
+            self._ground.unforeseen(failure)
+        else:
+            self._found.errback(failure)
+
     # Asking.
 
     def _ask_all(self, replica_ids: list[ReplicaId]) -> None:
@@ -128,7 +136,7 @@ class Reading:
                 self._with_nodes = {one for one in replica_ids if one.node_id == first}
         for replica_id in replica_ids:
             asking = Deferred.fromCoroutine(self._ask(replica_id))
-            asking.addErrback(self._ground.unforeseen)
+            asking.addErrback(self._crashed)
 
     def _question(self, replica_id: ReplicaId) -> Ask:
         index, slots = self._ground.index, self._slots
@@ -176,20 +184,24 @@ class Reading:
         if push is None or self.state.ended:
             return
         delivery = Delivery(
-            push.record, self.desk, sources=lambda: self._ground.connected(self._holders(push))
+            push.record,
+            self.desk,
+            fetch=lambda hashes: self._ground.fetch(hashes, self._holders(push.record)),
         )
         for replica_id in in_turn(push.to):
             self._pushing += 1
             sending = Deferred.fromCoroutine(self._send(replica_id, delivery))
-            sending.addErrback(self._ground.unforeseen)
+            sending.addErrback(self._crashed)
 
-    def _holders(self, push: words.SendAccept[Record]) -> list[ReplicaId]:
-        return [one for one, held in self.shown.items() if held == push.record]
+    def _holders(self, record: Record) -> list[ReplicaId]:
+        return [one for one, held in self.shown.items() if held and held.root == record.root]
 
     async def _send(self, replica_id: ReplicaId, delivery: Delivery) -> None:
         try:
             verdict = await self._lane(replica_id).send(delivery)
             event = heard(self._ground, replica_id, verdict)
+            if isinstance(event, words.Accepted):
+                event = words.Answer(replica_id, delivery.record)
         except GridError:
             # Those that show the record do not hand over its nodes.
             self._pushing -= 1

@@ -141,10 +141,10 @@ class Table:
         ground = self.ground
 
         def fetch(hashes: Sequence[bytes]) -> Deferred[dict[bytes, bytes]]:
-            holders = [one for one, held in reading.shown.items() if held == record]
-            others = [one for one in record.replicas if one not in holders]
-            good = ground.preferred(ground.connected(holders))
-            return ground.fetch(hashes, [*good, *ground.preferred(ground.connected(others))])
+            holders = [
+                one for one, held in reading.shown.items() if held and held.root == record.root
+            ]
+            return ground.fetch(hashes, holders, record.replicas)
 
         return fetch
 
