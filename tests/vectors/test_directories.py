@@ -1,13 +1,14 @@
 """Directories as they were laid out first: our code and a second decoder read the same of them."""
 
 from hashlib import sha256
+from pathlib import Path
 
 from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
 from ampgrid.caps import parse_cap
 from ampgrid.crypto.directory_keys import WriteKeys
-from ampgrid.formats import trie
+from ampgrid.formats import ballot, entry, names, pointer, record, trie
 from ampgrid.formats.ballot import Ballot, Prepare
 from ampgrid.formats.entry import Entry, open_entry, seal
 from ampgrid.formats.names import checked_name
@@ -62,9 +63,9 @@ class KeysTest(SynchronousTestCase):
 class SignedTest(SynchronousTestCase):
     def test_prepare(self):
         packed = bytes.fromhex(VECTORS["prepare"])
-        ballot = (3, 2**40 + 5, WRITER)
-        self.assertEqual(second.read_prepare(PLAIN_KEYS, packed), ballot)
-        self.assertEqual(Prepare.make(KEYS, Ballot(*ballot)).pack(), packed)
+        wanted = (3, 2**40 + 5, WRITER)
+        self.assertEqual(second.read_prepare(PLAIN_KEYS, packed), wanted)
+        self.assertEqual(Prepare.make(KEYS, Ballot(*wanted)).pack(), packed)
         Prepare.unpack(packed).check(KEYS.fingerprint)
 
     def test_records(self):
@@ -72,14 +73,14 @@ class SignedTest(SynchronousTestCase):
         for case in VECTORS["records"]:
             packed = bytes.fromhex(case["packed"])
             plain = second.read_record(PLAIN_KEYS, packed)
-            record = records[case["what"]] = Record.unpack(packed)
-            record.check(KEYS.fingerprint)
-            self.assertEqual(record.pack(), packed)
+            read = records[case["what"]] = Record.unpack(packed)
+            read.check(KEYS.fingerprint)
+            self.assertEqual(read.pack(), packed)
             # Ed25519 signs the same the same way.
-            self.assertEqual(evolve(record, signature=bytes(64)).signed(KEYS), record)
-            self.assertEqual(record.content, bytes.fromhex(case["content"]))
+            self.assertEqual(evolve(read, signature=bytes(64)).signed(KEYS), read)
+            self.assertEqual(read.content, bytes.fromhex(case["content"]))
             for name, value in plain.items():
-                ours = getattr(record, name)
+                ours = getattr(read, name)
                 if name.endswith("replicas"):
                     ours = [(replica.node_id, replica.store_id) for replica in ours]
                 if name == "ballot":
@@ -119,10 +120,10 @@ class EntriesTest(SynchronousTestCase):
             sealed, typed = bytes.fromhex(case["sealed"]), case["typed"]
             wanted = (checked_name(typed), case["read"], case["write"], case["metadata"])
             self.assertEqual(second.read_entry(PLAIN_KEYS, typed, sealed), wanted)
-            entry = Entry(*wanted)
+            child = Entry(*wanted)
             slot = KEYS.read.slot_of(typed)
-            self.assertEqual(open_entry(sealed, slot, KEYS.read, KEYS.fingerprint, KEYS), entry)
-            again = seal(entry, KEYS.read, KEYS, KEYS.fingerprint, nonces(typed.encode()))
+            self.assertEqual(open_entry(sealed, slot, KEYS.read, KEYS.fingerprint, KEYS), child)
+            again = seal(child, KEYS.read, KEYS, KEYS.fingerprint, nonces(typed.encode()))
             self.assertEqual(again, sealed)
 
 
@@ -150,3 +151,28 @@ class TriesTest(SynchronousTestCase):
         self.assertEqual(trie.prove(root, slot, nodes), sha256(b"entry 7").digest())
         whole = trie.apply(trie.EMPTY_ROOT, second.entries_of(63, 1), {}.get)
         self.assertEqual(trie.path(root, slot, whole.added.get), nodes)
+
+
+class PageTest(SynchronousTestCase):
+    def test_the_bounds_of_the_page_are_those_of_the_code(self):
+        page = Path(__file__).parents[2] / "docs" / "specs" / "directories.md"
+        text = page.read_text("utf-8")
+        smallest = 82 + 29 + 64
+        for statement in (
+            f"| name | {names.MAX_NAME_CHARACTERS} characters |",
+            f"at most {names.MAX_NAME_BYTES:,} bytes of UTF-8",
+            f"| metadata of a child | {entry.MAX_METADATA_BYTES:,} bytes |",
+            f"| entry | {entry.MAX_ENTRY_BYTES:,} bytes",
+            f"| node | {trie.MAX_NODE_BYTES:,} bytes |",
+            f"or if the leaf has at most {trie.MAX_LEAF_BYTES:,} bytes",
+            f"a way from the root at most {trie.MAX_DEPTH + 1} nodes",
+            f"| replicas | {record.MAX_REPLICAS} |",
+            f"| operations remembered in a record | {record.MAX_OPERATIONS} |",
+            f"{record.MIN_RECORD_BYTES} to {record.MAX_RECORD_BYTES:,} bytes",
+            f"A ballot, {ballot.BALLOT_SIZE} bytes",
+            f"A prepare, {ballot.PREPARE_SIZE} bytes",
+            f"{smallest} to {pointer.MAX_POINTER_BYTES} bytes",
+            f"length of the sealed cap, at most {pointer.MAX_SEALED_BYTES} |",
+            f"looks at | {trie.MOST_NODES:,} |",
+        ):
+            self.assertIn(statement, text)
