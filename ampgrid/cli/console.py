@@ -12,6 +12,7 @@ import re
 import select
 import sys
 import tempfile
+import time
 import traceback
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 #: An error of the wire has no fields, so its numbers stand in its words.
 _FOUND = re.compile(r"found (\d+) of the (\d+) shares")
+
+#: A bar is drawn no more often.
+_DRAW_SECONDS = 0.1
 
 
 def print_json(value: object, *, to_stderr: bool = False, in_one_line: bool = False) -> None:
@@ -159,10 +163,13 @@ class ProgressBar:
 
     Args:
         shown: False for nothing in any case.
+        unit: of what is done, if it is not bytes.
     """
 
-    def __init__(self, *, shown: bool = True) -> None:
+    def __init__(self, *, shown: bool = True, unit: str = "") -> None:
         self.shown = shown and sys.stderr.isatty()
+        self._unit = unit
+        self._drawn_at = float("-inf")
         self._progress: Progress | None = None
         self._task: TaskID | None = None
 
@@ -172,21 +179,29 @@ class ProgressBar:
             from rich.progress import (
                 BarColumn,
                 DownloadColumn,
+                MofNCompleteColumn,
                 Progress,
                 TextColumn,
                 TimeRemainingColumn,
                 TransferSpeedColumn,
             )
 
+            counting = (
+                (MofNCompleteColumn(), TextColumn(self._unit))
+                if self._unit
+                else (DownloadColumn(), TransferSpeedColumn())
+            )
             self._progress = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),
-                DownloadColumn(),
-                TransferSpeedColumn(),
+                *counting,
                 TimeRemainingColumn(),
                 console=Console(file=sys.stderr),
                 auto_refresh=False,
                 transient=True,
+                # They may lead to another place than this terminal.
+                redirect_stdout=False,
+                redirect_stderr=False,
             )
             self._progress.start()
         return self
@@ -206,8 +221,8 @@ class ProgressBar:
 
         Args:
             phase: what is being done, a word or two.
-            done: bytes done.
-            total: bytes in all, 0 while unknown.
+            done: so much is done, in bytes or in the bar's unit.
+            total: how much it is in all, 0 while unknown.
         """
         if self._progress is None:
             return
@@ -216,4 +231,23 @@ class ProgressBar:
         self._progress.update(
             self._task, description=one_line(phase), completed=done, total=total or None
         )
-        self._progress.refresh()
+        if time.monotonic() - self._drawn_at >= _DRAW_SECONDS:
+            self._progress.refresh()
+            self._drawn_at = time.monotonic()
+
+    def echo(self, text: str) -> None:
+        """Print a line on the standard output, which may be the terminal that the bar is on."""
+        self._clear()
+        click.echo(text)
+
+    def note(self, text: str) -> None:
+        """Print one line about the course of things on standard error."""
+        self._clear()
+        note(text)
+
+    def _clear(self) -> None:
+        if self._progress is not None:
+            # It is one line, in which the cursor stands; it comes back when it is shown next.
+            sys.stderr.write("\r\x1b[2K")
+            sys.stderr.flush()
+            self._drawn_at = float("-inf")

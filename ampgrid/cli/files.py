@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import secrets
 import stat
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ampgrid.cli import console
-from ampgrid.cli.params import SHARES, SIZE, argument_text, json_option
+from ampgrid.cli.gridpaths import about, cap_or_place, grid_place
+from ampgrid.cli.gridpaths import target_of as grid_target_of
+from ampgrid.cli.params import SHARES, SIZE, json_option
 from ampgrid.cli.session import Session
 from ampgrid.commands.errors import FileFailedError
 from ampgrid.errors import BadArgumentValueError, BadCapError, FileError
 
 if TYPE_CHECKING:
-    from ampgrid.cli.reactor import Stop
+    from ampgrid.cli.control import Conversation
     from ampgrid.node.config import EncodingParameters
+    from ampgrid.vdrive.paths import GridPath
 
 _STDIN, _STDOUT = 0, 1
 
@@ -72,23 +76,30 @@ def target_of(out: str | None) -> Iterator[int]:
             with path.open("wb") as device:
                 yield device.fileno()
         else:
-            with _replacing(path) as descriptor:
+            with replacing(path) as descriptor:
                 yield descriptor
     except OSError as error:
         raise FileError(f"{out} could not be written: {error.strerror}.") from error
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[int]:
-    """Give a new file that takes the place of ``path`` when the context ends well."""
+def replacing(path: Path, *, durable: bool = True) -> Iterator[int]:
+    """Give a new file that takes the place of ``path`` when the context ends well.
+
+    Args:
+        path: of the file; a symbolic link there is itself replaced.
+        durable: whether all of it has to be on the disk first.
+    """
     part = path.with_name(f".ampgrid-{secrets.token_hex(6)}.part")
     # The user's own umask, or the mode of the file that is replaced.
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
         with contextlib.suppress(FileNotFoundError):
-            os.fchmod(descriptor, stat.S_IMODE(path.stat().st_mode) & 0o777)
+            if stat.S_ISREG((there := path.lstat()).st_mode):
+                os.fchmod(descriptor, there.st_mode & 0o777)
         yield descriptor
-        os.fsync(descriptor)
+        if durable:
+            os.fsync(descriptor)
         part.replace(path)
     except BaseException:
         part.unlink(missing_ok=True)
@@ -107,47 +118,86 @@ def naming(file: str, standard: str) -> Iterator[None]:
         raise FileError(f"{name}: {error}") from None
 
 
-def readable_cap(text: str) -> str:
-    """Return the text of a cap that a file can be read by, in its one spelling.
+def readable(text: str) -> str:
+    """Return a cap that a file can be read by, in its one spelling, or a grid path.
 
     Raises:
-        BadCapError: it is none.
+        BadCapError: it is neither.
     """
-    from ampgrid.caps import ChkVerifierCap, parse_file_cap
+    from ampgrid.caps import ChkVerifierCap, DirCap, DirReadCap, DirVerifierCap
 
-    cap = parse_file_cap(text)
-    if isinstance(cap, ChkVerifierCap):
+    place = cap_or_place(text)
+    if place.names or isinstance(place.root, str):
+        return place.to_string()
+    if isinstance(place.root, DirCap | DirReadCap | DirVerifierCap):
+        raise BadCapError(
+            "This is the cap of a directory; 'ampgrid ls' lists it, 'ampgrid cp -r' copies it."
+        )
+    if isinstance(place.root, ChkVerifierCap):
         raise BadCapError("This is a verify cap; the file can only be read by its read cap.")
-    return str(cap.to_string())
+    return place.to_string()
+
+
+def file_metadata(descriptor: int) -> dict[str, int | float]:
+    """Return what a directory tells of a local file beside its size: mode and time."""
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode):
+        return {}
+    return {"mode": found.st_mode & 0o777, "mtime": found.st_mtime}
 
 
 @click.command()
 @click.argument("file", metavar="FILE")
+@click.argument("path", metavar="[PATH]", required=False)
 @click.option("--shares", type=SHARES, metavar="K/HAPPY/N", help="Outranks the node's setting.")
+@click.option("-p", "--parents", is_flag=True, help="Make missing directories on the way.")
+@click.option("-n", "--no-clobber", is_flag=True, help="Refuse where there is something already.")
 @json_option
 @click.pass_obj
-def put(session: Session, *, file: str, shares: EncodingParameters | None, as_json: bool) -> None:
+def put(
+    session: Session,
+    *,
+    file: str,
+    path: str | None,
+    shares: EncodingParameters | None,
+    parents: bool,
+    no_clobber: bool,
+    as_json: bool,
+) -> None:
     """Upload FILE and print its cap.
 
     FILE may be - for the standard input. Who has the cap can read the file; without it nobody
-    can.
+    can. With PATH the file is linked there, in the place of a file that is there; under its own
+    name, if PATH is a directory or ends in a slash.
     """
-    from ampgrid.cli.control import call_watched, connect
-    from ampgrid.cli.reactor import run_with_reactor
+    from ampgrid.cli.control import converse
     from ampgrid.commands.control import Upload
 
+    place = None if path is None else grid_place(path)
+    if place is None and (parents or no_clobber):
+        raise BadArgumentValueError("-p and -n need a PATH.")
     session.directory.require()
     arguments: dict[str, Any] = {}
     if shares is not None:
         arguments = {"needed": shares.needed, "happy": shares.happy, "total": shares.total}
 
-    async def work(reactor: Any, stop: Stop) -> dict[str, Any]:
-        connection = await connect(reactor, session)
-        return await call_watched(reactor, connection, stop, bar, Upload, **arguments)
+    async def work(node: Conversation) -> dict[str, Any]:
+        if place is None:
+            return await node.watched(Upload, **arguments)
+        target = await _target(node, place, file, parents=parents)
+        linking: dict[str, Any] = {
+            "grid_path": target.to_string(),
+            "overwrite": not no_clobber,
+            "parents": parents,
+            "metadata": json.dumps(file_metadata(arguments["descriptor"])),
+        }
+        with about(target):
+            answer = await node.watched(Upload, **arguments, **linking)
+        return answer | {"path": str(target)}
 
     with source_of(file) as source, naming(file, "input"), console.ProgressBar() as bar:
         arguments["descriptor"] = source
-        answer = run_with_reactor(work)
+        answer = converse(session, work, bar=bar)
     try:
         if as_json:
             console.print_json(answer)
@@ -162,8 +212,22 @@ def put(session: Session, *, file: str, shares: EncodingParameters | None, as_js
         ) from error
 
 
+async def _target(node: Conversation, place: GridPath, file: str, *, parents: bool) -> GridPath:
+    """Return where a file is linked that is put at a place."""
+    from ampgrid.commands.errors import NoSuchChildWireError
+
+    name = "" if file == "-" else os.path.basename(file)  # noqa: PTH119 - the path as it was typed
+    try:
+        return await grid_target_of(node, place, name, what="the standard input")
+    except NoSuchChildWireError:
+        # What is missing is made; of that nothing can be in the way.
+        if not parents:
+            raise
+        return place.child(name) if place.as_directory and name else place
+
+
 @click.command()
-@click.argument("cap", metavar="CAP")
+@click.argument("cap", metavar="CAP|PATH")
 @click.argument("out", metavar="[OUT]", required=False)
 @click.option("--offset", type=SIZE, help="Where to begin, bytes from the start of the file.")
 @click.option("--length", type=SIZE, help="How much, bytes; the rest of the file by default.")
@@ -178,37 +242,40 @@ def get(
     length: int | None,
     as_json: bool,
 ) -> None:
-    """Download a file by its CAP.
+    """Download a file by its CAP or from its PATH in the grid.
 
     CAP may be - and is then read from the standard input. The file goes to OUT, which is
     replaced only when all of it is there, or to the standard output: without OUT only where that
-    is no terminal, and always if OUT is -.
+    is no terminal, and always if OUT is -. If OUT is a directory, the file has the name there
+    that it has in the grid.
     """
-    from ampgrid.cli.control import call_watched, connect
-    from ampgrid.cli.reactor import run_with_reactor
+    from ampgrid.cli.control import converse
     from ampgrid.commands.control import Download
 
     if out is None and sys.stdout.isatty():
         raise BadArgumentValueError(
             "The file would go to the terminal; name OUT, or say - to do it anyway."
         )
-    arguments: dict[str, Any] = {"cap": readable_cap(argument_text(cap, "a cap"))}
+    text = readable(cap)
+    if out is not None and (name := grid_place(text).name) and Path(out).is_dir():
+        out = os.path.join(out, name)  # noqa: PTH118 - as it was typed
+    arguments: dict[str, Any] = {"cap": text}
     session.directory.require()
     if offset is not None:
         arguments["offset"] = offset
     if length is not None:
         arguments["length"] = length
 
-    async def work(reactor: Any, stop: Stop) -> dict[str, Any]:
-        connection = await connect(reactor, session)
-        return await call_watched(reactor, connection, stop, bar, Download, **arguments)
+    async def work(node: Conversation) -> dict[str, Any]:
+        with about(grid_place(text)) if not text.startswith("URI:") else nullcontext():
+            return await node.watched(Download, **arguments)
 
     with target_of(out) as target, naming(out or "-", "output"):
         arguments["descriptor"] = target
         to_stdout = target == _STDOUT
         # On a terminal the file itself is what is watched.
         with console.ProgressBar(shown=not (to_stdout and sys.stdout.isatty())) as bar:
-            answer = run_with_reactor(work)
+            answer = converse(session, work, bar=bar)
     problems = answer["problems"].splitlines()
     if as_json:
         where = None if out is None or to_stdout else os.path.realpath(out)

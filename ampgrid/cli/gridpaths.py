@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ampgrid.cli import exits
@@ -34,7 +33,8 @@ def given(text: str) -> str:
         FileError: it cannot be read.
     """
     if text != "-":
-        return text
+        stripped = text.strip()
+        return stripped if stripped.upper().startswith("URI:") else text
     lines = argument_lines(text, "a cap or a grid path")
     joined = "".join("".join(lines).split())
     # A mail breaks a long cap over lines; names however may hold spaces.
@@ -218,14 +218,3 @@ async def target_of(
     if info is not None and info["type"] == "directory":
         raise ChildExistsError(f"{target} is a directory, and is not replaced")
     return target
-
-
-def name_of(path: Path) -> str:
-    """Return the name that a local file has in the grid.
-
-    Raises:
-        BadNameError: it cannot have it there.
-    """
-    from ampgrid.formats.names import checked_name
-
-    return checked_name(path.name)

@@ -1,0 +1,102 @@
+"""What went wrong with some of many things, while the others went on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from attrs import frozen
+
+from ampgrid.cli import console, exits
+from ampgrid.errors import AmpgridError, NotConnectedError, NotRunningError
+
+#: After these nothing else can be done either.
+_ENDS = (NotConnectedError, NotRunningError)
+
+
+@frozen
+class Problem:
+    """One thing that failed.
+
+    Attributes:
+        path: which it was.
+        message: what happened.
+        ending: how a command ends for it.
+    """
+
+    path: str
+    message: str
+    ending: exits.Exit
+
+    @property
+    def line(self) -> str:
+        """The line about it."""
+        told = self.message
+        return console.one_line(told if told.startswith(self.path) else f"{self.path}: {told}")
+
+
+class Problems:
+    """Notes what fails, tells it at once, and knows how the command ends for it.
+
+    Args:
+        as_json: whether lines are kept back, since the result tells them.
+        alone: whether there is one thing only, whose error is that of the command.
+        tell: prints a line.
+    """
+
+    def __init__(
+        self,
+        *,
+        as_json: bool = False,
+        alone: bool = False,
+        tell: Callable[[str], None] = console.note,
+    ) -> None:
+        self._as_json = as_json
+        self._alone = alone
+        self._tell = tell
+        self._found: list[Problem] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
+    @property
+    def found(self) -> list[Problem]:
+        """All of them, in the order in which they came."""
+        return list(self._found)
+
+    @contextmanager
+    def of(self, path: object) -> Iterator[None]:
+        """Note what is raised within as a problem of ``path``; what ends all is raised."""
+        try:
+            yield
+        except _ENDS:
+            raise
+        except (AmpgridError, OSError) as error:
+            if self._alone:
+                raise
+            self.add(path, error)
+
+    def add(self, path: object, error: AmpgridError | OSError) -> None:
+        """Note an error about ``path``."""
+        problem = Problem(str(path), console.describe(error), exits.exit_of(error))
+        self._found.append(problem)
+        if not self._as_json:
+            self._tell(f"ampgrid: {problem.line}")
+
+    @property
+    def status(self) -> int:
+        """The exit status: that of the first problem, 0 without any."""
+        return self._found[0].ending.status if self._found else exits.DONE.status
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Return them for JSON."""
+        return [
+            {
+                "path": console.one_line(problem.path),
+                "message": problem.message,
+                "name": problem.ending.name,
+                "status": problem.ending.status,
+            }
+            for problem in self._found
+        ]
