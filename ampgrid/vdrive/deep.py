@@ -56,7 +56,7 @@ def visit_json(visit: Visit) -> dict[str, Any]:
 
 @define
 class DeepSize:
-    """How much there is, each file and directory counted once.
+    """How much there is: each file and directory once, literals once for each name.
 
     Attributes:
         directories: that could be read.
