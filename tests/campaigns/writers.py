@@ -137,7 +137,7 @@ class Writer:
         while True:
             page = await self.call(drive.ListDirectory, path=DIRECTORY, **more)
             children = json.loads(page["children"])
-            found.extend((child["name"], child["read_cap"]) for child in children)
+            found.extend((child["name"], child["cap"]) for child in children)
             if not page["next"]:
                 return found
             more = {"start": page["next"]}
