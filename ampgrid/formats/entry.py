@@ -61,7 +61,7 @@ _NONCE_SIZE = 12
 _PART_OVERHEAD = _NONCE_SIZE + 16
 _DOMAIN = b"ampgrid directory entry 1"
 _METADATA_TYPES = frozenset({str, int, float, bool})
-_decode_json = json.JSONDecoder().decode
+_decode_json = json.JSONDecoder().raw_decode
 _encode_json = json.JSONEncoder(
     ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")
 ).encode
@@ -111,7 +111,7 @@ def _unpack_metadata(packed: bytes) -> Metadata:
     if packed == b"{}":
         return {}
     try:
-        metadata: Metadata = _decode_json(packed.decode("utf-8"))
+        metadata: Metadata = _decode_json(packed.decode("utf-8"))[0]
         # A second spelling of the same thing is refused, and with it every trap of JSON.
         if isinstance(metadata, dict) and pack_metadata(metadata) == packed:
             return metadata
