@@ -298,6 +298,9 @@ def _promised(state: WriterState[R], event: Promised[R]) -> Step[R]:
     if state.phase not in {PREPARING, CHOOSING} or event.replica in answered | state.lost:
         return state, ()
     shown = event.accepted
+    if shown is not None and shown.ballot >= state.ballot:
+        # Who holds this cannot have promised; as a base it would come after its own change.
+        return _refused(state, Refused(event.replica, None, shown))
     forked = _forked(state, shown)
     if forked is not None:
         return state._replace(phase=ENDED), (forked,)
