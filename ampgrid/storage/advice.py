@@ -19,7 +19,7 @@ from ampgrid.errors import StoreError
 from ampgrid.ports import Clock
 from ampgrid.storage.expiry import InThread
 from ampgrid.storage.scrub import HOP_BYTES, warn_of
-from ampgrid.store.port import StoreUpkeep
+from ampgrid.store.port import StoreUpkeep, Walk
 from ampgrid.store.scrubbing import Step
 from ampgrid.store.timekeeping import StoreClock
 
@@ -31,8 +31,9 @@ MOST_MIB = 1000
 MIB_A_SECOND = 1.0
 #: For how long an adviser waits for the end of a look, seconds.
 ANSWER_SECONDS = 10.0
-#: Looks at once.
+#: Looks at once; after so many bytes each lets another one have its turn.
 _AT_ONCE = 2
+_TURN_BYTES = 64 * 2**20
 #: Peers whose allowance is remembered; who asked last longest ago is forgotten.
 _MOST_PEERS = 1000
 
@@ -103,7 +104,7 @@ class AdviceDesk:
         elif self._pay(peer, size):
             self.followed += 1
             self._waiting[key] = [done]
-            self._spawn(self._look(key))
+            self._spawn(self._look(key, peer))
         else:
             self.refused += 1
             return
@@ -137,20 +138,30 @@ class AdviceDesk:
         for done in self._waiting.pop(key, []):
             done.callback(None)
 
-    async def _look(self, key: ShareKey) -> None:
-        await self._turns.acquire()
-        walk = self._upkeep.walk_to(*key)
+    async def _look(self, key: ShareKey, peer: bytes) -> None:
+        walk = self._upkeep.walk_to(*key, peer)
         try:
-            while not self._stopped:
-                step: Step = await self._in_thread(walk.advance, HOP_BYTES, self._time.now())
-                for finding in step.bad:
-                    self.found_bad += 1
-                    warn_of(finding)
-                if step.ended:
-                    break
+            while not self._stopped and not await self._turns.run(self._go_on, walk):
+                pass
         except StoreError as error:
             _log.warn("advice could not be followed: {error}", error=error)
         finally:
-            self._turns.release()
-            await self._in_thread(walk.close)
+            # First of all: nobody must wait for what may fail.
             self._answer(key)
+            try:
+                await self._in_thread(walk.close)
+            except (StoreError, OSError) as error:
+                _log.warn("a look at a share ended badly: {error}", error=error)
+
+    async def _go_on(self, walk: Walk) -> bool:
+        """Look for one turn; True when the look is over."""
+        left = _TURN_BYTES
+        while left > 0 and not self._stopped:
+            step: Step = await self._in_thread(walk.advance, HOP_BYTES, self._time.now())
+            left -= step.cost
+            for finding in step.bad:
+                self.found_bad += 1
+                warn_of(finding)
+            if step.ended:
+                return True
+        return False

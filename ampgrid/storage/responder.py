@@ -89,7 +89,7 @@ class StorageResponder(amp.CommandLocator):
         """Reserve room for shares; with ``data`` and ``close`` store one at once."""
         ask = Ask(
             storage_index,
-            self._service.lease(renew_secret, cancel_secret),
+            self._service.lease(renew_secret, cancel_secret, self._peer),
             shares,
             allocated_size,
             bucket,
@@ -151,7 +151,7 @@ class StorageResponder(amp.CommandLocator):
     ) -> dict[str, Any]:
         """Add or renew a lease."""
         with self._answering(commands.AddLease):
-            lease = self._service.lease(renew_secret, cancel_secret)
+            lease = self._service.lease(renew_secret, cancel_secret, self._peer)
             await self._service.add_lease(storage_index, lease)
         return {}
 

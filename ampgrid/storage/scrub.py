@@ -138,7 +138,14 @@ class Scrub:
     async def _drop_walk(self) -> None:
         walk, self._walk = self._walk, None
         if walk is not None:
+            await self._close(walk)
+
+    async def _close(self, walk: Walk) -> None:
+        """Close a walk; what was found and how far it came is no worse for a failure of that."""
+        try:
             await self._in_thread(walk.close)
+        except (StoreError, OSError) as error:
+            _log.warn("a look at a share ended badly: {error}", error=error)
 
     @property
     def next_cycle_at(self) -> int | None:
@@ -281,7 +288,7 @@ class Scrub:
             self.progress = attrs.evolve(before, bad_ever=self.progress.bad_ever)
             raise
         finally:
-            await self._in_thread(walk.close)
+            await self._close(walk)
             await self._in_thread(self._upkeep.save_scrub, self.progress)
         return self._report(named)
 

@@ -29,6 +29,7 @@ from ampgrid.storage.tahoe_files import Report
 from ampgrid.storage.tahoe_import import Progress, import_shares
 from ampgrid.storage.upkeep import Upkeep, UpkeepSettings
 from ampgrid.store import Allocated, LeaseTerms, Put, Request, Room, Store
+from ampgrid.store.catalog import NOBODY
 from ampgrid.store.port import Incoming, Task
 
 P = ParamSpec("P")
@@ -198,9 +199,9 @@ class StorageService:
         self._connections.discard(buckets)
         buckets.lost()
 
-    def lease(self, renew_secret: bytes, cancel_secret: bytes) -> LeaseTerms:
-        """Return the terms of a lease from now on."""
-        return LeaseTerms.of(renew_secret, cancel_secret, self.upkeep.time.now())
+    def lease(self, renew_secret: bytes, cancel_secret: bytes, peer: bytes = NOBODY) -> LeaseTerms:
+        """Return the terms of a lease from now on, for a peer."""
+        return LeaseTerms.of(renew_secret, cancel_secret, self.upkeep.time.now(), peer)
 
     async def look(
         self, storage_index: bytes, wanted: frozenset[int], head: int, most: int

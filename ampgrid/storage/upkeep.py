@@ -62,7 +62,7 @@ class _Counted:
     """What takes a look into the store to know."""
 
     leases: LeaseCounts = attrs.field(factory=LeaseCounts)
-    accounts: tuple[tuple[bytes, int, int], ...] = ()
+    accounts: tuple[tuple[bytes, int, int, int], ...] = ()
     peers: int = 0
     recent_bad: int = 0
     findings: tuple[Finding, ...] = ()
@@ -177,7 +177,7 @@ class Upkeep:
     async def _make_pass(self) -> None:
         await self.expiry.run_pass()
         try:
-            await self._in_thread(self._upkeep.count_aside)
+            await self._in_thread(self._upkeep.count_aside, self.time.now())
             await self.count()
         except StoreError as error:
             _log.warn("the store could not be counted: {error}", error=error)
@@ -203,7 +203,10 @@ class Upkeep:
         window = self.scrub.period_seconds or _MONTH_SECONDS
         return _Counted(
             leases=leases,
-            accounts=tuple(self._upkeep.largest_accounts(MOST_NAMED)),
+            accounts=tuple(
+                (*account, self._upkeep.account_aside(account[0]))
+                for account in self._upkeep.largest_accounts(MOST_NAMED)
+            ),
             peers=self._store.accounts(),
             recent_bad=self._upkeep.count_findings(self.time.now() - window),
             findings=tuple(self._upkeep.findings(MOST_NAMED)),
@@ -232,8 +235,13 @@ class Upkeep:
                 "shares": room.shares,
                 "peers": counted.peers,
                 "largest": [
-                    {"node_id": node_id_text(peer), "bytes": size, "shares": shares}
-                    for peer, size, shares in counted.accounts
+                    {
+                        "node_id": node_id_text(peer),
+                        "bytes": size,
+                        "shares": shares,
+                        "quarantine_bytes": aside,
+                    }
+                    for peer, size, shares, aside in counted.accounts
                 ],
             },
             "time": {

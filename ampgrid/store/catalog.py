@@ -121,14 +121,23 @@ def add(
         tail = tail_of(contents)
     key = (storage_index, number)
     sql.execute(
-        "INSERT INTO shares (storage_index, number, size, peer, stored_at, data, tail)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (*key, size, _peer_row(sql, peer), now, contents, tail),
+        "INSERT INTO shares (id, storage_index, number, size, peer, stored_at, data, tail)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (_next_row(sql), *key, size, peer_row(sql, peer), now, contents, tail),
     )
     # Whatever had this name before is not what has it now.
     if contents is None:
         sql.execute("DELETE FROM doomed WHERE storage_index = ? AND number = ?", key)
     sql.execute("DELETE FROM lost WHERE storage_index = ? AND number = ?", key)
+
+
+def _next_row(sql: Sql) -> int:
+    """Return the number of a new row: one that no share has had before."""
+    row = sql.execute("SELECT max(id) FROM shares").fetchone()
+    assert row is not None
+    number = max(row[0] or 0, mark(sql, "last_row") or 0) + 1
+    set_mark(sql, "last_row", number)
+    return number
 
 
 def lose(sql: Sql, row_id: int) -> None:
@@ -171,7 +180,8 @@ def count_findings(sql: Sql, since: int) -> int:
     return int(row[0])
 
 
-def _peer_row(sql: Sql, node_id: bytes) -> int:
+def peer_row(sql: Sql, node_id: bytes) -> int:
+    """Return the row of a peer, which is made if there is none."""
     row = sql.execute("SELECT id FROM peers WHERE node_id = ?", (node_id,)).fetchone()
     if row is not None:
         return int(row[0])
@@ -193,6 +203,12 @@ def account(sql: Sql, node_id: bytes) -> tuple[int, int]:
     """Return (bytes, number) of the shares that a peer stored first."""
     row = sql.execute("SELECT bytes, shares FROM peers WHERE node_id = ?", (node_id,)).fetchone()
     return (0, 0) if row is None else (int(row[0]), int(row[1]))
+
+
+def account_aside(sql: Sql, node_id: bytes) -> int:
+    """Return the bytes of the shares in the quarantine that a peer stored."""
+    row = sql.execute("SELECT aside FROM peers WHERE node_id = ?", (node_id,)).fetchone()
+    return 0 if row is None else int(row[0])
 
 
 def accounts(sql: Sql) -> int:

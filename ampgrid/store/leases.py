@@ -19,7 +19,7 @@ import attrs
 
 from ampgrid.crypto.hashing import lease_secret_digest
 from ampgrid.errors import NoRoomError, NotStoredError
-from ampgrid.store.catalog import mark
+from ampgrid.store.catalog import NOBODY, mark, peer_row
 from ampgrid.store.sql import Sql
 
 #: How long a lease lasts, seconds. Source: Tahoe-LAFS, ``docs/garbage-collection.rst``.
@@ -28,8 +28,10 @@ LEASE_SECONDS = 31 * 24 * 60 * 60
 #: What the store's own leases have for digests; no secret has such a one.
 OWN = b""
 
-#: The most leases on one storage index.
+#: The most leases on one storage index, and of one peer on it. Who asks for more is given the
+#: store's own, which is as good but for that it cannot be cancelled.
 MOST_LEASES = 1000
+MOST_LEASES_A_PEER = 16
 
 
 @attrs.frozen
@@ -42,17 +44,22 @@ class LeaseTerms:
         now: the time, seconds since 1970.
         until: when it runs out, seconds since 1970, for a lease taken over from elsewhere; None
             for the full time from ``now``.
+        peer: node id of who asks, 20 bytes; `NOBODY` for the store itself.
     """
 
     renew: bytes = attrs.field(repr=False)
     cancel: bytes = attrs.field(repr=False)
     now: int
     until: int | None = None
+    peer: bytes = NOBODY
 
     @classmethod
-    def of(cls, renew_secret: bytes, cancel_secret: bytes, now: int) -> LeaseTerms:
+    def of(
+        cls, renew_secret: bytes, cancel_secret: bytes, now: int, peer: bytes = NOBODY
+    ) -> LeaseTerms:
         """Return the terms for two secrets (32 bytes each)."""
-        return cls(lease_secret_digest(renew_secret), lease_secret_digest(cancel_secret), now)
+        renew, cancel = lease_secret_digest(renew_secret), lease_secret_digest(cancel_secret)
+        return cls(renew, cancel, now, peer=peer)
 
     @property
     def expires_at(self) -> int:
@@ -68,6 +75,9 @@ def add_or_renew(
 ) -> None:
     """Add a lease, or renew the one that has this renewal secret.
 
+    Where there are as many as there can be, the store keeps the file itself for that long: who
+    fills a file with leases must not keep others from having theirs.
+
     Args:
         sql: the database.
         storage_index: of the file, 16 bytes.
@@ -75,24 +85,47 @@ def add_or_renew(
         has_room: tells whether there is room for one more; None if it is reserved already.
 
     Raises:
-        NoRoomError: there is no room, or the storage index has `MOST_LEASES` leases that have
-            not run out.
+        NoRoomError: there is no room; or, for a lease taken over from elsewhere, the storage
+            index has `MOST_LEASES` leases that have not run out.
     """
     if _renew(sql, storage_index, terms.renew, terms.expires_at):
         return
+    full = _is_full(sql, storage_index, terms)
+    if full and terms.until is not None:
+        raise NoRoomError("this file has as many leases as it can have")
+    if full and _renew(sql, storage_index, OWN, terms.expires_at):
+        return
     if has_room is not None and not has_room(sql):
         raise NoRoomError("there is no room for another lease")
-    if _count(sql, storage_index) >= MOST_LEASES:
-        sql.execute(
-            "DELETE FROM leases WHERE storage_index = ? AND expires_at < ? AND renew != ?",
-            (storage_index, terms.now, OWN),
-        )
-        if _count(sql, storage_index) >= MOST_LEASES:
-            raise NoRoomError("this file has as many leases as it can have")
+    if full:
+        _set_own(sql, storage_index, terms.expires_at)
+        return
+    peer = None if terms.peer == NOBODY else peer_row(sql, terms.peer)
     sql.execute(
-        "INSERT INTO leases (storage_index, renew, cancel, expires_at) VALUES (?, ?, ?, ?)",
-        (storage_index, terms.renew, terms.cancel, terms.expires_at),
+        "INSERT INTO leases (storage_index, renew, cancel, expires_at, peer)"
+        " VALUES (?, ?, ?, ?, ?)",
+        (storage_index, terms.renew, terms.cancel, terms.expires_at, peer),
     )
+
+
+def _is_full(sql: Sql, storage_index: bytes, terms: LeaseTerms) -> bool:
+    """Tell whether a file, or a peer on it, has as many leases as it can have."""
+    if terms.peer != NOBODY:
+        row = sql.execute(
+            "SELECT count(*) FROM leases JOIN peers ON peers.id = leases.peer"
+            " WHERE storage_index = ? AND node_id = ? AND expires_at >= ?",
+            (storage_index, terms.peer, terms.now),
+        ).fetchone()
+        assert row is not None
+        if row[0] >= MOST_LEASES_A_PEER:
+            return True
+    if _count(sql, storage_index) < MOST_LEASES:
+        return False
+    sql.execute(
+        "DELETE FROM leases WHERE storage_index = ? AND expires_at < ? AND renew != ?",
+        (storage_index, terms.now, OWN),
+    )
+    return _count(sql, storage_index) >= MOST_LEASES
 
 
 def renew(sql: Sql, storage_index: bytes, digest: bytes, now: int) -> None:

@@ -193,8 +193,8 @@ class StoreUpkeep(Protocol):
         """Return a walk over all shares after a position."""
         ...
 
-    def walk_to(self, storage_index: bytes, number: int) -> Walk:
-        """Return a walk over one share."""
+    def walk_to(self, storage_index: bytes, number: int, adviser: bytes | None = None) -> Walk:
+        """Return a walk over one share, which ``adviser`` calls bad."""
         ...
 
     def load_scrub(self) -> ScrubProgress:
@@ -213,8 +213,12 @@ class StoreUpkeep(Protocol):
         """Return how many shares were found bad at or after a time."""
         ...
 
-    def count_aside(self) -> None:
-        """Count again what lies in the quarantine."""
+    def count_aside(self, now: int) -> None:
+        """Count again what lies in the quarantine, and drop what has lain there too long."""
+        ...
+
+    def account_aside(self, peer: bytes) -> int:
+        """Return the bytes of a peer's shares that lie in the quarantine."""
         ...
 
     def largest_accounts(self, most: int) -> list[tuple[bytes, int, int]]:
@@ -246,8 +250,8 @@ class Store(Protocol):
             request: who asks for what.
             in_memory: whether shares of at most `SMALL_SHARE_BYTES` may be collected in memory.
 
-        Fails with `NoRoomError` if the file has too many leases, with `BrokenStoreError` if the
-        disk failed lately.
+        Fails with `NoRoomError` if there is no room for the lease, with `BrokenStoreError` if
+        the disk failed lately.
         """
         ...
 
@@ -262,8 +266,9 @@ class Store(Protocol):
     def adding_lease(self, storage_index: bytes, lease: LeaseTerms) -> Task[None]:
         """Return the task that adds or renews a lease.
 
-        Fails with `NotStoredError` if no share of this file is here, with `NoRoomError` if the
-        file has too many leases.
+        Fails with `NotStoredError` if no share of this file is here, with `NoRoomError` if there
+        is no room for it. Where the file, or the peer on it, has too many, the store keeps the
+        file for that long itself.
         """
         ...
 
@@ -294,7 +299,7 @@ class Store(Protocol):
         Raises:
             IncompleteError: bytes are missing.
             WriteConflictError: a share of its number with other bytes was there already.
-            NoRoomError: the disk is full, or the file has too many leases.
+            NoRoomError: the disk is full.
             BrokenStoreError: the disk failed.
         """
         ...

@@ -212,8 +212,8 @@ def _look_for_rows(
             else:
                 misfits.append(key)
                 continue
-            if lost is None or leases.last_end(sql, storage_index) is None:
-                leases.give_term(sql, storage_index, now)
+            # Also if it has a lease: while it was away nobody could renew that here.
+            leases.give_term(sql, storage_index, now)
 
     if found:
         database.call(match, vital=True)

@@ -6,7 +6,9 @@ and ``shares`` of ``peers``) is kept by triggers, so nothing can change a share 
 ``lost`` remembers shares whose file was found missing or of a wrong size, until it comes back.
 Leases are a file's, not a share's; of their secrets only digests are kept. ``marked`` names the
 files whose last lease has run out, and any new word on a lease takes the mark away; ``doomed``,
-the files of shares that are gone and still have to be removed; ``findings``, what was found bad.
+the files of shares that are gone and still have to be removed; ``findings``, what was found bad;
+``aside``, what of it lies in the quarantine. The number of a share's row is never used again (the
+mark ``last_row`` sees to that): who has looked at a share must not take another one for it.
 
 Spec: ``docs/specs/store.md``.
 """
@@ -60,11 +62,32 @@ _SINCE_3 = (
     END""",
 )
 
+#: What version 4 has beside these: who took a lease, and whose shares lie in the quarantine.
+_SINCE_4 = (
+    "ALTER TABLE leases ADD COLUMN peer INTEGER",
+    "ALTER TABLE peers ADD COLUMN aside INTEGER NOT NULL DEFAULT 0",
+    """CREATE TABLE aside (
+        name TEXT PRIMARY KEY,
+        storage_index BLOB NOT NULL,
+        number INTEGER NOT NULL,
+        size INTEGER NOT NULL,
+        peer INTEGER NOT NULL REFERENCES peers (id),
+        set_aside_at INTEGER NOT NULL
+    ) WITHOUT ROWID""",
+    "CREATE INDEX aside_by_age ON aside (set_aside_at)",
+    """CREATE TRIGGER aside_added AFTER INSERT ON aside BEGIN
+        UPDATE peers SET aside = aside + NEW.size WHERE id = NEW.peer;
+    END""",
+    """CREATE TRIGGER aside_gone AFTER DELETE ON aside BEGIN
+        UPDATE peers SET aside = aside - OLD.size WHERE id = OLD.peer;
+    END""",
+)
+
 SHARES_SCHEMA = Schema(
     name="the store of shares",
     application_id=APPLICATION_ID,
-    version=3,
-    upgrades={1: _SINCE_2, 2: _SINCE_3},
+    version=4,
+    upgrades={1: _SINCE_2, 2: _SINCE_3, 3: _SINCE_4},
     statements=(
         """CREATE TABLE marks (
             name TEXT PRIMARY KEY,
@@ -118,5 +141,6 @@ SHARES_SCHEMA = Schema(
         END""",
         *_SINCE_2,
         *_SINCE_3,
+        *_SINCE_4,
     ),
 )

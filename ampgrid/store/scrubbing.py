@@ -3,14 +3,17 @@
 A share is bad if its bytes do not hold together (`ampgrid.formats.stored`), if its end is not
 what was stored, or if the disk does not hand it over. It is looked at twice before that is
 believed: a verdict should not hang on one bit in memory or one slow disk. A bad share is moved
-to the quarantine, never deleted; its row goes, so that its number is free to be stored anew.
+to the quarantine (`ampgrid.store.quarantine`); its row goes, so that its number is free to be
+stored anew.
 
 What could not be looked at for other reasons (too many open files, say), or not be set aside for
-want of room, is skipped and counted.
+want of room, is skipped and counted. What its own uploader calls bad, and is, is not set aside
+but dropped: there is nobody to whom it could be of use.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -32,6 +35,7 @@ from ampgrid.store.catalog import TAIL_BYTES, Finding, tail_of
 from ampgrid.store.filesystem import FileSystem
 from ampgrid.store.health import Health
 from ampgrid.store.locks import ShareLocks
+from ampgrid.store.quarantine import Quarantine, note
 from ampgrid.store.readers import Readers
 from ampgrid.store.recovery import Places, free_name
 from ampgrid.store.space import Space
@@ -132,17 +136,34 @@ class _MissingError(Exception):
 
 
 class _CondemnJob(Job[Finding | None]):
-    """Delete the row of a bad share, if it is still that share; remember what was found."""
+    """Delete the row of a bad share, if it is still that share; remember what was found.
+
+    Args:
+        share: the share.
+        finding: what is remembered.
+        space: the accounts.
+        readers: open files of shares.
+        aside: name of its file in the quarantine, None if it is not there.
+        lost: whether its file is missing, and its row is kept for when it comes back.
+    """
 
     vital = True
 
     def __init__(
-        self, share: StoredShare, finding: Finding, space: Space, readers: Readers, *, lost: bool
+        self,
+        share: StoredShare,
+        finding: Finding,
+        space: Space,
+        readers: Readers,
+        *,
+        aside: str | None = None,
+        lost: bool = False,
     ) -> None:
         self._share = share
         self._finding = finding
         self._space = space
         self._readers = readers
+        self._aside = aside
         self._lost = lost
         self._done = False
 
@@ -156,6 +177,14 @@ class _CondemnJob(Job[Finding | None]):
             catalog.lose(sql, share.row_id)
         else:
             sql.execute("DELETE FROM shares WHERE id = ?", (share.row_id,))
+            if self._aside is not None:
+                found = self._finding
+                note(sql, self._aside, *share.key, share.size, share.peer, found.found_at)
+            elif share.in_file:
+                sql.execute(
+                    "INSERT OR REPLACE INTO doomed (storage_index, number) VALUES (?, ?)",
+                    share.key,
+                )
         sql.execute("DELETE FROM advisories WHERE storage_index = ? AND number = ?", share.key)
         catalog.note_finding(sql, self._finding)
         self._done = True
@@ -164,6 +193,8 @@ class _CondemnJob(Job[Finding | None]):
     def committed(self) -> None:
         if self._done:
             self._space.drop(self._share.size, 1)
+            if self._aside is not None:
+                self._space.add_aside(self._share.size)
             self._readers.forget(self._share.key)
 
 
@@ -181,6 +212,7 @@ class Examiner:
 
     Attributes:
         lost_any: whether a row lost its file, so that the next start must look for it.
+        quarantine: where bad shares are set aside.
     """
 
     def __init__(
@@ -201,6 +233,7 @@ class Examiner:
         self._space = space
         self._readers = readers
         self._locks = locks
+        self.quarantine = Quarantine(database, files, places, health, space)
 
     # Which shares there are.
 
@@ -292,8 +325,16 @@ class Examiner:
 
     # Setting one aside.
 
-    def condemn(self, share: StoredShare, reason: str, now: int) -> Finding | None:
+    def condemn(
+        self, share: StoredShare, reason: str, now: int, *, keep: bool = True
+    ) -> Finding | None:
         """Move a bad share to the quarantine and forget its row; None if it is gone by now.
+
+        Args:
+            share: the share.
+            reason: one sentence.
+            now: the time, seconds since 1970.
+            keep: whether it is worth keeping; else it is dropped.
 
         Raises:
             StoreError: that failed, and the share may still be stored.
@@ -302,6 +343,8 @@ class Examiner:
         with self._locks.shares.of(share.key):
             if self.named(*share.key)[:1] != [share]:
                 return None
+            if not keep:
+                return self._drop(share, finding)
             # Until its row is gone, too, a start would find a row without its file.
             self._health.untidy = True
             with self._health.reading():
@@ -312,13 +355,31 @@ class Examiner:
                 else:
                     self._copy_aside(share, aside)
                 found = self._database.run(
-                    _CondemnJob(share, finding, self._space, self._readers, lost=False)
+                    _CondemnJob(share, finding, self._space, self._readers, aside=aside.name)
                 )
             except StoreError:
                 self._put_back(share, aside)
                 raise
-            self._space.add_aside(share.size)
-            return found
+        self.quarantine.trim(*share.key, share.peer, aside.name)
+        return found
+
+    def _drop(self, share: StoredShare, finding: Finding) -> Finding | None:
+        """Forget a bad share and remove its file, as one that has expired; the lock is held."""
+        found = self._database.run(_CondemnJob(share, finding, self._space, self._readers))
+        if found is not None and share.in_file:
+            path = self._places.share(*share.key)
+            # What fails is noted as doomed, and is done with what has expired.
+            with contextlib.suppress(StoreError):
+                with self._health.synchronising():
+                    self._files.unlink(path)
+                    self._files.fsync_directory(path.parent)
+                self._database.call(
+                    lambda sql: sql.execute(
+                        "DELETE FROM doomed WHERE storage_index = ? AND number = ?", share.key
+                    ),
+                    vital=True,
+                )
+        return found
 
     def lose(self, share: StoredShare, now: int) -> Finding | None:
         """Claim a share no longer whose file is not there; None if it is gone by now."""
@@ -358,15 +419,6 @@ class Examiner:
             elif self._files.size_of(aside) is not None:
                 self._files.rename(aside, self._places.share(*share.key))
 
-    def count_aside(self) -> None:
-        """Count again what lies in the quarantine: its owner may have cleared it."""
-        with self._health.reading():
-            sizes = [
-                self._files.size_of(self._places.quarantine / name) or 0
-                for name in self._files.names(self._places.quarantine)
-            ]
-        self._space.set_aside(sum(sizes), len(sizes))
-
 
 class Walk:
     """A walk over stored shares, in stretches. One thread at a time.
@@ -375,14 +427,20 @@ class Walk:
         examiner: looks.
         more: returns the shares that follow a row, none at the end.
         position: the row after which it begins.
+        adviser: node id of who calls these shares bad; of his own he does, they are not kept.
     """
 
     def __init__(
-        self, examiner: Examiner, more: Callable[[int], list[StoredShare]], position: int = 0
+        self,
+        examiner: Examiner,
+        more: Callable[[int], list[StoredShare]],
+        position: int = 0,
+        adviser: bytes | None = None,
     ) -> None:
         self._examiner = examiner
         self._more = more
         self._position = position
+        self._adviser = adviser
         self._rows: deque[StoredShare] = deque()
         self._share: StoredShare | None = None
         self._look: Iterator[int] = iter(())
@@ -459,7 +517,8 @@ class Walk:
             if isinstance(error, _MissingError):
                 found = self._examiner.lose(share, now)
             else:
-                found = self._examiner.condemn(share, str(error), now)
+                keep = share.peer != self._adviser
+                found = self._examiner.condemn(share, str(error), now, keep=keep)
         except NoRoomError:
             # No room for the copy of a small one: another time, and the others now.
             step.skipped += 1

@@ -160,7 +160,7 @@ class ShareStore:
         self._space.load(*database.read(catalog.totals))
         self._space.count_leases(database.read(leases.count_all))
         with self._starting():
-            upkeep.count_aside()
+            upkeep.count_aside(beginning.now)
         free = files.free_bytes(places.root)
         self._space.look(accepts=True, free=self._ballast.usable(free))
         self._database = database

@@ -59,6 +59,12 @@ class Room:
     aside_files: int = 0
     overhead: int = 0
 
+    @property
+    def room(self) -> int:
+        """What shares may take in all, those that are here and those in the quarantine too."""
+        most = self.used + self.aside + max(0, self.free - self.reserve)
+        return most if self.quota is None else min(most, self.quota)
+
 
 class Space:
     """The accounts of a store's room; thread-safe.
@@ -170,6 +176,12 @@ class Space:
         with self._lock:
             self._aside += size
             self._aside_files += 1
+
+    def drop_aside(self, size: int) -> None:
+        """Note that a file of ``size`` bytes is no longer in the quarantine."""
+        with self._lock:
+            self._aside -= size
+            self._aside_files -= 1
 
     def set_aside(self, size: int, files: int) -> None:
         """Note what lies in the quarantine: ``size`` bytes in so many files."""

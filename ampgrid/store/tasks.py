@@ -139,7 +139,6 @@ class RecordJob(Job[bool]):
         Raises:
             IncompleteError: bytes are missing.
             WriteConflictError: the share that is here has other bytes.
-            NoRoomError: the file has too many leases.
         """
         upload = self._upload
         upload.check_complete()

@@ -124,11 +124,18 @@ class ShareUpkeep:
         """Return a walk over all shares after a row."""
         return Walk(self.examiner, self.examiner.after, position)
 
-    def walk_to(self, storage_index: bytes, number: int) -> Walk:
-        """Return a walk over one share."""
+    def walk_to(self, storage_index: bytes, number: int, adviser: bytes | None = None) -> Walk:
+        """Return a walk over one share.
+
+        Args:
+            storage_index: of the share, 16 bytes.
+            number: of the share.
+            adviser: node id of who calls it bad; a bad one of his own is dropped, not set aside.
+        """
         return Walk(
             self.examiner,
             lambda position: [] if position else self.examiner.named(storage_index, number),
+            adviser=adviser,
         )
 
     def load_scrub(self) -> ScrubProgress:
@@ -162,9 +169,13 @@ class ShareUpkeep:
         """Return how many shares were found bad at or after a time."""
         return self._database.read(partial(catalog.count_findings, since=since))
 
-    def count_aside(self) -> None:
-        """Count again what lies in the quarantine."""
-        self.examiner.count_aside()
+    def count_aside(self, now: int) -> None:
+        """Count again what lies in the quarantine, and drop what has lain there too long."""
+        self.examiner.quarantine.count(now)
+
+    def account_aside(self, peer: bytes) -> int:
+        """Return the bytes of a peer's shares that lie in the quarantine."""
+        return self.examiner.quarantine.account(peer)
 
     # Accounts.
 

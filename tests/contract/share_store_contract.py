@@ -518,11 +518,17 @@ class ShareStoreContract:
         for result in self.call(self.store.run_all, many):
             result.get()
         one_more = LeaseTerms(b"x" * 32, b"x" * 32, NOW)
+        taken_over = LeaseTerms(b"y" * 32, b"y" * 32, NOW, until=NOW + 2 * LEASE_SECONDS)
         with self.assertRaises(NoRoomError):
-            self.run_one(self.store.adding_lease(INDEX, one_more))
-        with self.assertRaises(NoRoomError):
-            self.put(b"more", 1, terms=one_more)
+            self.run_one(self.store.adding_lease(INDEX, taken_over))
+        # Whoever filled it keeps nobody from keeping the file, nor from adding to it.
+        self.run_one(self.store.adding_lease(INDEX, one_more))
+        self.assertTrue(self.put(b"more", 1, terms=one_more).stored)
+        self.keep(pattern(100_000), 2, terms=one_more)
+        self.assertEqual(self.call(self.store.shares, INDEX), {0: 4, 1: 4, 2: 100_000})
         self.assertEqual(self.room().promised, 0)
-        self.assertEqual(self.call(self.store.shares, INDEX), {0: 4})
+        for missing in (one_more, taken_over):
+            with self.assertRaises(NotStoredError):
+                self.run_one(self.store.renewing_lease(INDEX, missing.renew, NOW))
         later = LeaseTerms(b"x" * 32, b"x" * 32, NOW + LEASE_SECONDS + 1)
         self.run_one(self.store.adding_lease(INDEX, later))

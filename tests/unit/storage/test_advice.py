@@ -41,17 +41,60 @@ class AdviceTests(ServiceCase):
         self.assertEqual(self.told(), {"followed": 2, "refused": 0, "found_bad": 0})
 
     def test_a_bad_share_is_gone_when_the_answer_comes(self):
+        other = Client(self, b"q" * 20)
         for size in (5_000, 200_000):
             index = self.keep(size, good=False)
             good = self.keep(size, 1)
             self.assertEqual(index, good)
-            self.successResultOf(self.advise(0, index))
+            self.successResultOf(self.advise(0, index, other))
             self.assertEqual(set(self.client.sizes(index)), {1})
             self.assertEqual(self.keep(size, 0), index)
             self.successResultOf(self.advise(0, index))
             self.assertEqual(set(self.client.sizes(index)), {0, 1})
         self.assertEqual(self.told()["found_bad"], 2)
         self.assertEqual(self.service.status()["quarantine"]["files"], 2)
+
+    def test_what_its_uploader_calls_bad_is_not_kept(self):
+        for size in (5_000, 200_000):
+            index = self.keep(size, good=False)
+            self.successResultOf(self.advise(0, index))
+            self.assertEqual(self.client.sizes(index), {})
+        self.assertEqual(self.told()["found_bad"], 2)
+        self.assertEqual(self.service.status()["quarantine"], {"files": 0, "bytes": 0})
+
+    def test_who_advised_is_answered_also_if_the_end_of_the_look_fails(self):
+        index = self.keep()
+        walk_to = self.store.upkeep.walk_to
+
+        def badly(*args):
+            walk = walk_to(*args)
+            walk.close = failing
+            return walk
+
+        def failing():
+            raise OSError(5, "the disk is gone")
+
+        self.patch(self.store.upkeep, "walk_to", badly)
+        for _ in range(3):
+            self.successResultOf(self.advise(0, index))
+        self.assertEqual(self.told()["followed"], 3)
+
+    def test_large_shares_keep_small_ones_waiting_for_a_turn_only(self):
+        self.patch(advice, "_TURN_BYTES", 2**20)
+        self.patch(advice, "HOP_BYTES", 2**19)
+        large = [self.keep(size) for size in (9 * 2**20, 9 * 2**20 + 1)]
+        small = self.keep(5_000)
+        self.threads.held = True
+        advised = [self.advise(0, index) for index in (*large, small)]
+        steps = 0
+        while not advised[2].called:
+            self.threads.step()
+            steps += 1
+        self.assertLess(steps, 15)
+        self.assertNoResult(advised[0])
+        self.threads.release()
+        for each in advised:
+            self.successResultOf(each)
 
     def test_a_peer_may_ask_so_much_and_more_with_time(self):
         self.patch(advice, "MOST_MIB", 5)

@@ -8,6 +8,7 @@ import inspect
 from ampgrid.commands import errors as e
 from ampgrid.commands import storage as commands
 from ampgrid.commands.base import GridCommand
+from ampgrid.store.leases import MOST_LEASES_A_PEER
 from tests.material import make_shares, some_bytes
 from tests.unit.storage.service_case import CANCEL, INDEX, LARGE, NOW, RENEW, Client, ServiceCase
 from tests.unit.store.disks import FaultyFileSystem
@@ -220,23 +221,23 @@ class LeaseTests(ServiceCase):
         self.assertEqual(len(self.store.lease_expiries(b"j" * 16)), 1)
 
     def test_too_many(self):
+        """Of one peer; the store then keeps the file itself, and others have theirs."""
         self.successResultOf(self.client.put(b"data"))
         secret = (b"%032d" % n for n in range(2000))
-        for _ in range(999):
+        for _ in range(200):
             self.client.ask(
                 commands.AddLease,
                 storage_index=INDEX,
                 renew_secret=next(secret),
                 cancel_secret=CANCEL,
             )
-        self.client.fails(
-            e.NoSpaceError,
-            commands.AddLease,
-            storage_index=INDEX,
-            renew_secret=next(secret),
-            cancel_secret=CANCEL,
+        self.assertEqual(len(self.store.lease_expiries(INDEX)), MOST_LEASES_A_PEER)
+        self.successResultOf(self.client.put(b"x", 1, renew=next(secret)))
+        mine = next(secret)
+        Client(self, b"q" * 20).ask(
+            commands.AddLease, storage_index=INDEX, renew_secret=mine, cancel_secret=CANCEL
         )
-        self.client.failed(e.NoSpaceError, self.client.put(b"x", 1, renew=next(secret)))
+        self.client.ask(commands.RenewLease, storage_index=INDEX, renew_secret=mine)
         self.assertEqual(len(self.flushLoggedErrors()), 0)
 
 

@@ -151,6 +151,26 @@ class CycleTests(ScrubCase):
         self.assertEqual(self.client.sizes(indexes[1]), {})
         self.assertEqual(set(self.client.sizes(indexes[0])), {0})
 
+    def test_a_look_that_ends_badly_costs_no_cycle(self):
+        self.store_files(6)
+        upkeep = self.store.upkeep
+        walk_over = upkeep.walk
+
+        def badly(*args):
+            walk = walk_over(*args)
+            walk.close = failing
+            return walk
+
+        def failing():
+            raise OSError(5, "the disk is gone")
+
+        self.patch(upkeep, "walk", badly)
+        self.pass_time(STRETCH_SECONDS)
+        self.assertEqual((self.scrub()["cycles"], upkeep.load_scrub().cycles), (1, 1))
+        report = self.successResultOf(Deferred.fromCoroutine(self.service.run_scrub(Watching())))
+        self.assertEqual(report["shares"], 6)
+        self.assertEqual(upkeep.load_scrub().cycles, 2)
+
     def test_several_bad_ones_are_an_alarm(self):
         indexes = self.store_files(6)
         for index in indexes[:ALARMING]:

@@ -9,7 +9,7 @@ from ampgrid.errors import BrokenStoreError, ConfigError, NotStoredError, StoreE
 from ampgrid.store import LEASE_SECONDS, PosixFileSystem, ShareStore
 from ampgrid.store.expiry import FILES_A_BATCH, LEASES_A_BATCH, Expired, LeaseCounts
 from ampgrid.store.recovery import Recovery
-from ampgrid.store.schema import _SINCE_2, _SINCE_3, SHARES_SCHEMA
+from ampgrid.store.schema import _SINCE_2, _SINCE_3, _SINCE_4, SHARES_SCHEMA
 from ampgrid.store.space import LEASE_OVERHEAD, SHARE_OVERHEAD
 from tests.contract.share_store_contract import NOW, OTHER, PEER, lease, pattern, request
 from tests.unit.store.disks import FaultyFileSystem
@@ -423,11 +423,14 @@ class UpgradeTests(ExpiryCase):
         self.keep(0)
         self.put(b"leased", 0, b"b" * 16)
         self.put(b"cancelled", 0, b"c" * 16)
-        added = (*_SINCE_2, *_SINCE_3)
+        added = (*_SINCE_2, *_SINCE_3, *_SINCE_4)
         self.assertEqual(SHARES_SCHEMA.statements[-len(added) :], added)
 
         def downgrade(sql):
             for kind, name in (
+                ("TRIGGER", "aside_added"),
+                ("TRIGGER", "aside_gone"),
+                ("TABLE", "aside"),
                 ("TRIGGER", "lease_counted"),
                 ("TRIGGER", "lease_uncounted"),
                 ("TRIGGER", "lease_added"),
@@ -439,6 +442,9 @@ class UpgradeTests(ExpiryCase):
             ):
                 sql.execute(f"DROP {kind} {name}")
             sql.execute("ALTER TABLE shares DROP COLUMN tail")
+            sql.execute("ALTER TABLE leases DROP COLUMN peer")
+            sql.execute("ALTER TABLE peers DROP COLUMN aside")
+            sql.execute("DELETE FROM marks WHERE name = 'last_row'")
             sql.execute("DELETE FROM leases WHERE storage_index = ?", (b"c" * 16,))
             sql.execute("DELETE FROM marks WHERE name IN ('latest', 'leases')")
             sql.execute("PRAGMA user_version=1")

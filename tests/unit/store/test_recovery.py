@@ -8,7 +8,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from ampgrid.errors import ConfigError, NotStoredError, WriteConflictError
-from ampgrid.store import SMALL_SHARE_BYTES, ShareStore
+from ampgrid.store import LEASE_SECONDS, SMALL_SHARE_BYTES, ShareStore
 from ampgrid.store.recovery import Recovery
 from tests.contract.share_store_contract import NOW, OTHER, PEER, lease, pattern, request
 from tests.unit.store.disks import FaultyFileSystem
@@ -148,6 +148,22 @@ class RecoveryTests(StoreCase):
         self.assertEqual(len(self.store.lease_expiries(INDEX)), 1)
         self.check_accounts()
         self.assertEqual(self.open(), Recovery())
+
+    def test_what_comes_back_has_a_full_term_from_then(self):
+        """Its leases may be about to end: while it was away they could not be renewed here."""
+        self.keep()
+        path, away = self.path(), self.directory / "away"
+        path.rename(away)
+        self.assertEqual(self.open(), Recovery(lost=1))
+        with self.assertRaises(NotStoredError):
+            self.store.run_all([self.store.adding_lease(INDEX, lease(1, NOW + 100))])[0].get()
+        later = NOW + LEASE_SECONDS - 5
+        self.store.upkeep.keep_time(later)
+        away.rename(path)
+        self.assertEqual(self.open(), Recovery(restored=1))
+        self.assertEqual(self.store.upkeep.mark_ended(later + 3600).marked, 0)
+        self.assertEqual(self.store.upkeep.mark_ended(later + LEASE_SECONDS - 1).marked, 0)
+        self.assertEqual(self.store.upkeep.mark_ended(later + LEASE_SECONDS).marked, 1)
 
     def test_a_file_of_a_wrong_size_is_set_aside(self):
         self.keep()

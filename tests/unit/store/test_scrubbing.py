@@ -9,7 +9,7 @@ import random
 
 from ampgrid.errors import BrokenStoreError, NotStoredError
 from ampgrid.formats.segments import share_data_size
-from ampgrid.store import SMALL_SHARE_BYTES, PosixFileSystem, ShareStore
+from ampgrid.store import SMALL_SHARE_BYTES, PosixFileSystem, ShareStore, quarantine
 from ampgrid.store.catalog import MOST_FINDINGS, TAIL_BYTES, Finding, note_finding, tail_of
 from ampgrid.store.scrubbing import COST_OF_A_SHARE, ScrubProgress
 from ampgrid.store.space import LEASE_OVERHEAD, SHARE_OVERHEAD
@@ -166,15 +166,16 @@ class BadTests(ScrubCase):
                 ]
                 self.assertIn(bytes(expected), contents)
                 self.store_share(index, 0, shares[0])
-        self.assertEqual(len(self.quarantined()), 4)
+        # One copy of each: the second damage was that of the first over again.
+        self.assertEqual(len(self.quarantined()), 2)
         room = self.store.room(fresh=True)
         size = sum((self.directory / "quarantine" / n).stat().st_size for n in self.quarantined())
-        self.assertEqual((room.aside, room.aside_files), (size, 4))
+        self.assertEqual((room.aside, room.aside_files), (size, 2))
         self.open()
         self.assertEqual(self.store.room(fresh=True).aside, size)
         for name in self.quarantined():
             (self.directory / "quarantine" / name).unlink()
-        self.store.upkeep.count_aside()
+        self.store.upkeep.count_aside(NOW)
         self.assertEqual(self.store.room(fresh=True).aside, 0)
 
     def test_the_quarantine_counts_for_the_quota(self):
@@ -187,6 +188,34 @@ class BadTests(ScrubCase):
         self.scrub()
         room = self.store.room(fresh=True)
         self.assertEqual((room.used, room.available), (0, 10))
+
+    def test_a_good_share_that_came_meanwhile_is_never_condemned(self):
+        """A look at the bad one had found it bad once; its row's number must not come again."""
+        for size in (SMALL, BIG):
+            index, shares = self.store_file(size, b"m", numbers=(0,))
+            self.damage(index, 0, len(shares[0]) // 2)
+            for budget in range(1, 2 * len(shares[0]), 4096):
+                walk = self.store.upkeep.walk()
+                found = walk.advance(budget, NOW).bad
+                advised = self.store.upkeep.walk_to(index, 0)
+                found += advised.advance(2**40, NOW).bad
+                advised.close()
+                self.assertEqual([(f.storage_index, f.number) for f in found], [(index, 0)])
+                self.store_share(index, 0, shares[0])
+                self.assertEqual(self.bad(walk=walk), [])
+                self.assertEqual(self.store.read(index, 0, 0, 2**20), shares[0])
+                self.damage(index, 0, len(shares[0]) // 2)
+            self.scrub()
+
+    def test_a_new_share_comes_after_where_the_scrub_is(self):
+        index, shares = self.store_file(SMALL)
+        (step,) = self.scrub()
+        self.store.database.call(lambda sql: sql.execute("DELETE FROM shares"))
+        self.open()
+        self.store_share(index, 0, shares[0])
+        self.damage(index, 0, 300)
+        walk = self.store.upkeep.walk(step.position)
+        self.assertEqual(self.bad(walk=walk), [(index, 0)])
 
     def test_what_was_found_is_remembered(self):
         index, shares = self.store_file(SMALL)
@@ -367,3 +396,127 @@ class ProgressTests(ScrubCase):
         self.store.close()
         self.store = ShareStore.open(self.directory, wall=lambda: NOW)
         self.assertEqual(self.store.upkeep.load_scrub(), progress)
+
+
+OTHER = b"o" * 20
+
+
+class QuarantineTests(ScrubCase):
+    """Bad shares are kept to be looked into, and never fill a store."""
+
+    def send_bad(self, number=0, index=b"r" * 16, peer=PEER, size=SMALL, adviser=None, now=NOW):
+        """Store rubbish, and have it called bad."""
+        self.store_share(index, number, bytes([number]) * size, peer=peer)
+        walk = self.store.upkeep.walk_to(index, number, adviser)
+        (step,) = [walk.advance(2**40, now)]
+        walk.close()
+        self.assertEqual([f.number for f in step.bad], [number])
+
+    def aside(self):
+        room = self.store.room(fresh=True)
+        names = self.quarantined()
+        sizes = [(self.directory / "quarantine" / name).stat().st_size for name in names]
+        self.assertEqual((room.aside, room.aside_files), (sum(sizes), len(names)))
+        return len(names)
+
+    def test_what_its_uploader_calls_bad_is_dropped(self):
+        for size in (SMALL, BIG):
+            for number in range(3):
+                self.send_bad(number, size=size, adviser=PEER)
+            self.send_bad(4, size=size, adviser=PEER)
+        self.assertEqual((self.aside(), self.store.room(fresh=True).used), (0, 0))
+        files = [p for p in (self.directory / "shares").rglob("*") if p.is_file()]
+        self.assertEqual(files, [])
+        self.assertEqual(len(self.store.upkeep.findings(100)), 8)
+        self.open()
+        self.assertEqual((self.store.recovery.adopted, self.store.recovery.lost), (0, 0))
+        self.check_accounts()
+
+    def test_a_drop_that_is_cut_short_is_done_at_the_next_start(self):
+        self.disk = FaultyFileSystem({"unlink", "fsync_directory"})
+        self.open()
+        self.store_share(b"r" * 16, 0, bytes(BIG))
+        for at in range(2):
+            walk = self.store.upkeep.walk_to(b"r" * 16, 0, PEER)
+            self.disk.plan(at)
+            (step,) = [walk.advance(2**40, NOW)]
+            walk.close()
+            self.disk.heal()
+            self.assertEqual(len(step.bad), 1)
+            self.crash()
+            self.open()
+            self.assertEqual(self.store.shares(b"r" * 16), {})
+            self.assertEqual(self.store.recovery.adopted, 0)
+            self.check_accounts()
+            self.store_share(b"r" * 16, 0, bytes(BIG))
+
+    def test_one_copy_of_each_share_of_each_peer(self):
+        for _ in range(3):
+            for peer in (PEER, OTHER):
+                self.send_bad(peer=peer, adviser=b"another peer, honest")
+        self.assertEqual(self.aside(), 2)
+        for peer in (PEER, OTHER):
+            self.assertEqual(self.store.upkeep.account_aside(peer), SMALL)
+            self.assertEqual(self.store.account(peer), (0, 0))
+
+    def test_so_much_of_each_peer_the_latest_stay(self):
+        self.patch(quarantine, "MOST_BYTES_A_PEER", 3 * SMALL)
+        self.patch(quarantine, "MOST_FILES_A_PEER", 4)
+        self.send_bad(99, peer=OTHER)
+        for number in range(8):
+            self.send_bad(number, now=NOW + number)
+        self.assertEqual(self.aside(), 3 + 1)
+        self.assertEqual([n.split(".")[1] for n in self.quarantined()], ["5", "6", "7", "99"])
+        for number in range(8):
+            self.send_bad(100 + number, size=10, now=NOW + 100 + number)
+        self.assertEqual(self.aside(), 4 + 1)
+        self.assertEqual(self.store.upkeep.account_aside(PEER), 4 * 10)
+
+    def test_a_store_is_not_filled_with_it_by_however_many_peers(self):
+        """Peers that work together, each of which has what another sent called bad."""
+        quota = 100 * SMALL
+        self.open(quota=quota)
+        for n in range(60):
+            self.send_bad(0, index=b"%016d" % n, peer=b"%020d" % n, adviser=OTHER, now=NOW + n)
+        room = self.store.room(fresh=True)
+        self.assertLessEqual(room.aside, quota // quarantine.PART_OF_ROOM)
+        self.assertGreater(room.aside, quota // quarantine.PART_OF_ROOM - SMALL)
+        self.aside()
+        self.assertEqual(self.quarantined()[-1].split(".")[1], "0")
+
+    def test_one_that_is_larger_than_all_bounds_is_kept_till_the_next(self):
+        self.open(quota=5 * BIG)
+        for number in range(3):
+            self.send_bad(number, size=2 * BIG, now=NOW + number)
+            self.assertEqual(self.aside(), 1)
+
+    def test_it_goes_when_it_is_old(self):
+        self.send_bad(0)
+        self.send_bad(1, now=NOW + 100)
+        end = NOW + quarantine.KEPT_SECONDS
+        for now, left in ((end, 2), (end + 1, 1), (end + 100, 1), (end + 101, 0)):
+            self.store.upkeep.count_aside(now)
+            self.assertEqual(self.aside(), left)
+        self.assertEqual(self.store.upkeep.account_aside(PEER), 0)
+
+    def test_what_nobody_noted_is_put_down_to_nobody_and_ages_from_then_on(self):
+        """Of an older version, or set aside at a start; what is no share is left alone."""
+        folder = self.directory / "quarantine"
+        name = self.store.path_of(b"r" * 16, 0).parent.name
+        for each in (f"{name}.0", f"{name}.7.2", "notes.txt", f"{name[:-1]}b.0"):
+            (folder / each).write_bytes(b"x" * 10)
+        self.store.upkeep.count_aside(NOW)
+        self.assertEqual(self.aside(), 4)
+        self.assertEqual(self.store.upkeep.account_aside(bytes(20)), 20)
+        self.store.upkeep.count_aside(NOW + quarantine.KEPT_SECONDS + 1)
+        self.assertEqual(self.quarantined(), sorted(["notes.txt", f"{name[:-1]}b.0"]))
+
+    def test_what_its_owner_removed_is_in_no_account(self):
+        self.send_bad(0)
+        (path,) = (self.directory / "quarantine").iterdir()
+        path.unlink()
+        self.store.upkeep.count_aside(NOW)
+        self.assertEqual((self.aside(), self.store.upkeep.account_aside(PEER)), (0, 0))
+
+    def name(self, index):
+        return self.store.path_of(index, 0).parent.name
