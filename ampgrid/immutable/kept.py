@@ -123,6 +123,10 @@ class KeptFiles:
         """Write what a look at a file found, and marks with it."""
         await self._threads.run(self._database.looked_at, file, marks)
 
+    async def marks(self) -> dict[str, str]:
+        """Return the marks."""
+        return await self._threads.run(self._database.marks)
+
     async def set_marks(self, marks: Mapping[str, str]) -> None:
         """Write marks."""
         await self._threads.run(self._database.set_marks, marks)

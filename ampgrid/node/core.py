@@ -6,11 +6,10 @@ This is the composition root. The machine (sockets, thread pools, databases) is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import attrs
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.protocols import amp
@@ -38,12 +37,13 @@ from ampgrid.node.drive import (
     VDRIVE_SERVICE,
     WANTED_REPLICAS,
     DriveFiles,
-    MakeTables,
     NodeDrive,
 )
+from ampgrid.node.drive_parts import drive_keeper, tables_over
 from ampgrid.node.operations import Operations
 from ampgrid.node.public_root import PublicRootResponder
 from ampgrid.node.recovery import Reminder
+from ampgrid.node.surroundings import Secrets, Surroundings
 from ampgrid.peers import (
     INTRODUCER_SERVICE,
     ConnectionKeeper,
@@ -57,22 +57,17 @@ from ampgrid.peers import (
     PeerBook,
     PeerConnection,
     PeerStore,
-    Uniform,
 )
-from ampgrid.ports import Clock, Entropy, Threads, WallClock
+from ampgrid.ports import Clock
 from ampgrid.storage.client import LeaseSecrets, StorageServer
 from ampgrid.storage.responder import StorageResponder
 from ampgrid.storage.service import StorageService
 from ampgrid.store.keptdb import KeptDatabase
 from ampgrid.vdrive.deep import Examiner
-from ampgrid.vdrive.nodes import NodeCache
 from ampgrid.vdrive.remembered import LastingRemembered, MemoryRemembered, RecordStore
-from ampgrid.vdrive.replica import Replica
 from ampgrid.vdrive.responder import VdriveResponder
 from ampgrid.vdrive.service import VdriveService
-from ampgrid.vdrive.table import Tables
 from ampgrid.wire import Connection, Facts, LoopbackConnection, Network
-from ampgrid.wire.network import Connector
 
 _log = Logger()
 
@@ -87,48 +82,6 @@ _MOST_TOLD = 100
 DEFAULT_ENCODING = Encoding(3, 7, 10)
 
 _DAY = 86_400.0
-
-
-@attrs.frozen
-class Surroundings:
-    """What a node needs of the world.
-
-    Attributes:
-        clock: monotonic time and timers.
-        wall: wall-clock time.
-        entropy: unpredictable bytes.
-        uniform: draws between two bounds, for jitter.
-        work: threads for hashing, ciphering and coding.
-        order: one thread, for the database of peers.
-        streams: threads that may wait long for a pipe.
-        connector: opens transports.
-    """
-
-    clock: Clock
-    wall: WallClock
-    entropy: Entropy
-    uniform: Uniform
-    work: Threads
-    order: Threads
-    streams: Threads
-    connector: Connector
-
-
-@attrs.frozen
-class Secrets:
-    """What a node keeps to itself.
-
-    Attributes:
-        identity: its key.
-        grid: the grid's secret, None for an open grid.
-        convergence: convergence secret of its uploads, 32 bytes (empty for an introducer).
-        lease: root of its lease secrets, 32 bytes (empty for an introducer).
-    """
-
-    identity: Identity
-    grid: bytes | None
-    convergence: bytes = b""
-    lease: bytes = b""
 
 
 class NodeCore:
@@ -262,7 +215,7 @@ class NodeCore:
             self._remembered = LastingRemembered(store, world.clock, world.order)
         self.drive = NodeDrive(
             files,
-            self._tables(),
+            tables_over(world, self._remembered or MemoryRemembered()),
             uploader=self.uploader,
             downloader=self.downloader,
             encoding=self.encoding,
@@ -276,24 +229,9 @@ class NodeCore:
             makes_public_root=config.public_root,
         )
         self.examiner = Examiner(self.checker, self.repairer, self.servers, self.happiness_of)
-
-    def _tables(self) -> MakeTables:
-        world = self._world
-
-        def make(replicas: Callable[[], Mapping[bytes, Replica]]) -> Tables:
-            return Tables(
-                replicas,
-                clock=world.clock,
-                wall=world.wall,
-                entropy=world.entropy,
-                uniform=world.uniform,
-                threads=world.work,
-                remembered=self._remembered or MemoryRemembered(),
-                cache=NodeCache(),
-                wanted_replicas=WANTED_REPLICAS,
-            )
-
-        return make
+        self.drive_keeper = drive_keeper(
+            config, world, self.drive, self.walker, self.kept, lambda: self.encoding().happy
+        )
 
     async def _public_root_told(self, uri: str) -> None:
         await self.drive.public_root.told(uri)
@@ -305,7 +243,7 @@ class NodeCore:
     def _make_keeper(self, schedule: Schedule) -> Keeper:
         config, world = self.config, self._world
         bandwidth = Bandwidth(config.keeper_bandwidth, world.clock)
-        walker = Walker(
+        self.walker = Walker(
             self.servers,
             self.checker,
             self.repairer,
@@ -316,7 +254,7 @@ class NodeCore:
         )
         return Keeper(
             self.kept,
-            walker,
+            self.walker,
             connected=lambda: len(self.servers()),
             schedule=schedule,
             bandwidth=bandwidth,
@@ -392,6 +330,7 @@ class NodeCore:
             await self.introducer.start()
         await self.introduced.start()
         await self.file_keeper.start()
+        await self.drive_keeper.start()
         await self._announce(0)
         self.keeper.start()
         self._settled_by = self._world.clock.seconds() + SETTLE_SECONDS
@@ -416,7 +355,7 @@ class NodeCore:
         """End what is under way, close every connection and the storage."""
         self.operations.stop()
         # Before the connections go, so that their loss is not taken for that of the files.
-        stopping = Deferred.fromCoroutine(self.file_keeper.stop())
+        stopping = Deferred.fromCoroutine(self._stop_keepers())
         self.keeper.stop()
         self.drive.stop()
         self.introduced.stop()
@@ -431,6 +370,11 @@ class NodeCore:
             await self.vdrive.stop()
         if self.storage is not None:
             await self.storage.stop()
+
+    async def _stop_keepers(self) -> None:
+        ending = Deferred.fromCoroutine(self.drive_keeper.stop())
+        await self.file_keeper.stop()
+        await ending
 
     # Storage peers.
 
@@ -572,7 +516,7 @@ class NodeCore:
         }
         if self.config.kind == "node":
             facts["keeper"] = self.file_keeper.status()
-        facts["drive"] = self.drive.status()
+        facts["drive"] = {**self.drive.status(), "keeper": self.drive_keeper.status()}
         if self.storage is not None:
             facts["storage"] = self.storage.status()
         if self.vdrive is not None:

@@ -21,11 +21,12 @@ from ampgrid.formats.address import format_hint
 from ampgrid.node.addresses import advertised_hints
 from ampgrid.node.config import NodeConfig
 from ampgrid.node.control import ControlResponder
-from ampgrid.node.core import SOFTWARE, NodeCore, Secrets, Surroundings, hints_text
+from ampgrid.node.core import SOFTWARE, NodeCore, hints_text
 from ampgrid.node.directory import NodeDirectory
 from ampgrid.node.directory_control import DirectoryResponder
 from ampgrid.node.drive import DriveFiles
 from ampgrid.node.recovery import Reminder, adopt_sections
+from ampgrid.node.surroundings import Secrets, Surroundings
 from ampgrid.node.upkeep import directories_key, upkeep_settings, vdrive_settings
 from ampgrid.storage.service import StorageService
 from ampgrid.store.directories import DirectoryStore

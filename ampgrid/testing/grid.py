@@ -23,9 +23,10 @@ from ampgrid.crypto.identity import Identity
 from ampgrid.formats.address import Address
 from ampgrid.immutable import Data, Downloaded, Encoding, Operation, ToData, Uploaded
 from ampgrid.node.config import EncodingParameters, NodeConfig
-from ampgrid.node.core import NodeCore, Secrets, Surroundings
+from ampgrid.node.core import NodeCore
 from ampgrid.node.directory import NodeDirectory
 from ampgrid.node.drive import DriveFiles
+from ampgrid.node.surroundings import Secrets, Surroundings
 from ampgrid.node.upkeep import directories_key, upkeep_settings, vdrive_settings
 from ampgrid.storage.service import StorageService
 from ampgrid.store.directories import DirectoryStore

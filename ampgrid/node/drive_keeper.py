@@ -1,0 +1,383 @@
+"""The keeper of directories: it walks what can be reached from the roots and aliases of a node.
+
+Every few days (``[keeper] every_days``) it renews the leases of all directories and files there,
+checks them, and repairs what was found wanting twice, an hour apart. Once a day it stores a
+sealed snapshot of each directory that has changed. Files that this node has put itself are
+looked after by the keeper of files (`ampgrid.immutable.keeper`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol
+
+from attrs import asdict, define, field
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from ampgrid.caps import ChkVerifierCap, DirCap, parse_cap
+from ampgrid.errors import AmpgridError, OperationCancelledError, StoreError
+from ampgrid.immutable import FileNode, KeptFiles, Operation
+from ampgrid.immutable.schedule import DAY, HOUR
+from ampgrid.node.roots import RootCap
+from ampgrid.ports import Clock, DelayedCall, WallClock
+from ampgrid.vdrive.dirnode import DirectoryNode
+from ampgrid.vdrive.maker import NodeMaker
+from ampgrid.vdrive.walking import Visit, walk
+
+_log = Logger()
+
+#: After the start of the node its connections have this long to come up, seconds.
+_START_SECONDS = (180.0, 420.0)
+#: Between two looks at what is due, seconds.
+_LOOK_SECONDS = HOUR
+#: Between two walks of one kind there are from this part of a period to all of it.
+_LEAST_PART = 0.85
+#: What is found wanting is repaired when it is so again after so long, seconds.
+SECOND_LOOK_SECONDS = HOUR
+#: Things that wait for a second look, at most.
+_MOST_SUSPECTED = 10_000
+#: Directories that are expected to have so many replicas.
+_WANTED_REPLICAS = 4
+_MOST_PROBLEMS = 20
+_MARK = "drive"
+
+
+class FileLooks(Protocol):
+    """Looks after files that this node has not put itself."""
+
+    async def look(self, cap: ChkVerifierCap, operation: Operation, *, repair: bool) -> FileLook:
+        """Renew the leases of a file, check it, and repair it if ``repair``."""
+        ...
+
+
+class Snapshots(Protocol):
+    """Stores snapshots of directories."""
+
+    async def keep(self, cap: DirCap, operation: Operation) -> bool:
+        """Store a snapshot of a directory unless the last one is of its present version.
+
+        Returns:
+            Whether one was stored.
+        """
+        ...
+
+
+@define
+class FileLook:
+    """What a look at a file came to.
+
+    Attributes:
+        well: whether all is well with it now.
+        renewed: whether its leases were renewed.
+        repaired: whether shares were written.
+        lost: whether too few shares were found to read it.
+        problem: one line, empty if there is none.
+    """
+
+    well: bool
+    renewed: bool = False
+    repaired: bool = False
+    lost: bool = False
+    problem: str = ""
+
+
+@define
+class Walked:
+    """What a walk came to.
+
+    Attributes:
+        started_at, ended_at: seconds since 1970.
+        complete: whether it came through.
+        directories: that were found.
+        unreadable: directories that could not be read.
+        few_replicas: directories with fewer than four replicas.
+        unhealthy: directories with replicas that are gone or behind.
+        files: that were looked at; those that the keeper of files keeps are not.
+        renewed: directories and files of which the leases were renewed.
+        repaired: directories and files that were repaired.
+        waiting: directories and files that wait for a second look.
+        lost: files of which too few shares were found.
+        snapshots: of directories that were stored.
+        failed: directories and files with which something went wrong.
+        problems: the first of what went wrong, a line each.
+    """
+
+    started_at: float
+    ended_at: float = 0.0
+    complete: bool = False
+    directories: int = 0
+    unreadable: int = 0
+    few_replicas: int = 0
+    unhealthy: int = 0
+    files: int = 0
+    renewed: int = 0
+    repaired: int = 0
+    waiting: int = 0
+    lost: int = 0
+    snapshots: int = 0
+    failed: int = 0
+    problems: list[str] = field(factory=list)
+
+    def trouble(self, where: str, what: str) -> None:
+        """Note that something went wrong."""
+        self.failed += 1
+        if len(self.problems) < _MOST_PROBLEMS:
+            self.problems.append(f"{where}: {what}"[:300])
+
+
+@define
+class _Due:
+    """When something was done last, seconds since 1970."""
+
+    walked_at: float = 0.0
+    snapshots_at: float = 0.0
+
+
+class DriveKeeper:
+    """Keeps the directories of a node alive, and what is in them.
+
+    Args:
+        roots: returns (name, cap) of the directories where walks begin.
+        maker: makes their nodes.
+        files: looks after files.
+        snapshots: stores snapshots; None to store none.
+        kept: knows the files that another keeper looks after, and keeps marks.
+        connected: returns how many vdrive peers are connected now.
+        period: seconds within which all is looked at.
+        uniform: draws between two bounds.
+        clock: time and timers.
+        wall: wall-clock time.
+        enabled: whether it walks by itself.
+    """
+
+    def __init__(
+        self,
+        roots: Callable[[], Sequence[tuple[str, RootCap]]],
+        maker: NodeMaker,
+        files: FileLooks,
+        snapshots: Snapshots | None,
+        kept: KeptFiles,
+        *,
+        connected: Callable[[], int],
+        period: float,
+        uniform: Callable[[float, float], float],
+        clock: Clock,
+        wall: WallClock,
+        enabled: bool,
+    ) -> None:
+        self._roots = roots
+        self._maker = maker
+        self._files = files
+        self._snapshots = snapshots
+        self._kept = kept
+        self._connected = connected
+        self._period = period
+        self._uniform = uniform
+        self._clock = clock
+        self._wall = wall
+        self._enabled = enabled
+        self._due = _Due()
+        self._last: dict[str, Any] | None = None
+        #: {verify cap: since when it is wanting}.
+        self._suspected: dict[str, float] = {}
+        self._timer: DelayedCall | None = None
+        self._running: Operation | None = None
+        self._ended: Deferred[None] | None = None
+        self._stopped = False
+
+    async def start(self) -> None:
+        """Read what was noted before, and begin to walk if that is wanted."""
+        marks = await self._kept.marks()
+        try:
+            noted = json.loads(marks.get(_MARK, "{}"))
+            self._due = _Due(float(noted["walked_at"]), float(noted["snapshots_at"]))
+            self._last = noted["last"]
+        except (ValueError, KeyError, TypeError):
+            self._due = _Due()
+        if self._enabled:
+            self._later(self._uniform(*_START_SECONDS))
+
+    async def stop(self) -> None:
+        """Walk no more; returns when what was looked at is let go."""
+        self._stopped = True
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        if self._running is not None:
+            self._running.cancel()
+        if self._ended is not None:
+            await self._ended
+
+    def _later(self, seconds: float) -> None:
+        if not self._stopped:
+            self._timer = self._clock.callLater(seconds, self._begin)
+
+    def _begin(self) -> None:
+        self._ended = Deferred.fromCoroutine(self._go())
+        self._ended.addErrback(
+            lambda failure: _log.failure("directories could not be looked after", failure)
+        )
+        self._ended.addBoth(lambda _: self._later(_LOOK_SECONDS))
+
+    async def _go(self) -> None:
+        now = self._wall()
+        full = self._is_due(self._due.walked_at, self._period, now) or self._second_look_due(now)
+        snapshots = self._is_due(self._due.snapshots_at, DAY, now)
+        if not (full or snapshots) or not self._connected() or not self._roots():
+            return
+        try:
+            await self.run(Operation(), full=full, snapshots=snapshots)
+        except OperationCancelledError:
+            pass
+        except StoreError as error:
+            _log.error("what was found of directories could not be noted: {e}", e=error)
+
+    def _is_due(self, last: float, period: float, now: float) -> bool:
+        """Tell whether a walk is due; what lies in the future comes from a wrong clock."""
+        return not 0 <= now - last < period * self._uniform(_LEAST_PART, 1.0)
+
+    def _second_look_due(self, now: float) -> bool:
+        return any(now - since >= SECOND_LOOK_SECONDS for since in self._suspected.values())
+
+    async def run(self, operation: Operation, *, full: bool, snapshots: bool) -> dict[str, Any]:
+        """Walk, and return what came of it, for JSON (``docs/reference/status.md``).
+
+        Args:
+            operation: progress and cancelling.
+            full: renew, check and repair; else only snapshots are stored.
+            snapshots: store those of directories that have changed.
+
+        Raises:
+            OperationCancelledError: somebody has cancelled, or another walk is under way.
+            StoreError: what came of it could not be noted.
+        """
+        if self._running is not None:
+            raise OperationCancelledError("directories are being walked already")
+        self._running = operation
+        walked = Walked(self._wall())
+        try:
+            await self._walk(walked, operation, full=full, snapshots=snapshots)
+            walked.complete = True
+        finally:
+            self._running = None
+            walked.ended_at = self._wall()
+            walked.waiting = len(self._suspected)
+            self._last = asdict(walked)
+        if full:
+            self._due.walked_at = walked.started_at
+        if snapshots:
+            self._due.snapshots_at = walked.started_at
+        await self._kept.set_marks({_MARK: json.dumps({**asdict(self._due), "last": self._last})})
+        return self._last
+
+    async def _walk(
+        self, walked: Walked, operation: Operation, *, full: bool, snapshots: bool
+    ) -> None:
+        seen: set[str] = set()
+        for name, cap in self._roots():
+            walking = Operation()
+            operation.on_cancel(walking.cancel)
+            async for visit in walk(self._maker.node(cap), walking):
+                operation.check()
+                operation.done += 1
+                verify = visit.node.get_refresh_capability()
+                if visit.again or verify is None or verify in seen:
+                    continue
+                seen.add(verify)
+                where = f"{name}:{'/'.join(visit.path)}"
+                looking = self._visit(walked, visit, where, operation, full, snapshots)
+                await self._tried(walked, where, looking)
+        if full:
+            # What cannot be reached any more needs no second look.
+            self._suspected = {v: since for v, since in self._suspected.items() if v in seen}
+
+    async def _tried(self, walked: Walked, where: str, work: Awaitable[None]) -> None:
+        try:
+            await work
+        except (OperationCancelledError, StoreError):
+            raise
+        except AmpgridError as error:
+            walked.trouble(where, str(error))
+
+    async def _visit(
+        self,
+        walked: Walked,
+        visit: Visit,
+        where: str,
+        operation: Operation,
+        full: bool,
+        snapshots: bool,
+    ) -> None:
+        if isinstance(visit.node, FileNode):
+            if full:
+                await self._file(walked, visit.node, where, operation)
+            return
+        walked.directories += 1
+        if visit.error is not None:
+            walked.unreadable += 1
+        if full:
+            await self._directory(walked, visit.node, where)
+        cap = visit.node.cap
+        if snapshots and self._snapshots is not None and isinstance(cap, DirCap):
+            walked.snapshots += await self._snapshots.keep(cap, operation)
+
+    async def _directory(self, walked: Walked, node: DirectoryNode, where: str) -> None:
+        verify = node.get_refresh_capability()
+        report = await node.check()
+        if not report.healthy:
+            walked.unhealthy += 1
+            if self._suspect(verify):
+                report = await node.repair()
+                walked.repaired += report.healthy
+                if not report.healthy:
+                    walked.trouble(where, "its replicas could not be repaired")
+        if report.healthy:
+            self._suspected.pop(verify, None)
+        record = await self._maker.table(node.cap).record()
+        walked.few_replicas += len(record.replicas) < _WANTED_REPLICAS
+        await node.renew()
+        walked.renewed += 1
+
+    async def _file(
+        self, walked: Walked, node: FileNode, where: str, operation: Operation
+    ) -> None:
+        verify = node.get_refresh_capability()
+        cap = parse_cap(verify or "")
+        assert isinstance(cap, ChkVerifierCap)
+        if await self._kept.find(cap) is not None:
+            return
+        walked.files += 1
+        assert verify is not None
+        repair = self._is_suspected(verify)
+        look = await self._files.look(cap, operation, repair=repair)
+        walked.renewed += look.renewed
+        walked.repaired += look.repaired
+        walked.lost += look.lost
+        if look.well:
+            self._suspected.pop(verify, None)
+        elif not look.lost:
+            self._suspect(verify)
+        if look.problem and (look.lost or repair):
+            walked.trouble(where, look.problem)
+
+    def _is_suspected(self, verify: str) -> bool:
+        since = self._suspected.get(verify)
+        return since is not None and self._wall() - since >= SECOND_LOOK_SECONDS
+
+    def _suspect(self, verify: str) -> bool:
+        """Note that something is wanting; tell whether it was so before."""
+        if self._is_suspected(verify):
+            return True
+        if len(self._suspected) < _MOST_SUSPECTED:
+            self._suspected.setdefault(verify, self._wall())
+        return False
+
+    def status(self) -> dict[str, Any]:
+        """Return how it fares, for JSON (``docs/reference/status.md``)."""
+        return {
+            "enabled": self._enabled,
+            "running": self._running is not None,
+            "waiting": len(self._suspected),
+            "last_walk": self._last,
+        }
