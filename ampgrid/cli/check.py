@@ -1,4 +1,4 @@
-"""``ampgrid check``: how a file fares, and its repair."""
+"""``ampgrid check``: how a file or a directory fares, and its repair."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ampgrid.cli import console, exits
-from ampgrid.cli.params import argument_text, json_option
+from ampgrid.cli import check_directory, console, exits
+from ampgrid.cli.gridpaths import cap_or_place
+from ampgrid.cli.params import json_option
 from ampgrid.cli.session import Session
 from ampgrid.commands.errors import NotEnoughSharesFoundError
 from ampgrid.errors import FormatError
 
 if TYPE_CHECKING:
-    from ampgrid.cli.reactor import Stop
+    from ampgrid.cli.control import Conversation
     from ampgrid.ports import Connection
+    from ampgrid.vdrive.paths import GridPath
 
 
 def cap_of_file(text: str) -> str:
@@ -125,61 +127,82 @@ def _indent(line: str) -> str:
 
 
 @click.command()
-@click.argument("cap", metavar="CAP")
+@click.argument("cap", metavar="CAP|PATH")
 @click.option("--verify", is_flag=True, help="Read and hash every byte of every share.")
 @click.option("--repair", is_flag=True, help="Write missing shares and replace bad ones.")
 @json_option
 @click.pass_context
 def check(context: click.Context, *, cap: str, verify: bool, repair: bool, as_json: bool) -> None:
-    """Tell how a file fares: which of its shares are where.
+    """Tell how a file or a directory fares: what of it is where.
 
-    CAP may be a verify cap, or - and is then read from the standard input. The exit status is 0
-    if the file is healthy (every share there, none bad, on as many servers as it should be), 10
-    if it is not but can be had, 11 if too few shares were found.
+    Of a file, which of its shares are where; of a directory, which of its replicas, and --repair
+    brings these up to date. CAP may be a verify cap, or - and is then read from the standard
+    input. The exit status is 0 if it is healthy (every share there, none bad, on as many servers
+    as it should be), 10 if it is not but can be had, 11 if too few shares were found.
     """
-    from ampgrid.cli.control import call_watched, connect
-    from ampgrid.cli.reactor import run_with_reactor
-    from ampgrid.commands import control
+    from ampgrid.cli.control import converse
 
     session = context.find_object(Session)
     assert session is not None
-    text = cap_of_file(argument_text(cap, "a cap"))
-    session.directory.require()
+    place = cap_or_place(cap)
 
-    async def work(reactor: Any, stop: Stop) -> tuple[dict[str, Any], dict[str, str]]:
-        connection = await connect(reactor, session)
-
-        async def ask(command: Any, **more: Any) -> dict[str, Any]:
-            answer = await call_watched(reactor, connection, stop, bar, command, cap=text, **more)
-            return read_report(answer["report"])
-
-        async def look() -> dict[str, Any]:
-            return await ask(control.Verify if verify else control.Check)
-
-        if not repair:
-            report = await look()
-        else:
-            try:
-                report = await ask(control.Repair, verify=verify)
-            except NotEnoughSharesFoundError as error:
-                report = await look()
-                if report["recoverable"] and not verify:
-                    # By its hashes alone; the repair has read blocks too.
-                    report = await ask(control.Verify)
-                report |= {
-                    "before": {key: report[key] for key in report if key != "left_out"},
-                    "written": [],
-                    "repair_problems": [console.describe(error)],
-                }
-        return report, {} if as_json else await nicknames_of(connection)
+    async def work(node: Conversation) -> tuple[bool, dict[str, Any], dict[str, str]]:
+        is_directory, report = await looked_at(node, place, verify=verify, repair=repair)
+        return is_directory, report, {} if as_json else await nicknames_of(node.connection)
 
     with console.ProgressBar() as bar:
-        report, nicknames = run_with_reactor(work)
+        is_directory, report, nicknames = converse(session, work, bar=bar)
     if as_json:
         console.print_json(report)
     else:
-        click.echo("\n".join(lines_of(report, nicknames)))
-    context.exit(end_of(report).status)
+        lines = check_directory.lines_of if is_directory else lines_of
+        click.echo("\n".join(lines(report, nicknames)))
+    ending = check_directory.end_of(report) if is_directory else end_of(report)
+    context.exit(ending.status)
+
+
+async def looked_at(
+    node: Conversation, place: GridPath, *, verify: bool, repair: bool
+) -> tuple[bool, dict[str, Any]]:
+    """Return whether a directory is at a place, and the report on what is there."""
+    from ampgrid.caps import DirCap, DirReadCap, DirVerifierCap
+    from ampgrid.commands.errors import NotDirectoryWireError
+
+    is_path = bool(place.names) or isinstance(place.root, str)
+    if not is_path and isinstance(place.root, DirCap | DirReadCap | DirVerifierCap):
+        return True, await check_directory.look_at(node, place, repair=repair)
+    try:
+        return False, await _look_at_file(node, place.to_string(), verify=verify, repair=repair)
+    except NotDirectoryWireError:
+        # The node says so of a directory as well as of a file in the way: then this fails, too.
+        return True, await check_directory.look_at(node, place, repair=repair)
+
+
+async def _look_at_file(
+    node: Conversation, text: str, *, verify: bool, repair: bool
+) -> dict[str, Any]:
+    from ampgrid.commands import control
+
+    async def ask(command: Any, **more: Any) -> dict[str, Any]:
+        return read_report((await node.watched(command, cap=text, **more))["report"])
+
+    async def look() -> dict[str, Any]:
+        return await ask(control.Verify if verify else control.Check)
+
+    if not repair:
+        return await look()
+    try:
+        return await ask(control.Repair, verify=verify)
+    except NotEnoughSharesFoundError as error:
+        report = await look()
+        if report["recoverable"] and not verify:
+            # By its hashes alone; the repair has read blocks too.
+            report = await ask(control.Verify)
+        return report | {
+            "before": {key: report[key] for key in report if key != "left_out"},
+            "written": [],
+            "repair_problems": [console.describe(error)],
+        }
 
 
 async def nicknames_of(connection: Connection) -> dict[str, str]:

@@ -71,15 +71,19 @@ def cap_or_place(text: str) -> GridPath:
     """Read an argument that is a cap in the first place, or a grid path, or ``-``.
 
     Raises:
-        BadCapError: it is neither; the message has a hint.
+        BadCapError: it is neither; the message does not repeat it, it may be a secret.
         BadNameError: one of its names cannot be a child's.
     """
+    from ampgrid.vdrive.paths import parse_grid_path
+
+    found = given(text)
     try:
-        return grid_place(text)
-    except BadArgumentValueError as error:
-        if text == "-" and "standard input" in str(error):
-            raise
-        raise BadCapError(str(error)) from None
+        return parse_grid_path(found)
+    except BadArgumentValueError:
+        raise BadCapError(
+            "This is neither a cap (URI:...) nor a grid path, which has a colon, as in "
+            "private:photos; a local file is none."
+        ) from None
 
 
 @contextmanager
