@@ -516,7 +516,7 @@ class NodeCore:
         }
         if self.config.kind == "node":
             facts["keeper"] = self.file_keeper.status()
-        facts["drive"] = {**self.drive.status(), "keeper": self.drive_keeper.status()}
+        facts["drive"] = self.drive.status(self.drive_keeper.status())
         if self.storage is not None:
             facts["storage"] = self.storage.status()
         if self.vdrive is not None:

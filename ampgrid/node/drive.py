@@ -194,8 +194,12 @@ class NodeDrive:
         """Return the peers that keep directories and are connected, {node id: replica}."""
         return {n: each for n, each in self._replicas.items() if each.connection.connected}
 
-    def status(self) -> dict[str, Any]:
-        """Return how directories can be kept, for JSON (``docs/reference/status.md``)."""
+    def status(self, keeper: Mapping[str, Any]) -> dict[str, Any]:
+        """Return how directories can be kept, for JSON (``docs/reference/status.md``).
+
+        Args:
+            keeper: how their keeper fares.
+        """
         count = len(self.replicas())
         return {
             "vdrive_peers": count,
@@ -203,10 +207,11 @@ class NodeDrive:
             "public_root": self.public.cap is not None,
             "public_root_refused": self.public_root.refused,
             "aliases": len(self.aliases),
-            "problem": self._problem(count),
+            "problem": self._problem(count, keeper["last_walk"] or {}),
+            "keeper": dict(keeper),
         }
 
-    def _problem(self, count: int) -> str:
+    def _problem(self, count: int, walked: Mapping[str, Any]) -> str:
         """Return what is wrong, in a sentence; empty if nothing is."""
         for error in (self.private.error, self.public.error, self.aliases.error):
             if error:
@@ -217,6 +222,11 @@ class NodeDrive:
             return (
                 f"{count} peers that keep directories are connected; with fewer than "
                 f"{WANTED_REPLICAS} a directory does not survive a peer that lies"
+            )
+        if few := walked.get("few_replicas"):
+            return (
+                f"{few} directories have fewer than {WANTED_REPLICAS} replicas; "
+                "they get more when there are peers for them"
             )
         return ""
 

@@ -24,6 +24,7 @@ from ampgrid.node.roots import RootCap
 from ampgrid.ports import Clock, DelayedCall, WallClock
 from ampgrid.vdrive.dirnode import DirectoryNode
 from ampgrid.vdrive.maker import NodeMaker
+from ampgrid.vdrive.ports import TableReport
 from ampgrid.vdrive.walking import Visit, walk
 
 _log = Logger()
@@ -324,20 +325,32 @@ class DriveKeeper:
 
     async def _directory(self, walked: Walked, node: DirectoryNode, where: str) -> None:
         verify = node.get_refresh_capability()
-        report = await node.check()
-        if not report.healthy:
+        well = self._is_well(await node.check())
+        if not well:
             walked.unhealthy += 1
             if self._suspect(verify):
-                report = await node.repair()
-                walked.repaired += report.healthy
-                if not report.healthy:
-                    walked.trouble(where, "its replicas could not be repaired")
-        if report.healthy:
+                well = self._is_well(await node.repair())
+                walked.repaired += well
+                if not well:
+                    walked.trouble(where, "its replicas could not all be repaired")
+        if well:
             self._suspected.pop(verify, None)
         record = await self._maker.table(node.cap).record()
         walked.few_replicas += len(record.replicas) < _WANTED_REPLICAS
         await node.renew()
         walked.renewed += 1
+
+    def _is_well(self, report: TableReport) -> bool:
+        """Tell whether nothing can be done about the replicas, with the peers that there are."""
+        if report.healthy:
+            return True
+        told = report.to_json()
+        good, replicas = told.get("good"), told.get("replicas")
+        return (
+            isinstance(replicas, list)
+            and good == len(replicas)
+            and self._connected() <= len(replicas)
+        )
 
     async def _file(
         self, walked: Walked, node: FileNode, where: str, operation: Operation
