@@ -57,14 +57,23 @@ class MemoryTableReport:
     Attributes:
         healthy: whether all is well with them.
         version: of the record.
+        repaired: what was done about it, in words.
+        problems: what could not be done.
     """
 
     healthy: bool
     version: int
+    repaired: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the report for JSON."""
-        return {"healthy": self.healthy, "version": self.version}
+        return {
+            "healthy": self.healthy,
+            "version": self.version,
+            "repaired": list(self.repaired),
+            "problems": list(self.problems),
+        }
 
 
 async def _at_once() -> None:
@@ -82,6 +91,7 @@ class MemoryTables:
         unreachable: indexes for which too few replicas answer.
         damaged: indexes whose replicas are not healthy, until they are repaired.
         renewed: how often the leases of an index were renewed.
+        cancelled: indexes whose leases were cancelled.
         calls: how often each method of a table was called.
         before_accept: awaited with the index between the base of a change and the change.
     """
@@ -98,6 +108,7 @@ class MemoryTables:
         self.unreachable: set[bytes] = set()
         self.damaged: set[bytes] = set()
         self.renewed: Counter[bytes] = Counter()
+        self.cancelled: set[bytes] = set()
         self.calls: Counter[str] = Counter()
         self.before_accept: Callable[[bytes], Awaitable[None]] | None = None
 
@@ -239,10 +250,17 @@ class MemoryTable:
             )
             return kept.record
 
-    async def renew(self) -> None:
-        """Renew this client's leases."""
-        await self._reach("renew")
+    async def renew(self) -> int:
+        """Renew this client's leases; return at how many replicas."""
+        kept = await self._reach("renew")
         self._tables.renewed[self._index] += 1
+        return len(kept.record.replicas)
+
+    async def cancel(self) -> int:
+        """Cancel this client's leases; return at how many replicas."""
+        kept = await self._reach("cancel")
+        self._tables.cancelled.add(self._index)
+        return len(kept.record.replicas)
 
     async def check(self) -> MemoryTableReport:
         """Look at every replica."""
@@ -251,9 +269,10 @@ class MemoryTable:
 
     async def repair(self) -> MemoryTableReport:
         """Let every replica be well."""
-        await self._reach("repair")
+        kept = await self._reach("repair")
+        done = ("a replica was brought up to date",) * (self._index in self._tables.damaged)
         self._tables.damaged.discard(self._index)
-        return await self.check()
+        return MemoryTableReport(True, kept.record.version, done)
 
 
 def _look_up(kept: _Kept, root: bytes, slots: Sequence[bytes]) -> dict[bytes, bytes | None]:

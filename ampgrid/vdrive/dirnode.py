@@ -1,22 +1,18 @@
-"""A directory of the grid, by its cap (seed 001's IDirectoryNode).
+"""A directory of the grid, by its cap (seed 001's IDirectoryNode): what changes it.
 
-A node keeps nothing of what is in the directory: every question goes to the table, so nodes are
-cheap and never stale. What a change depends on is judged on the base of that change, so of
-several who race for one name exactly one wins.
+What a change depends on is judged on the base of that change, so of several who race for one
+name exactly one wins. What reads is in `ampgrid.vdrive.dirreader`.
 
 Of a read-only node every child is read-only too, at any depth.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from functools import cached_property
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
-from attrs import field, frozen
-
-from ampgrid.caps import Cap, DirCap, DirReadCap
+from ampgrid.caps import Cap
 from ampgrid.errors import (
     AmpgridError,
     BadArgumentValueError,
@@ -26,10 +22,7 @@ from ampgrid.errors import (
     FormatError,
     GridError,
     IntegrityError,
-    NoSuchChildError,
-    NotDirectoryError,
     NotMutableError,
-    SnapshotGoneError,
 )
 from ampgrid.formats.names import checked_name
 from ampgrid.immutable import Encoding, FileNode, Operation, Uploadable
@@ -39,53 +32,20 @@ from ampgrid.vdrive.children import (
     Link,
     Linkable,
     LinkableCap,
-    Sealer,
     linkable,
     size_of,
 )
+from ampgrid.vdrive.dirreader import Child, DirectoryReader, Listing, no_such
 from ampgrid.vdrive.metadata import Metadata
-from ampgrid.vdrive.paths import split_names
-from ampgrid.vdrive.ports import Changes, Lookup, Plan, Table, TableReport
-from ampgrid.vdrive.walking import refresh_capabilities
+from ampgrid.vdrive.ports import Changes, Lookup, Plan
 
-if TYPE_CHECKING:
-    from ampgrid.vdrive.maker import NodeMaker
+__all__ = ["Addable", "Child", "DirectoryNode", "Listing"]
 
 #: What `DirectoryNode.set_children` takes for one name.
 Addable: TypeAlias = "Link | Linkable | Cap | str"
 
-#: A listing is begun again so often when the version that was being read is gone.
-_LIST_TRIES = 3
 #: More entries than these are sealed in a thread; for few the way there would take longer.
 _SEALED_AT_ONCE = 32
-
-
-@frozen
-class Child:
-    """A child of a directory.
-
-    Attributes:
-        name: in its directory.
-        node: the file or the directory.
-        metadata: what the directory tells of it (`ampgrid.vdrive.metadata`).
-    """
-
-    name: str
-    node: FileNode | DirectoryNode
-    metadata: Metadata
-
-
-@frozen
-class Listing:
-    """All of a directory at one moment.
-
-    Attributes:
-        children: by name, in the order of names.
-        problems: a line for each entry that could not be opened, and is not among them.
-    """
-
-    children: dict[str, Child] = field(repr=False)
-    problems: tuple[str, ...] = ()
 
 
 class _DeclinedError(ConditionFailedError):
@@ -96,7 +56,7 @@ class _DeclinedError(ConditionFailedError):
         self.reason = reason
 
 
-class DirectoryNode:
+class DirectoryNode(DirectoryReader):
     """A directory of the grid.
 
     Args:
@@ -104,143 +64,11 @@ class DirectoryNode:
         maker: makes the nodes of its children.
     """
 
-    def __init__(self, cap: DirCap | DirReadCap, maker: NodeMaker) -> None:
-        self._cap = cap
-        self._maker = maker
-
-    # What the cap tells.
-
-    @property
-    def cap(self) -> DirCap | DirReadCap:
-        """Its cap."""
-        return self._cap
-
-    @property
-    def index(self) -> bytes:
-        """Where its replicas keep it, 32 bytes."""
-        return self._cap.index
-
-    def is_mutable(self) -> bool:
-        """Tell whether it can be changed through this node."""
-        return not self._cap.is_readonly()
-
-    def get_uri(self) -> str:
-        """Return the text of the cap: of the write cap, if this node can change it."""
-        return self._cap.to_string()
-
-    def get_immutable_uri(self) -> str:
-        """Return the text of the cap that only reads."""
-        return self._cap.get_readonly().to_string()
-
-    def get_refresh_capability(self) -> str:
-        """Return the text of the verify cap, with which leases can be renewed."""
-        return self._cap.get_verify_cap().to_string()
-
     def read_only(self) -> DirectoryNode:
         """Return the node that only reads; itself, if this one does."""
         if not self.is_mutable():
             return self
         return DirectoryNode(self._cap.get_readonly(), self._maker)
-
-    def __repr__(self) -> str:
-        return f"<DirectoryNode {'' if self.is_mutable() else 'read-only '}{self._cap!r}>"
-
-    @cached_property
-    def _table(self) -> Table:
-        return self._maker.table(self._cap)
-
-    @cached_property
-    def _sealer(self) -> Sealer:
-        cap = self._cap
-        if isinstance(cap, DirCap):
-            return Sealer(cap.index, cap.keys.read, cap.keys, self._maker.entropy)
-        return Sealer(cap.index, cap.keys, None, self._maker.entropy)
-
-    # Reading.
-
-    async def list(self) -> dict[str, FileNode | DirectoryNode]:
-        """Return the nodes of all children by name, in the order of names.
-
-        Raises:
-            NotReachableError: too few replicas answered; so with everything below that asks.
-        """
-        listing = await self.read()
-        return {name: child.node for name, child in listing.children.items()}
-
-    async def list_with_metadata(self) -> dict[str, Child]:
-        """Return all children by name with what the directory tells of them."""
-        return (await self.read()).children
-
-    async def read(self) -> Listing:
-        """Return all children, and what was wrong with the entries of others."""
-        for attempt in range(1, _LIST_TRIES + 1):
-            children: dict[str, Child] = {}
-            problems: tuple[str, ...] = ()
-            try:
-                async for page in self.pages():
-                    children.update(page.children)
-                    problems += page.problems
-            except SnapshotGoneError:
-                if attempt == _LIST_TRIES:
-                    raise
-            else:
-                return Listing(dict(sorted(children.items())), problems)
-        raise AssertionError("the last attempt raises")
-
-    async def pages(self) -> AsyncIterator[Listing]:
-        """Yield the children in pages, all of one version, in no particular order.
-
-        Raises:
-            SnapshotGoneError: reading took so long that the rest of that version is gone.
-        """
-        async for entries in self._table.entries():
-            # A page is hundreds of decryptions: the reactor has turns meanwhile.
-            found, problems = await self._maker.threads.run(self._sealer.open_all, entries)
-            children = {child.name: self._child(child) for child in found}
-            yield Listing(children, tuple(problems))
-
-    async def has_child(self, name: str) -> bool:
-        """Tell whether there is a child of that name.
-
-        Raises:
-            BadNameError: no child can have that name; so with everything that takes one.
-        """
-        return await self._table.get(self._sealer.slot_of(checked_name(name))) is not None
-
-    async def get(self, name: str) -> FileNode | DirectoryNode:
-        """Return the node of a child.
-
-        Raises:
-            NoSuchChildError: there is none of that name (it is an IndexError).
-        """
-        return (await self.get_child(name)).node
-
-    async def get_child(self, name: str) -> Child:
-        """Return a child with what the directory tells of it (see `get`)."""
-        name = checked_name(name)
-        slot = self._sealer.slot_of(name)
-        sealed = await self._table.get(slot)
-        if sealed is None:
-            raise _no_such(name)
-        return self._child(self._sealer.open(slot, sealed))
-
-    async def get_child_at_path(self, path: str | Sequence[str]) -> FileNode | DirectoryNode:
-        """Return the node at a path: names with slashes between, or a list of names.
-
-        Raises:
-            NoSuchChildError: there is none on the way or at the end of it.
-            NotDirectoryError: the path leads through a file.
-        """
-        node: FileNode | DirectoryNode = self
-        before = ""
-        for name in split_names(path):
-            if not isinstance(node, DirectoryNode):
-                raise NotDirectoryError(f"{before!r} is a file and has no children")
-            node, before = await node.get(name), name
-        return node
-
-    def _child(self, found: FoundChild) -> Child:
-        return Child(found.name, self._maker.node(found.cap), found.metadata)
 
     # Adding.
 
@@ -387,7 +215,12 @@ class DirectoryNode:
         else:
             checked_name(name)
         made = await self._maker.create_directory()
-        await self.set_node(name, made, metadata, overwrite=overwrite)
+        try:
+            await self.set_node(name, made, metadata, overwrite=overwrite)
+        except ChildExistsError:
+            # Nobody will find it: what keeps it is given up at once.
+            await made.abandon()
+            raise
         return made
 
     # Taking out and moving.
@@ -409,7 +242,7 @@ class DirectoryNode:
         async def plan(lookup: Lookup) -> Changes:
             sealed = (await lookup([slot]))[slot]
             if sealed is None:
-                raise _DeclinedError(_no_such(name))
+                raise _DeclinedError(no_such(name))
             # A plan may be asked again when the change was made already: what was there stays.
             removed.pop(name, None)
             with suppress(IntegrityError, FormatError, BadCapError):
@@ -466,7 +299,7 @@ class DirectoryNode:
             found = await lookup([before, after])
             sealed = found[before]
             if sealed is None:
-                raise _DeclinedError(_no_such(old))
+                raise _DeclinedError(no_such(old))
             if before == after:
                 return {}
             if found[after] is not None and not overwrite:
@@ -488,35 +321,6 @@ class DirectoryNode:
             return {slot: None}
 
         await self._change(plan, [slot])
-
-    # All that it leads to, and its replicas.
-
-    async def build_manifest(self) -> set[str]:
-        """Return the refresh capabilities of all that can be reached from here, and its own.
-
-        Files whose cap holds their data have none. `ampgrid.vdrive.deep` streams them.
-
-        Raises:
-            AmpgridError: a directory on the way could not be read; without it the set would
-                silently be too small.
-        """
-        return await refresh_capabilities(self)
-
-    async def check(self) -> TableReport:
-        """Look at every replica of this directory."""
-        return await self._table.check()
-
-    async def repair(self) -> TableReport:
-        """Bring its replicas up to date; with a write cap, replace those that are gone."""
-        return await self._table.repair()
-
-    async def renew(self) -> None:
-        """Renew this node's leases on it."""
-        await self._table.renew()
-
-    async def count(self) -> int:
-        """Return how many children it has."""
-        return (await self._table.record()).count
 
     # Within.
 
@@ -542,10 +346,6 @@ class DirectoryNode:
             return self._sealer.open(slot, sealed).metadata
         except AmpgridError:
             return None
-
-
-def _no_such(name: str) -> NoSuchChildError:
-    return NoSuchChildError(f"there is no {name!r} in this directory")
 
 
 def _exists(name: str) -> ChildExistsError:

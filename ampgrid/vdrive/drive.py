@@ -175,7 +175,7 @@ class VirtualDrive:
         try:
             return await parent.create_empty_directory(name, overwrite=False)
         except ChildExistsError:
-            # Another was faster; the directory that was made for nothing is left to expire.
+            # Another was faster, and the directory that was made for nothing is dropped.
             return await parent.get(name)
 
     async def move(self, source: DrivePath, target: DrivePath, *, overwrite: bool = True) -> None:

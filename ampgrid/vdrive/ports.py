@@ -26,6 +26,16 @@ class TableReport(Protocol):
     """What a look at the replicas of a table found."""
 
     @property
+    def repaired(self) -> Sequence[str]:
+        """What was done about it, in words."""
+        ...
+
+    @property
+    def problems(self) -> Sequence[str]:
+        """What could not be done, and what replicas did wrong."""
+        ...
+
+    @property
     def healthy(self) -> bool:
         """Whether every replica is there, up to date and in its place."""
         ...
@@ -75,8 +85,12 @@ class Table(Protocol):
         """
         ...
 
-    async def renew(self) -> None:
-        """Renew this node's leases at the replicas."""
+    async def renew(self) -> int:
+        """Renew this node's leases at the replicas; return at how many that was done."""
+        ...
+
+    async def cancel(self) -> int:
+        """Cancel this node's leases at the replicas; return at how many that was done."""
         ...
 
     async def check(self) -> TableReport:

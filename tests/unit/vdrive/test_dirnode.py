@@ -245,8 +245,12 @@ class RaceTests(DirnodeCase):
             await other.set_uri("a", LIT)
 
         self.drive.tables.before_accept = slip_in
+        before = set(self.drive.tables.kept)
         with self.assertRaises(ChildExistsError):
             self.run_one(self.root.create_empty_directory("a"))
+        # What was made for nothing is given up.
+        self.assertEqual(self.drive.tables.cancelled, set(self.drive.tables.kept) - before)
+        self.assertEqual(len(self.drive.tables.cancelled), 1)
         self.assertEqual(self.run_one(self.root.get("a")).get_uri(), LIT.to_string())
 
     def test_an_older_child_told_in_a_retry_is_the_one_replaced(self) -> None:
