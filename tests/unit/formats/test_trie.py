@@ -106,6 +106,15 @@ class DictTest(SynchronousTestCase):
         for size in (1, 4061, 4062, 8192):
             self.assertEqual(len(trie.apply(EMPTY, {one: b"a" * size}, {}.get).added), 1)
 
+    def test_a_branch_becomes_a_leaf_with_the_last_byte_too_many(self):
+        one, two = slot_at("0"), slot_at("1")
+        table = Table()
+        table.apply({one: b"a" * 2014, two: b"b" * 2014})
+        for size, nodes in ((2013, 1), (2014, 3), (1, 1)):
+            table.apply({two: b"b" * size})
+            self.assertEqual(len(table.nodes), nodes)
+            self.assertEqual((table.root, table.nodes), plain_trie(table.expected))
+
     def test_slots_that_differ_at_the_end_alone(self):
         slots = [bytes(31) + bytes([n]) for n in (0, 1, 16)]
         table = Table()
