@@ -241,13 +241,17 @@ class TablesContract:
 
     def test_looking_after_it(self):
         self.set({slot(1): entry(1)})
-        self.run_one(self.table.renew())
+        replicas = len(self.run_one(self.table.record()).replicas)
+        self.assertEqual(self.run_one(self.table.renew()), replicas)
         for report in (self.run_one(self.table.check()), self.run_one(self.table.repair())):
             self.assertTrue(report.healthy)
+            self.assertEqual((tuple(report.repaired), tuple(report.problems)), ((), ()))
             self.assertIsInstance(report.to_json(), dict)
         reader = self.clients[1].table(self.keys.fingerprint, None)
         self.assertTrue(self.run_one(reader.check()).healthy)
-        self.run_one(reader.renew())
+        self.assertEqual(self.run_one(reader.renew()), replicas)
+        # Without a lease nothing is dropped at once.
+        self.assertEqual(self.run_one(self.table.cancel()), replicas)
         self.assertEqual(self.run_one(self.table.get(slot(1))), entry(1))
 
     # Several clients, and several changes at once.

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ampgrid.store.directories import DirectoryStore
 from ampgrid.testing.clock import HeapClock
-from ampgrid.testing.replicas import ReplicaWorld
+from ampgrid.testing.replicaworld import ReplicaWorld
 from ampgrid.testing.tables import MemoryTables
 from ampgrid.vdrive.responder import VdriveResponder
 from ampgrid.vdrive.service import VdriveService

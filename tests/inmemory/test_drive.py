@@ -25,7 +25,7 @@ from ampgrid.errors import (
 from ampgrid.immutable import Data, FileNode
 from ampgrid.testing.drive import MemoryDrive
 from ampgrid.testing.grid import MemoryGrid
-from ampgrid.testing.replicas import ReplicaWorld
+from ampgrid.testing.replicaworld import ReplicaWorld
 from ampgrid.vdrive.dirnode import DirectoryNode
 from ampgrid.vdrive.paths import GridPath
 
