@@ -16,6 +16,7 @@ Spec: ``docs/specs/store.md#directories``.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,6 +25,7 @@ from ampgrid.formats import trie
 from ampgrid.formats.ballot import Prepare
 from ampgrid.formats.pointer import Pointer
 from ampgrid.formats.record import Record, ReplicaId
+from ampgrid.formats.trienode import parse_node
 from ampgrid.ports import Entropy, WallClock
 from ampgrid.store import timekeeping
 from ampgrid.store.ballast import Ballast
@@ -89,6 +91,7 @@ class DirectoryStore:
         me: ReplicaId,
         beginning: timekeeping.Beginning,
         accounts: Accounts,
+        rows: Rows,
         health: Health,
         ballast: Callable[[], None],
     ) -> None:
@@ -96,7 +99,7 @@ class DirectoryStore:
         self._accounts = accounts
         self._health = health
         self._make_ballast = ballast
-        self._rows = Rows()
+        self._rows = rows
         self._inside = Inside(me, self._rows, accounts, health.check)
         self.me = me
         self.beginning = beginning
@@ -139,11 +142,21 @@ class DirectoryStore:
         ballast = Ballast(files, path.with_name(f"{path.stem}-ballast"), reserve)
 
         def free_bytes() -> int:
-            with health.reading():
+            try:
                 return ballast.usable(files.free_bytes(path.parent))
+            except OSError as error:
+                raise BrokenStoreError(f"the disk gives no answer: {error.strerror}") from error
 
         def make_ballast() -> None:
-            ballast.make(files.free_bytes(path.parent))
+            with suppress(OSError):
+                ballast.make(files.free_bytes(path.parent))
+
+        accounts, rows = Accounts(quota, reserve, free_bytes), Rows()
+
+        def begin(sql: Sql) -> None:
+            sql.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
+            rows.clear()
+            accounts.load(sql)
 
         try:
             ballast.settle(files.free_bytes(path.parent))
@@ -154,14 +167,14 @@ class DirectoryStore:
             raise ConfigError(
                 f"the directory of {path.name} cannot be used: {error.strerror}"
             ) from error
-        database = Database(path, DIRECTORY_SCHEMA, health.mark_broken, ballast.drop, files, key)
+        database = Database(
+            path, DIRECTORY_SCHEMA, health.mark_broken, ballast.drop, files, key, begin
+        )
         try:
             beginning = database.call(lambda sql: _begin_time(sql, wall()), vital=True)
             store_id = database.call(lambda sql: _store_id(sql, entropy), vital=True)
-            accounts = Accounts(quota, reserve, free_bytes)
-            database.read(lambda sql: _prepare_reading(sql, accounts))
             me = ReplicaId(node_id, store_id)
-            return cls(database, me, beginning, accounts, health, make_ballast)
+            return cls(database, me, beginning, accounts, rows, health, make_ballast)
         except BaseException:
             database.close()
             raise
@@ -243,7 +256,10 @@ class DirectoryStore:
         Raises:
             FormatError: a node is malformed.
         """
-        by_hash = {trie.node_hash(node): node for node in nodes}
+        by_hash = {}
+        for node in nodes:
+            parse_node(node)
+            by_hash[trie.node_hash(node)] = node
         return StageJob(self._inside, index, caller, by_hash, shown=shown)
 
     def renewing(self, index: bytes, caller: Caller) -> Job[None]:
@@ -462,8 +478,3 @@ def _store_id(sql: Sql, entropy: Entropy) -> bytes:
     store_id = entropy(_STORE_ID_BYTES)
     sql.execute("INSERT INTO marks (name, value) VALUES ('store id', ?)", (store_id,))
     return store_id
-
-
-def _prepare_reading(sql: Sql, accounts: Accounts) -> None:
-    sql.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
-    accounts.load(sql)

@@ -42,6 +42,8 @@ MOST_PROMISES_A_PEER = 4_096
 _LOG_BYTES = 256 * 1024
 
 Kind = Literal["live", "staged", "replaced", "directories", "leases", "pointers", "promises"]
+#: What is to be booked: a sum, by how much, and whose part of it.
+Booking = tuple[Kind, int, int | None]
 
 
 @attrs.frozen
@@ -80,6 +82,9 @@ class Accounts:
         quota: the most bytes that may be used, None for no bound.
         reserve: the bytes that the disk must keep free.
         free_bytes: returns what the disk has free.
+
+    Attributes:
+        loads: how often it was begun anew; what was booked before is no longer to be taken back.
     """
 
     def __init__(self, quota: int | None, reserve: int, free_bytes: Callable[[], int]) -> None:
@@ -89,6 +94,7 @@ class Accounts:
         self._free = 0
         self._sums: Counter[Kind] = Counter()
         self._parts: Counter[tuple[Kind, int]] = Counter()
+        self.loads = 0
 
     def book(self, kind: Kind, amount: int, part: int | None = None) -> None:
         """Add to a sum, and to a part of it (a peer's)."""
@@ -102,6 +108,9 @@ class Accounts:
 
     def load(self, sql: Sql) -> None:
         """Begin with what is stored already."""
+        self.loads += 1
+        self._sums.clear()
+        self._parts.clear()
         for kind, question in (
             ("directories", "SELECT maker, count(*) FROM directories GROUP BY maker"),
             ("leases", "SELECT NULL, count(*) FROM leases"),
@@ -208,3 +217,34 @@ class Accounts:
             leases=sums["leases"],
             pointers=sums["pointers"],
         )
+
+
+class Bookings:
+    """What one job has booked, until it stands or is taken back.
+
+    Args:
+        accounts: where.
+    """
+
+    def __init__(self, accounts: Accounts) -> None:
+        self._accounts = accounts
+        self._booked: list[Booking] = []
+        self._loads = accounts.loads
+
+    def add(self, kind: Kind, amount: int, part: int | None = None) -> None:
+        """Book something."""
+        if not self._booked:
+            self._loads = self._accounts.loads
+        self._accounts.book(kind, amount, part)
+        self._booked.append((kind, amount, part))
+
+    def stand(self) -> None:
+        """Let it stand."""
+        self._booked = []
+
+    def take_back(self) -> None:
+        """Take it back."""
+        if self._loads == self._accounts.loads:
+            for kind, amount, part in self._booked:
+                self._accounts.book(kind, -amount, part)
+        self._booked = []

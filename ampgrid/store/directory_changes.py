@@ -18,9 +18,15 @@ from ampgrid.formats.ballot import Prepare
 from ampgrid.formats.record import EMPTY_ROOT, Record, ReplicaId
 from ampgrid.register import acceptor
 from ampgrid.store import directory_leases, directory_nodes
-from ampgrid.store.directory_accounts import MOST_PROMISES_A_PEER, Accounts, Kind
+from ampgrid.store.directory_accounts import (
+    MOST_PROMISES_A_PEER,
+    Accounts,
+    Booking,
+    Bookings,
+    Kind,
+)
 from ampgrid.store.directory_answers import Judged, Verdict
-from ampgrid.store.directory_nodes import Booking, NodeReader
+from ampgrid.store.directory_nodes import NodeReader
 from ampgrid.store.directory_rows import Row, Rows, State, peer_number
 from ampgrid.store.sql import Job, Sql
 
@@ -73,7 +79,7 @@ class DirectoryJob(Job[T]):
         self._inside = inside
         self._index = index
         self._caller = caller
-        self._booked: list[Booking] = []
+        self._booked = Bookings(inside.accounts)
         self._has_run = False
 
     def run(self, sql: Sql) -> T:
@@ -94,19 +100,16 @@ class DirectoryJob(Job[T]):
 
     def committed(self) -> None:
         """Let what is booked stand."""
-        self._booked = []
+        self._booked.stand()
 
     def undone(self) -> None:
         """Take back what is booked, and remember nothing of what was not written."""
-        for kind, amount, part in self._booked:
-            self._inside.accounts.book(kind, -amount, part)
-        self._booked = []
+        self._booked.take_back()
         self._inside.rows.forget(self._index)
 
     def book(self, kind: Kind, amount: int, part: int | None = None) -> None:
         """Book something until it is undone."""
-        self._inside.accounts.book(kind, amount, part)
-        self._booked.append((kind, amount, part))
+        self._booked.add(kind, amount, part)
 
     def book_all(self, bookings: Iterable[Booking]) -> None:
         """Book what a change of nodes yields, while it is made."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
-from ampgrid.store.directory_accounts import NODE_OVERHEAD, Kind
+from ampgrid.store.directory_accounts import NODE_OVERHEAD, Booking
 from ampgrid.store.sql import Sql
 
 #: How long replaced nodes are kept for readers, and staged ones for their record, seconds.
@@ -20,9 +20,6 @@ RETIRED_SECONDS = 24 * 60 * 60
 NODES_A_SWEEP = 256
 #: The most hashes in one question; SQLite takes 999 values.
 _MOST_ASKED = 500
-
-#: What is to be booked: a sum, by how much, and whose part of it.
-Booking = tuple[Kind, int, int | None]
 
 
 def size_of(node: bytes) -> int:

@@ -64,6 +64,10 @@ class Rows:
         """Read a directory from the database again when it is next asked for."""
         self._remembered.pop(index, None)
 
+    def clear(self) -> None:
+        """Remember nothing."""
+        self._remembered.clear()
+
     def load(self, sql: Sql, index: bytes) -> Row:
         """Return a directory, `NOTHING` if nothing of it is kept."""
         row = self._remembered.get(index)

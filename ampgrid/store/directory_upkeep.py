@@ -12,8 +12,8 @@ import attrs
 
 from ampgrid.register import acceptor
 from ampgrid.store import directory_leases, directory_nodes
+from ampgrid.store.directory_accounts import Booking, Bookings
 from ampgrid.store.directory_changes import Inside
-from ampgrid.store.directory_nodes import Booking
 from ampgrid.store.sql import Database, Job, Sql
 
 #: The mark of the latest time seen.
@@ -54,7 +54,7 @@ class _UpkeepJob(Job[int]):
         self._inside = inside
         self._now = now
         self._grace = grace
-        self._booked: list[Booking] = []
+        self._booked = Bookings(inside.accounts)
         self._touched: list[bytes] = []
 
     def run(self, sql: Sql) -> int:
@@ -69,17 +69,13 @@ class _UpkeepJob(Job[int]):
         raise NotImplementedError
 
     def book(self, booking: Booking) -> None:
-        kind, amount, part = booking
-        self._inside.accounts.book(kind, amount, part)
-        self._booked.append(booking)
+        self._booked.add(*booking)
 
     def committed(self) -> None:
-        self._booked = []
+        self._booked.stand()
 
     def undone(self) -> None:
-        for kind, amount, part in self._booked:
-            self._inside.accounts.book(kind, -amount, part)
-        self._booked = []
+        self._booked.take_back()
         for index in self._touched:
             self._inside.rows.forget(index)
 

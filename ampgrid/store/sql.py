@@ -18,6 +18,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, Protocol, TypeVar, cast
@@ -197,6 +198,9 @@ class Database:
         files: makes the file; what SQLite does with it then is its own business.
         key: 32 bytes under which all of the file is enciphered (SQLCipher: each page with a MAC,
             no byte in clear); None for a file in clear.
+        when_opened: called with the connection when there is a new one, in no transaction: a
+            connection that enciphers is of no use after an error, and the next call makes
+            another. What was said to have failed may be there then.
 
     Raises:
         FormatError: the file is no database of this kind, of an unknown version, or made with
@@ -212,6 +216,7 @@ class Database:
         when_full: Callable[[], bool] | None = None,
         files: FileSystem | None = None,
         key: bytes | None = None,
+        when_opened: Callable[[Sql], None] | None = None,
     ) -> None:
         self._name = path.name
         self._when_broken = when_broken
@@ -223,7 +228,17 @@ class Database:
         self._lock = threading.Lock()
         self._commits = 0
         self._closed = False
-        self._sql = self._open(path, schema, key)
+        self._spoilt = False
+        self._reopen: Callable[[], Sql] = lambda: self._open(path, schema, key)
+        self._is_enciphered = key is not None
+        self._when_opened = when_opened
+        self._sql = self._reopen()
+        if when_opened is not None:
+            try:
+                self._call_when_opened(when_opened)
+            except BaseException:
+                self._sql.close()
+                raise
 
     @property
     def commits(self) -> int:
@@ -357,12 +372,30 @@ class Database:
             self._broken()
 
     def _broken(self) -> None:
+        # SQLCipher keeps an error for good, and calls every page after it malformed.
+        self._spoilt = self._is_enciphered
         if self._when_broken is not None:
             self._when_broken()
 
     def _check_open(self) -> None:
         if self._closed:
             raise BrokenStoreError("the store is closed")
+        if self._spoilt:
+            with suppress(self._driver.Error):
+                self._sql.close()
+            try:
+                self._sql = self._reopen()
+                self._spoilt = False
+                if self._when_opened is not None:
+                    self._call_when_opened(self._when_opened)
+            except (ConfigError, FormatError) as error:
+                raise BrokenStoreError(f"the database {self._name} is broken: {error}") from error
+
+    def _call_when_opened(self, function: Callable[[Sql], None]) -> None:
+        try:
+            function(self._sql)
+        except self._driver.Error as error:
+            raise self._as_store_error(error) from error
 
     def _as_store_error(self, error: Exception) -> StoreError:
         if isinstance(error, StoreError):

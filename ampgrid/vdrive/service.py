@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 
 from ampgrid.commands import errors as e
 from ampgrid.crypto.identity import node_id_text
-from ampgrid.errors import AmpgridError, FormatError, IntegrityError, StoreError
+from ampgrid.errors import AmpgridError, FormatError, StoreError
 from ampgrid.formats.ballot import Prepare
 from ampgrid.formats.pointer import Pointer
 from ampgrid.formats.record import EMPTY_ROOT, Record
