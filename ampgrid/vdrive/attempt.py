@@ -213,10 +213,13 @@ class Attempt:
 
     # Choosing.
 
-    def _fetch(self, record: Record, hashes: Sequence[bytes]) -> Deferred[dict[bytes, bytes]]:
+    def _fetch(
+        self, record: Record, hashes: Sequence[bytes], *, certain: bool = True
+    ) -> Deferred[dict[bytes, bytes]]:
         """Fetch nodes of a record, first from those that show it."""
         holders = [one for one, held in self.shown.items() if held.root == record.root]
-        return self._ground.fetch(hashes, holders, in_turn(words.members(record)))
+        members = in_turn(words.members(record))
+        return self._ground.fetch(hashes, holders if certain else (), members)
 
     async def _change(self, need: writer.NeedChange[Record]) -> None:
         base = need.base
@@ -272,7 +275,7 @@ class Attempt:
         self._delivery = attrs.evolve(
             delivery,
             following=Prepare.make(self._keys, following),
-            fetch=lambda hashes: self._fetch(record, hashes),
+            fetch=lambda hashes, certain: self._fetch(record, hashes, certain=certain),
         )
         self._feed(writer.Proposed(record, following))
 

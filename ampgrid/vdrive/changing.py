@@ -8,7 +8,7 @@ changes in it: who finds it there knows that they took effect.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import attrs
@@ -26,8 +26,9 @@ from ampgrid.formats import trie
 from ampgrid.formats.record import Record, ReplicaId
 from ampgrid.register import words, writer
 from ampgrid.vdrive.attempt import Attempt, Ballots, Base, NodesWithheldError
-from ampgrid.vdrive.ground import Ground
+from ampgrid.vdrive.ground import Ground, in_turn
 from ampgrid.vdrive.lanes import Delivery, Lane, fits_one_box
+from ampgrid.vdrive.membership import SetChanger, repair
 from ampgrid.vdrive.nodes import find_all, with_nodes
 
 Lookup: TypeAlias = Callable[[Sequence[bytes]], Awaitable[dict[bytes, bytes | None]]]
@@ -207,7 +208,8 @@ class Changer:
         ground: of the table.
         keys: that sign.
         lane: returns the lane of a replica.
-        last_known: returns the last record that is known of, sought if none is.
+        last_known: returns the last record that is known of, sought if none is, or if that is
+            asked for with ``seek``.
         remember: told of committed records.
         forked: told of two records that contradict each other; returns the error.
     """
@@ -217,7 +219,7 @@ class Changer:
         ground: Ground,
         keys: WriteKeys,
         lane: Callable[[ReplicaId], Lane],
-        last_known: Callable[[], Awaitable[Record]],
+        last_known: Callable[..., Awaitable[Record]],
         remember: Callable[[Record], object],
         forked: Callable[[Record, Record], AmpgridError],
     ) -> None:
@@ -249,6 +251,15 @@ class Changer:
             proposal = last.state.proposal
             if proposal is None or proposal.ballot < record.ballot:
                 self._last = None
+
+    async def look_after(
+        self, record: Record, gone: Collection[bytes] | None
+    ) -> tuple[Record, list[str], list[str]]:
+        """Replace replicas that are lost; see `ampgrid.vdrive.membership.repair`."""
+        changer = SetChanger(
+            self._ground, self._keys, self._lane, self.ballots, self._remember, self._sleep
+        )
+        return await repair(self._ground, changer, record, gone)
 
     async def _work(self) -> None:
         try:
@@ -304,18 +315,42 @@ class Changer:
                 await self._sleep(min(pause, STAKE_WAITS * took) if stake else pause)
             elif isinstance(outcome, words.TooFew):
                 short_of = short_of or clock.seconds() + REACH_SECONDS
-                if not state.tried or clock.seconds() > min(short_of, end):
-                    raise _too_few(outcome, tried=state.tried)
-                await self._sleep(MOST_WAIT)
+                await self._find_again(state, outcome, last=clock.seconds() > min(short_of, end))
             else:
                 raise self._ending(outcome)
             following = state.following if isinstance(outcome, writer.Completed) else None
             ballot = following or self.ballots.above(above, leap)
-            if stake:
+            if isinstance(outcome, words.TooFew):
+                known = self._ground.means.remembered.get(self._ground.index)
+                contacts = state.contacts | (words.members(known) if known else frozenset())
+                step = writer.begin(
+                    ballot, contacts, state.operations, tried=state.tried, marker=state.marker
+                )
+            elif stake:
                 step = writer.again(state, ballot)
             else:
                 step = writer.begin(ballot, state.contacts, state.operations)
             attempt = self._new_attempt(batch)
+
+    async def _find_again(self, state: Any, outcome: words.TooFew, *, last: bool) -> None:
+        """Look for replicas that the directory may have moved to, or wait for those it has.
+
+        Raises:
+            NotReachableError, UncertainChangeError: it is no use.
+        """
+        try:
+            record = await self._last_known(seek=True)
+        except NotReachableError as error:
+            if not state.tried:
+                raise
+            if last:
+                raise _too_few(error.found, error.wanted, tried=True) from error
+        else:
+            if not last and not words.members(record) <= state.contacts:
+                return
+            if last or not state.tried:
+                raise _too_few(outcome.found, outcome.wanted, tried=state.tried)
+        await self._sleep(MOST_WAIT)
 
     def _new_attempt(self, batch: Batch) -> Attempt:
         return Attempt(self._ground, self._keys, self._lane, self.ballots, batch.make, batch.slots)
@@ -326,10 +361,19 @@ class Changer:
         operations = (batch.operation,)
         if last is not None and last.proposal is not None and last.following is not None:
             members = words.members(last.proposal)
-            return writer.begin(last.following, members, operations, after=last)
+            if self._may_reach(last.proposal):
+                return writer.begin(last.following, members, operations, after=last)
         known = await self._last_known()
+        if not self._may_reach(known):
+            known = await self._last_known(seek=True)
         ballot = self.ballots.above(known.ballot)
         return writer.begin(ballot, words.members(known), operations)
+
+    def _may_reach(self, record: Record) -> bool:
+        """Tell whether enough replicas of a record are connected for a change of it."""
+        peers = self._ground.means.replicas()
+        there = [one for one in in_turn(words.members(record)) if one.node_id in peers]
+        return words.is_quorum(words.sets_of(record), there)
 
     def _keep(self, attempt: Attempt, record: Record) -> None:
         self._remember(record)
@@ -352,11 +396,11 @@ class Changer:
         )
 
 
-def _too_few(outcome: words.TooFew, *, tried: bool) -> AmpgridError:
-    text = f"not reachable: {outcome.found} of {outcome.wanted} replicas found"
+def _too_few(found: int, wanted: int, *, tried: bool) -> AmpgridError:
+    text = f"not reachable: {found} of {wanted} replicas found"
     if tried:
         return UncertainChangeError(f"the change may or may not have been made; {text}")
-    return NotReachableError(text, found=outcome.found, wanted=outcome.wanted)
+    return NotReachableError(text, found=found, wanted=wanted)
 
 
 def _given_up(state: Any) -> AmpgridError:

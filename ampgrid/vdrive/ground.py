@@ -174,14 +174,15 @@ class Ground:
             return PeerError("the replica is not connected")
         try:
             sitting = Deferred.fromCoroutine(self.sit(replica_id))
+            answer: T | AmpgridError
             try:
                 answer = await ask(replica)
-            except AmpgridError:
-                sitting.addErrback(lambda _failure: None)
-                await sitting
-                raise
+            except AmpgridError as error:
+                answer = error
             if await sitting is None:
                 return PeerError("the peer has another store than the replica had")
+            if isinstance(answer, AmpgridError):
+                self.blame(replica, answer)
         except AmpgridError as error:
             self.blame(replica, error)
             return error

@@ -7,18 +7,19 @@ and that one is brought with all nodes that it lacks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import attrs
 from twisted.internet.defer import Deferred
 
 from ampgrid.commands import vdrive as commands
-from ampgrid.errors import AmpgridError, FormatError, IntegrityError, PeerError
+from ampgrid.errors import GridError, PeerError
 from ampgrid.formats.ballot import Prepare
 from ampgrid.formats.record import Record, ReplicaId
+from ampgrid.formats.trienode import parse_node
 from ampgrid.immutable.several import each
 from ampgrid.vdrive.ground import Ground
-from ampgrid.vdrive.nodes import Desk, FetchNodes
+from ampgrid.vdrive.nodes import Desk
 from ampgrid.vdrive.replica import Replica, Verdict, packs
 
 #: Records on their way to one replica at once.
@@ -47,7 +48,8 @@ class Delivery:
         changes: {slot: sealed entry or None} by which it differs from its base; None if that
             is not known, or too much for one box.
         added: hashes of the nodes that its base lacks, which go ahead; empty if not known.
-        fetch: returns {hash: node} of its other nodes.
+        fetch: given hashes and whether they are certainly of this record's trie, returns
+            {hash: node}.
     """
 
     record: Record
@@ -55,7 +57,7 @@ class Delivery:
     following: Prepare | None = None
     changes: Mapping[bytes, bytes | None] | None = None
     added: Sequence[bytes] = ()
-    fetch: FetchNodes | None = None
+    fetch: Callable[[Sequence[bytes], bool], Deferred[dict[bytes, bytes]]] | None = None
 
 
 def fits_one_box(changes: Mapping[bytes, bytes | None]) -> bool:
@@ -184,6 +186,8 @@ async def bring(ground: Ground, replica: Replica, delivery: Delivery) -> Verdict
     """
     record, desk = delivery.record, delivery.desk
     given: set[bytes] = set()
+    #: Hashes that are certainly of the trie: others the replica may have made up.
+    known = {record.root}
     for _round in range(_MOST_ROUNDS):
         verdict = await replica.accept(ground.index, record, delivery.following)
         if verdict.word != commands.MISSING:
@@ -193,10 +197,11 @@ async def bring(ground: Ground, replica: Replica, delivery: Delivery) -> Verdict
             break
         lacking = [digest for digest in asked if desk.read(digest) is None]
         if lacking:
-            if delivery.fetch is None:
-                break
-            desk.add(await delivery.fetch(lacking))
+            await _fetch(delivery, lacking, certain=known.issuperset(lacking))
         nodes = [node for node in map(desk.read, asked) if node is not None]
+        for node in nodes:
+            parsed = parse_node(node)
+            known.update(parsed.values() if isinstance(parsed, dict) else ())
         await stage(ground, replica, record, nodes)
         given.update(asked)
         for digest in lacking:
@@ -206,6 +211,18 @@ async def bring(ground: Ground, replica: Replica, delivery: Delivery) -> Verdict
     raise AssertionError
 
 
-def is_fault(error: object) -> bool:
-    """Tell whether an error says that the replica broke the rules."""
-    return isinstance(error, (IntegrityError, FormatError)) and isinstance(error, AmpgridError)
+async def _fetch(delivery: Delivery, hashes: Sequence[bytes], *, certain: bool) -> None:
+    """Fetch nodes that a replica says it lacks.
+
+    Raises:
+        GridError: those who have the record do not hand them over.
+        PeerError: nobody has them, and maybe there are none.
+    """
+    if delivery.fetch is None:
+        raise PeerError("the replica lacks nodes that nobody can give it")
+    try:
+        delivery.desk.add(await delivery.fetch(hashes, certain))
+    except GridError as error:
+        if certain:
+            raise
+        raise PeerError("the replica asks for nodes that nobody has") from error

@@ -186,12 +186,18 @@ class Reading:
         delivery = Delivery(
             push.record,
             self.desk,
-            fetch=lambda hashes: self._ground.fetch(hashes, self._holders(push.record)),
+            fetch=lambda hashes, certain: self._fetch(push.record, hashes, certain=certain),
         )
         for replica_id in in_turn(push.to):
             self._pushing += 1
             sending = Deferred.fromCoroutine(self._send(replica_id, delivery))
             sending.addErrback(self._crashed)
+
+    def _fetch(
+        self, record: Record, hashes: Sequence[bytes], *, certain: bool
+    ) -> Deferred[dict[bytes, bytes]]:
+        holders = self._holders(record)
+        return self._ground.fetch(hashes, holders if certain else (), holders)
 
     def _holders(self, record: Record) -> list[ReplicaId]:
         return [one for one, held in self.shown.items() if held and held.root == record.root]

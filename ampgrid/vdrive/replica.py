@@ -21,6 +21,7 @@ from ampgrid.formats import trie
 from ampgrid.formats.ballot import Prepare
 from ampgrid.formats.pointer import Pointer
 from ampgrid.formats.record import Record, ReplicaId
+from ampgrid.formats.trienode import parse_node
 from ampgrid.ports import Clock, Connection
 
 #: Seconds for the answer to a question; a replica that takes longer is passed over.
@@ -149,12 +150,12 @@ class Replica:
     ) -> Shown:
         """Return what it holds, with nodes of the trie in preorder."""
         answer = await self._ask(commands.ListChildren, index, root=root, after=after)
-        return self._shown(index, answer)
+        return self._shown(index, answer, root)
 
     async def child(self, index: bytes, slot: bytes, root: bytes | None = None) -> Shown:
         """Return what it holds, with the nodes on the way to one slot under ``root``."""
         answer = await self._ask(commands.GetChild, index, slot=slot, root=root)
-        return self._shown(index, answer)
+        return self._shown(index, answer, root)
 
     async def nodes(self, index: bytes, hashes: Sequence[bytes]) -> dict[bytes, bytes]:
         """Return nodes by their hashes: the first of them at least, as many as fit in a box.
@@ -251,13 +252,14 @@ class Replica:
             commands.STRANGER,
         }:
             self.accuse("answers with a verdict that there is not")
+        held = self._held(index, answer)
         return Verdict(
             word,
-            self._held(index, answer),
+            held,
             self._prepared(index, answer),
             tuple(answer.get("missing") or ()),
             bool(answer.get("next_promised")),
-            self._nodes(answer),
+            self._nodes(answer, None if held is None else held.root),
         )
 
     async def _change(self, command: Any, index: bytes, **arguments: Any) -> dict[str, Any]:
@@ -310,8 +312,11 @@ class Replica:
         """
         raise IntegrityError(f"vdrive peer {self.name} {what}") from cause
 
-    def _shown(self, index: bytes, answer: dict[str, Any]) -> Shown:
-        return Shown(self._held(index, answer), self._prepared(index, answer), self._nodes(answer))
+    def _shown(self, index: bytes, answer: dict[str, Any], root: bytes | None = None) -> Shown:
+        held = self._held(index, answer)
+        if root is None and held is not None:
+            root = held.root
+        return Shown(held, self._prepared(index, answer), self._nodes(answer, root))
 
     def _held(self, index: bytes, answer: dict[str, Any]) -> Record | None:
         packed = answer.get("held")
@@ -331,8 +336,22 @@ class Replica:
         except (IntegrityError, FormatError) as error:
             self.accuse("shows a prepare that is not signed by the directory's key", error)
 
-    def _nodes(self, answer: dict[str, Any]) -> dict[bytes, bytes]:
-        return {trie.node_hash(node): node for node in answer.get("nodes") or ()}
+    def _nodes(self, answer: dict[str, Any], root: bytes | None) -> dict[bytes, bytes]:
+        """Return {hash: node} of nodes that came along, each after the one that leads to it."""
+        expected = {root}
+        found: dict[bytes, bytes] = {}
+        for node in answer.get("nodes") or ():
+            digest = trie.node_hash(node)
+            try:
+                if digest not in expected:
+                    self.accuse("sends nodes that are not of the record it shows")
+                parsed = parse_node(node)
+            except FormatError as error:
+                self.accuse("sends a malformed node", error)
+            found[digest] = node
+            if isinstance(parsed, dict):
+                expected.update(parsed.values())
+        return found
 
 
 def _given(arguments: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ Spec: ``docs/specs/register.md``, ``docs/specs/directories.md``.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -28,6 +28,7 @@ from ampgrid.errors import (
 )
 from ampgrid.formats.ballot import Ballot
 from ampgrid.formats.record import Record, ReplicaId
+from ampgrid.immutable.several import each
 from ampgrid.ports import Clock, Entropy, Threads, WallClock
 from ampgrid.register import memory, reader, words, writer
 from ampgrid.vdrive.attempt import Attempt, Ballots, Base
@@ -35,6 +36,7 @@ from ampgrid.vdrive.changing import FIRST_WAIT, MOST_WAIT, WAIT_GROWTH, Changer,
 from ampgrid.vdrive.ground import Ground, Means
 from ampgrid.vdrive.lanes import Delivery, Lane
 from ampgrid.vdrive.listing import Listing
+from ampgrid.vdrive.membership import TableReport, look
 from ampgrid.vdrive.nodes import FetchNodes, NodeCache, find_all
 from ampgrid.vdrive.reading import Reading
 from ampgrid.vdrive.remembered import Remembered
@@ -183,18 +185,26 @@ class Table:
 
     def _not_reachable(self, outcome: words.TooFew, reading: Reading) -> AmpgridError:
         shown = [held for held in reading.shown.values() if held is not None]
-        wanted = self._means.wanted_replicas
+        found, wanted = outcome.found, self._means.wanted_replicas
         if shown:
-            wanted = len(max(shown, key=lambda held: held.ballot).replicas)
-        text = f"not reachable: {outcome.found} of {wanted} replicas found"
-        return NotReachableError(text, found=outcome.found, wanted=wanted)
+            # Those that have not answered yet, since this much was enough to know, may well.
+            members = max(shown, key=lambda held: held.ballot).replicas
+            peers = self._means.replicas()
+            there = [one for one in members if one.node_id in peers]
+            found, wanted = len(set(there) - reading.failures.keys()), len(members)
+        text = f"not reachable: {found} of {wanted} replicas found"
+        return NotReachableError(text, found=found, wanted=wanted)
 
-    async def _last_known(self) -> Record:
-        """Return a record that tells the replicas, committed or not."""
+    async def _last_known(self, *, seek: bool = False) -> Record:
+        """Return a record that tells the replicas, committed or not.
+
+        Args:
+            seek: whether to look for it, also if one is known.
+        """
         known = self._means.remembered.get(self.index)
-        if known is not None:
+        if known is not None and not seek:
             return known
-        reading, outcome = await self._seeker.seek(None)
+        reading, outcome = await self._seeker.seek(known)
         if isinstance(outcome, reader.Committed):
             return self.remember(outcome.record)
         if isinstance(outcome, words.Forked):
@@ -235,6 +245,80 @@ class Table:
             raise NotMutableError("the cap gives no right to change the directory")
         self._check_not_forked()
         return await self._changer.change(plan, slots)
+
+    # Looking after the replicas.
+
+    async def renew(self) -> int:
+        """Renew this node's leases at all replicas; return at how many that was done.
+
+        Raises:
+            NotReachableError: too few replicas answered.
+        """
+        record, _reading = await self.read()
+        return await self._at_all(record, lambda replica: replica.renew(self.index))
+
+    async def cancel(self) -> int:
+        """Cancel this node's leases at all replicas; return at how many that was done.
+
+        Raises:
+            NotReachableError: too few replicas answered.
+        """
+        record, _reading = await self.read()
+        return await self._at_all(record, lambda replica: replica.cancel(self.index))
+
+    async def _at_all(
+        self, record: Record, do: Callable[[Replica], Coroutine[Any, Any, None]]
+    ) -> int:
+        ground = self.ground
+
+        def asking(replica_id: ReplicaId) -> Callable[[], Deferred[Any]]:
+            return lambda: Deferred.fromCoroutine(ground.asked(replica_id, do))
+
+        work = {number: asking(one) for number, one in enumerate(record.replicas)}
+        outcomes = await each(work)
+        return sum(outcome is None for outcome in outcomes.values())
+
+    async def check(self) -> TableReport:
+        """Look at every replica; change nothing but what a read does.
+
+        Raises:
+            AmpgridError: see `record`.
+        """
+        record, _reading = await self.read()
+        return await self._report(record)
+
+    async def _report(
+        self, record: Record, repaired: Sequence[str] = (), problems: Sequence[str] = ()
+    ) -> TableReport:
+        return TableReport(
+            record,
+            await look(self.ground, record),
+            self._means.wanted_replicas,
+            tuple(repaired),
+            (*problems, *self.ground.troubles.lines),
+        )
+
+    async def repair(self, gone: Collection[bytes] | None = None) -> TableReport:
+        """Bring replicas up to date; with keys also replace those that are lost.
+
+        Args:
+            gone: node ids of peers that will not come back; None if that is every one that is
+                not connected.
+
+        Returns:
+            What there is then.
+
+        Raises:
+            AmpgridError: see `record`.
+        """
+        record, reading = await self.read(thorough=True)
+        await reading.caught_up()
+        done: list[str] = []
+        problems: list[str] = []
+        if self._changer is not None:
+            self._check_not_forked()
+            record, done, problems = await self._changer.look_after(record, gone)
+        return await self._report(record, done, problems)
 
     # Memory.
 
