@@ -54,7 +54,7 @@ class Upload(GridCommand):
 
     :answered-by: nodes, on their socket
     :needs: the socket
-    :bound: 21 KiB, answer 1 KiB
+    :bound: 25 KiB, answer 1 KiB
     :repeat: yes, the same content gives the same cap
     :since: 1
     """

@@ -17,8 +17,8 @@ from ampgrid.commands.base import GridCommand, error_map
 
 #: The longest grid path, or cap with or without one, bytes.
 MAX_GRID_PATH_BYTES = 8_192
-#: The longest metadata of one child as JSON, bytes.
-MAX_METADATA_BYTES = 8_192
+#: The longest metadata of one child as JSON in ASCII, bytes: three times what an entry takes.
+MAX_METADATA_BYTES = 12_288
 #: The longest cap, bytes.
 MAX_CAP_BYTES = 300
 #: The longest name of an alias, bytes.
@@ -130,7 +130,7 @@ class LinkChild(GridCommand):
 
     :answered-by: nodes, on their socket
     :needs: the socket
-    :bound: 25 KiB, answer 32 bytes
+    :bound: 29 KiB, answer 32 bytes
     :repeat: yes with ``overwrite``; without, the second finds the first
     :since: 1
     """
