@@ -31,6 +31,7 @@ from ampgrid.node.listings import Listings
 from ampgrid.node.nodeinfo import child_json, info_json
 from ampgrid.node.operations import Operations
 from ampgrid.node.reports import json_text, page_text, report_text
+from ampgrid.node.snapshots import recover_directory
 from ampgrid.ports import Clock
 from ampgrid.vdrive.children import Link
 from ampgrid.vdrive.deep import Examiner, Wishes
@@ -251,7 +252,9 @@ class DirectoryResponder(amp.CommandLocator):
             self._node.require_uploads()
             await self._node.settle_directories(progress.check)
             cap = await self._to_recover(path)
-            report = await self._drive.recover(cap, progress, dry_run=bool(dry_run))
+            report = await recover_directory(
+                self._drive.maker, cap, progress, dry_run=bool(dry_run)
+            )
         return {"report": report_text(report)}
 
     async def _to_recover(self, path: str) -> DirCap:

@@ -9,6 +9,7 @@ from ampgrid.node.config import NodeConfig
 from ampgrid.node.drive import WANTED_REPLICAS, MakeTables, NodeDrive
 from ampgrid.node.drive_keeper import DriveKeeper
 from ampgrid.node.file_looks import LinkedFiles
+from ampgrid.node.snapshots import StoredSnapshots
 from ampgrid.node.surroundings import Surroundings
 from ampgrid.vdrive.nodes import NodeCache
 from ampgrid.vdrive.remembered import Remembered
@@ -55,12 +56,13 @@ def drive_keeper(
         kept: the files that the node has put itself.
         happy: returns how many servers of happiness a file should have now.
     """
+    snapshots = StoredSnapshots(drive.maker, drive.maker.uploader, drive.maker.encoding, kept)
     looks = LinkedFiles(walker, happy, uniform=world.uniform, clock=world.clock, wall=world.wall)
     return DriveKeeper(
         drive.walked_roots,
         drive.maker,
         looks,
-        None,
+        snapshots,
         kept,
         connected=lambda: len(drive.replicas()),
         period=config.keeper_days * _DAY,
