@@ -31,6 +31,8 @@ def summary(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield "introducer", f"{introducer['node_id']} is not connected: {why}"
     if "storage" in facts:
         yield from _storage(facts["storage"])
+    if "vdrive" in facts:
+        yield from _vdrive(facts["vdrive"])
     if facts["kind"] == "node" and "keeper" in facts:
         yield "keeper", _keeper(facts["keeper"])
     if "recovery" in facts:
@@ -81,6 +83,13 @@ def _storage(storage: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if expiry["enabled"]:
         freed = format_size(expiry["freed_bytes"])
         yield "expiry", f"{expiry['marked']} files marked, {freed} freed so far"
+
+
+def _vdrive(vdrive: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    line = f"{vdrive['directories']} directories, {format_size(vdrive['used'])}"
+    yield "vdrive", line if vdrive["accepts"] else f"{line}; takes no change now"
+    if vdrive["alarm"]:
+        yield "ALARM", console.one_line(vdrive["alarm"])
 
 
 def _keeper(keeper: dict[str, Any]) -> str:
