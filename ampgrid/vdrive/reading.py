@@ -25,6 +25,9 @@ from ampgrid.vdrive.replica import Replica, Shown, Verdict
 #: So long are the other answers waited for before a record is sent on, seconds.
 GRACE_SECONDS = 0.15
 
+#: The nodes on the way to so many slots are asked of two replicas, whichever is quicker.
+FEW_SLOTS = 4
+
 Ask = Callable[[Replica], Any]
 
 
@@ -130,10 +133,12 @@ class Reading:
     def _ask_all(self, replica_ids: list[ReplicaId]) -> None:
         self._asked.update(replica_ids)
         if (self._slots or self._listing) and not self._with_nodes:
-            peers = self._ground.connected(replica_ids)
-            if peers:
-                first = self._ground.preferred(peers)[0].node_id
-                self._with_nodes = {one for one in replica_ids if one.node_id == first}
+            few = 0 < len(self._slots) <= FEW_SLOTS
+            peers = self._ground.preferred(self._ground.connected(replica_ids))[: 1 + few]
+            first = [peer.node_id for peer in peers]
+            self._with_nodes = {one for one in replica_ids if one.node_id in first}
+            # They are asked first, so that a quorum is not there before their nodes are.
+            replica_ids.sort(key=lambda one: one not in self._with_nodes)
         for replica_id in replica_ids:
             asking = Deferred.fromCoroutine(self._ask(replica_id))
             asking.addErrback(self._crashed)

@@ -1,0 +1,155 @@
+"""Snapshots of tables, and bringing back those that lost their replicas."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from ampgrid.caps import ChkCap, FileCap
+from ampgrid.errors import AmpgridError, FormatError, IntegrityError, NotReachableError
+from ampgrid.formats.pointer import Pointer
+from ampgrid.vdrive.recovering import (
+    Snapshot,
+    make_snapshot,
+    put_pointer,
+    recover,
+    survey,
+)
+from tests.unit.vdrive.test_table import Case, setting, slot_of
+
+CAP = ChkCap(b"k" * 16, b"u" * 32, 3, 5, 1_000)
+
+
+class SnapshotTests(Case):
+    def test_snapshot_goes_there_and_back(self) -> None:
+        for count in (0, 1, 900):
+            if count:
+                self.put(*range(count), size=30)
+            snapshot = self.run_(make_snapshot(self.table))
+            again = Snapshot.unpack(snapshot.pack(), self.table.index)
+            self.assertEqual(again, snapshot)
+            self.assertEqual(again.record.count, count)
+
+    def test_no_damaged_snapshot_is_taken(self) -> None:
+        self.put(*range(120), size=30)
+        packed = self.run_(make_snapshot(self.table)).pack()
+        chance = random.Random(1)
+        for _ in range(300):
+            place = chance.randrange(len(packed))
+            bad = bytearray(packed)
+            bad[place] ^= 1 << chance.randrange(8)
+            for damaged in (bytes(bad), packed[:place], packed + bytes(bad[-place:])):
+                self.assertRaises(
+                    (FormatError, IntegrityError), Snapshot.unpack, damaged, self.table.index
+                )
+
+    def test_snapshot_of_another_directory_is_refused(self) -> None:
+        packed = self.run_(make_snapshot(self.table)).pack()
+        other = self.world.keys().fingerprint
+        self.assertRaises(IntegrityError, Snapshot.unpack, packed, other)
+
+
+class RecoveryTests(Case):
+    replicas = 7
+
+    def lose(self, count: int) -> None:
+        """Lose so many of the replicas for good."""
+        for place in range(count):
+            self.world.kill(self.number_of_place(place))
+
+    def number_of_place(self, place: int) -> int:
+        record = self.writer.remembered.get(self.table.index)
+        assert record is not None
+        node_id = record.replicas[place].node_id
+        return [replica.node_id for replica in self.world.replicas].index(node_id)
+
+    def bring_back(self, read_file: Any = None) -> Any:
+        table = self.world.client().tables.table(self.table.index, self.keys)
+        found = self.run_(survey(table, self.keys, read_file))
+        return found, self.run_(recover(table, self.keys, found))
+
+    def test_one_replica_is_enough(self) -> None:
+        self.put(*range(300), size=30)
+        self.lose(3)
+        self.assertRaises(NotReachableError, self.run_, self.reader().record())
+        found, record = self.bring_back()
+        self.assertIn("found at 1 of 4 replicas", found.warnings[0])
+        self.assertTrue(record.recovered)
+        self.assertEqual(len(self.list_(self.reader())), 300)
+        self.put(301)
+        self.assertEqual(len(self.list_(self.reader())), 301)
+
+    def test_who_saw_the_old_directory_goes_on_in_the_new(self) -> None:
+        self.put(1)
+        reader = self.reader()
+        self.run_(reader.get(slot_of(1)))
+        self.lose(3)
+        self.bring_back()
+        self.put(2)
+        self.assertEqual(self.run_(reader.get(slot_of(2))), b"2" * 20)
+
+    def test_snapshot_brings_back_what_no_replica_has(self) -> None:
+        self.put(*range(50))
+        packed = self.run_(make_snapshot(self.table)).pack()
+        record = self.run_(self.table.record())
+        pointer = Pointer.make(self.keys, epoch=record.epoch, version=record.version, cap=CAP)
+        self.assertEqual(self.run_(put_pointer(self.table, pointer)), 7)
+        self.put(50)
+        self.lose(4)
+
+        async def read_file(cap: FileCap) -> bytes:
+            self.assertEqual(cap, CAP)
+            return packed
+
+        found, record = self.bring_back(read_file)
+        self.assertTrue(found.from_file)
+        self.assertEqual(record.count, 50)
+        self.assertEqual(len(self.list_(self.reader())), 50)
+
+    def test_what_may_be_lost_is_told(self) -> None:
+        self.put(*range(5))
+        alone = self.number_of_place(3)
+        self.world.kill(alone)
+        self.put(5)
+        self.lose(3)
+        self.world.revive(alone)
+        table = self.writer.tables.table(self.table.index, self.keys)
+        found = self.run_(survey(table, self.keys))
+        self.assertEqual(len(found.warnings), 2)
+        self.assertIn("Version 3 was seen from here before", found.warnings[1])
+        self.run_(recover(table, self.keys, found))
+        self.assertEqual(len(self.list_(self.reader())), 5)
+
+    def test_nothing_left_is_told(self) -> None:
+        self.put(1)
+        self.lose(4)
+
+        async def read_file(_cap: FileCap) -> bytes:
+            raise AmpgridError("gone")
+
+        table = self.world.client().tables.table(self.table.index, self.keys)
+        work = survey(table, self.keys, read_file)
+        self.assertRaises(NotReachableError, self.run_, work)
+
+    def test_damaged_snapshot_is_told_and_not_used(self) -> None:
+        self.put(1)
+        packed = self.run_(make_snapshot(self.table)).pack()
+        pointer = Pointer.make(self.keys, epoch=0, version=2, cap=CAP)
+        self.run_(put_pointer(self.table, pointer))
+        self.lose(3)
+
+        async def read_file(_cap: FileCap) -> bytes:
+            return packed[:-1]
+
+        found, record = self.bring_back(read_file)
+        self.assertFalse(found.from_file)
+        self.assertIn("could not be read", found.warnings[-1])
+        self.assertEqual(record.count, 1)
+
+    def test_healthy_directory_is_recovered_without_loss(self) -> None:
+        self.put(1, 2)
+        found, record = self.bring_back()
+        self.assertEqual(found.warnings, ())
+        self.assertEqual(record.count, 2)
+        self.run_(self.table.change(setting({slot_of(3): b"x"})))
+        self.assertEqual(len(self.list_(self.reader())), 3)
