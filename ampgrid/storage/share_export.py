@@ -6,7 +6,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from ampgrid.errors import FileError, NotStoredError
+from ampgrid.errors import FileError, IntegrityError, NotStoredError
 from ampgrid.storage.output import output_target
 from ampgrid.store import Store
 
@@ -29,6 +29,7 @@ def export_share(store: Store, storage_index: bytes, number: int, path: Path) ->
     Raises:
         NotStoredError: there is no such share.
         BrokenStoreError: it could not be read.
+        IntegrityError: something was cut off it.
         FileError: the file could not be written.
     """
     size = store.shares(storage_index).get(number)
@@ -43,7 +44,10 @@ def export_share(store: Store, storage_index: bytes, number: int, path: Path) ->
             with open(descriptor, "wb") as file:  # noqa: PTH123 - it is a descriptor
                 for offset in range(0, size, _PIECE):
                     length = min(_PIECE, size - offset)
-                    file.write(store.read(storage_index, number, offset, length))
+                    piece = store.read(storage_index, number, offset, length)
+                    if len(piece) != length:
+                        raise IntegrityError("The share is shorter than it was.")
+                    file.write(piece)
                 file.flush()
                 os.fsync(file.fileno())
             Path(temporary).replace(target)

@@ -72,6 +72,14 @@ def sizes(sql: Sql, storage_index: bytes) -> dict[int, int]:
     return {number: size for number, size in rows}  # noqa: C416 - says what the pairs are
 
 
+def in_files(sql: Sql, storage_index: bytes) -> list[int]:
+    """Return the numbers of the shares of a file that are files of their own."""
+    rows = sql.execute(
+        "SELECT number FROM shares WHERE storage_index = ? AND data IS NULL", (storage_index,)
+    )
+    return [row[0] for row in rows]
+
+
 def find(sql: Sql, storage_index: bytes, number: int) -> ShareRow | None:
     """Return one share, None if it is not here."""
     row = sql.execute(

@@ -70,6 +70,10 @@ class FileSystem(Protocol):
         """Return the size of a regular file in bytes, None if there is none."""
         ...
 
+    def has_name(self, descriptor: int) -> bool:
+        """Tell whether an open file still has a name: a deleted one can be read on. Quick."""
+        ...
+
     def fsync(self, descriptor: int) -> None:
         """Return when all that was written is on the disk. A failure is final."""
         ...
@@ -176,6 +180,10 @@ class PosixFileSystem:
         except (FileNotFoundError, NotADirectoryError):
             return None
         return status.st_size if (status.st_mode & 0o170000) == 0o100000 else None
+
+    def has_name(self, descriptor: int) -> bool:
+        """Tell whether an open file still has a name: a deleted one can be read on. Quick."""
+        return os.fstat(descriptor).st_nlink > 0
 
     def fsync(self, descriptor: int) -> None:
         """Return when all that was written is on the disk. A failure is final."""

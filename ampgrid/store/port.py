@@ -313,12 +313,13 @@ class Store(Protocol):
     ) -> tuple[dict[int, int], dict[int, bytes]]:
         """Return `shares`, and the first ``head`` bytes of the wanted, ``most`` bytes in all.
 
-        A head that does not fit is left out, and all after it; lowest number first.
+        A head that does not fit is left out, and all after it; lowest number first. Shares whose
+        file has vanished are not told of.
         """
         ...
 
     def read(self, storage_index: bytes, number: int, offset: int, length: int) -> bytes:
-        """Return bytes of a share, clamped to its size.
+        """Return bytes of a share, clamped to its size, and fewer where it was cut off.
 
         Raises:
             NotStoredError: there is no such share.

@@ -104,10 +104,23 @@ class Readers:
     def _take(self, key: ShareKey) -> Reader | None:
         with self._lock:
             reader = self._open.get(key)
-            if reader is not None:
-                self._open.move_to_end(key)
-                reader.users += 1
+            if reader is None:
+                return None
+            if not self._has_name(reader):
+                # Deleted or replaced behind the store's back: what it had would be read on
+                # and on, and nobody would learn that the share is lost.
+                self.changes += 1
+                self._drop(self._open.pop(key))
+                return None
+            self._open.move_to_end(key)
+            reader.users += 1
             return reader
+
+    def _has_name(self, reader: Reader) -> bool:
+        try:
+            return self._files.has_name(reader.descriptor)
+        except OSError:
+            return False
 
     def _add(self, key: ShareKey, descriptor: int, size: int, changes: int) -> Reader:
         with self._lock:

@@ -385,8 +385,13 @@ class Examiner:
         """Claim a share no longer whose file is not there; None if it is gone by now."""
         reason = "Its file is missing."
         finding = Finding(share.storage_index, share.number, share.size, share.peer, reason, now)
-        self.lost_any = True
+        path = self._places.share(*share.key)
         with self._locks.shares.of(share.key):
+            with self._health.reading():
+                # It may have been on its way to the quarantine, and have come back.
+                if share.in_file and self._files.size_of(path) is not None:
+                    return None
+            self.lost_any = True
             return self._database.run(
                 _CondemnJob(share, finding, self._space, self._readers, lost=True)
             )

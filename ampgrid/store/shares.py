@@ -12,7 +12,7 @@ Spec: ``docs/specs/store.md``.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -419,8 +419,22 @@ class ShareStore:
     def heads(
         self, storage_index: bytes, wanted: frozenset[int], head: int, most: int
     ) -> tuple[dict[int, int], dict[int, bytes]]:
-        """Return `shares`, and the first ``head`` bytes of the wanted, ``most`` bytes in all."""
-        sizes = self.shares(storage_index)
+        """Return `shares`, and the first ``head`` bytes of the wanted, ``most`` bytes in all.
+
+        Shares whose file somebody has deleted are not among them, and forgotten.
+        """
+        sizes, in_files = self.database.read(
+            lambda sql: (
+                catalog.sizes(sql, storage_index),
+                catalog.in_files(sql, storage_index),
+            )
+        )
+        for number in in_files:
+            with self._health.reading():
+                size = self._files.size_of(self._places.share(storage_index, number))
+            if size is None:
+                self._lose(storage_index, number)
+                del sizes[number]
         heads: dict[int, bytes] = {}
         for number in sorted(wanted & sizes.keys()):
             length = min(head, sizes[number])
@@ -432,6 +446,8 @@ class ShareStore:
 
     def read(self, storage_index: bytes, number: int, offset: int, length: int) -> bytes:
         """Return bytes of a share, clamped to its size.
+
+        What was cut off a share is not there to be returned: whoever asked sees that it is bad.
 
         Raises:
             NotStoredError: there is no such share.
@@ -456,20 +472,26 @@ class ShareStore:
             with self._readers.open(key, self._places.share(*key), row.size, changes) as reader:
                 return self._read_file(reader.descriptor, reader.size, offset, length)
         except FileNotFoundError as error:
-            # It may have expired, or gone to the quarantine, since its row was read.
-            if number not in self.shares(storage_index):
-                raise NotStoredError("there is no such share") from None
-            raise BrokenStoreError("the file of a share is missing") from error
+            # It may have expired, or gone to the quarantine, since its row was read; or
+            # somebody has deleted it.
+            self._lose(storage_index, number)
+            raise NotStoredError("there is no such share") from error
         except OSError as error:
             raise BrokenStoreError(f"a share could not be read: {error.strerror}") from error
 
     def _read_file(self, descriptor: int, size: int, offset: int, length: int) -> bytes:
         length = max(0, min(length, size - offset))
         with self._health.reading():
-            data = self._files.read_at(descriptor, offset, length) if length else b""
-        if len(data) != length:
-            raise BrokenStoreError(f"a share of {size} bytes is shorter than it was")
-        return data
+            return self._files.read_at(descriptor, offset, length) if length else b""
+
+    def _lose(self, storage_index: bytes, number: int) -> None:
+        """Claim a share no longer if its file is not there; a failure of that is for others."""
+        with suppress(StoreError):
+            now = self.database.read(lambda sql: catalog.mark(sql, LATEST)) or 0
+            examiner = self.upkeep.examiner
+            for share in examiner.named(storage_index, number):
+                if share.in_file:
+                    examiner.lose(share, now)
 
     def read_at_once(
         self, storage_index: bytes, number: int, offset: int, length: int

@@ -243,6 +243,10 @@ class FailingFileSystem:
         """Return the size of a file."""
         return self._do("size_of", lambda: self._inner.size_of(path))
 
+    def has_name(self, descriptor: int) -> bool:
+        """As `FileSystem.has_name`; it asks no disk, and never fails."""
+        return self._inner.has_name(descriptor)
+
     def fsync(self, descriptor: int) -> None:
         """Synchronise a file."""
         self._do("fsync", lambda: self._inner.fsync(descriptor))

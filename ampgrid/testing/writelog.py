@@ -185,6 +185,7 @@ class RecordingFileSystem:
         self.read_at = self._inner.read_at
         self.read_at_once = self._inner.read_at_once
         self.size_of = self._inner.size_of
+        self.has_name = self._inner.has_name
         self.free_bytes = self._inner.free_bytes
 
     def _number(self, descriptor: int) -> int | None:

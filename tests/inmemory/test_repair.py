@@ -1,11 +1,13 @@
 """Check, verify and repair on a grid in memory, with the read cap and with the verify cap."""
 
+import os
 import tempfile
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from ampgrid.caps import LitCap, parse_cap
+from ampgrid.crypto.base32 import b2a
 from ampgrid.errors import NotEnoughSharesError
 from ampgrid.immutable import Checker, Repairer
 from ampgrid.testing.clock import HeapClock
@@ -84,7 +86,8 @@ class RepairTests(SynchronousTestCase):
         """Return a started grid."""
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
-        grid = MemoryGrid(Path(folder.name), **arguments)
+        self.folder = Path(folder.name)
+        grid = MemoryGrid(self.folder, **arguments)
         grid.start()
         self.addCleanup(grid.stop)
         return grid
@@ -138,6 +141,37 @@ class RepairTests(SynchronousTestCase):
 
     def test_a_small_file(self):
         self.check_missing(500, 2)
+
+    def paths(self, grid, cap):
+        """Return the files of all shares of a file."""
+        name = b2a(parse_cap(cap).storage_index)
+        return sorted(self.folder.glob(f"**/shares/*/{name}/*"))
+
+    def test_files_of_shares_that_were_deleted_while_they_were_open(self):
+        grid = self.grid(nodes=3, shares=(1, 3, 3))
+        cap = grid.upload(some_bytes(200_000))
+        self.assertEqual(200_000, len(grid.download(cap)))
+        paths = self.paths(grid, cap)
+        paths[0].unlink()
+        report = self.repair(grid, cap, verify=True)
+        self.assertEqual((2, ()), (report.before.count_good, report.before.bad))
+        self.assertEqual((), report.before.problems)
+        self.assertEqual(3, report.after.count_good)
+        self.assertEqual(1, len(report.written))
+
+    def test_a_share_that_was_cut_off_is_bad_and_replaced(self):
+        grid = self.grid(nodes=3, shares=(1, 3, 3))
+        cap = grid.upload(some_bytes(200_000))
+        paths = self.paths(grid, cap)
+        os.truncate(paths[1], 70_000)
+        report = self.repair(grid, cap)
+        (bad,) = report.before.bad
+        self.assertEqual(int(paths[1].name), bad.number)
+        self.assertIn("shorter", bad.reason)
+        self.assertEqual((), report.before.problems)
+        self.assertTrue(report.after.healthy)
+        self.assertEqual(paths, self.paths(grid, cap))
+        self.assertEqual(paths[0].stat().st_size, paths[1].stat().st_size)
 
     def test_too_few_left(self):
         grid = self.grid(nodes=5, shares=(3, 5, 5))

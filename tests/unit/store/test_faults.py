@@ -192,15 +192,44 @@ class BrokenStoreTests(FaultyCase):
         self.keep()
         self.put(number=1)
         self.path().unlink()
-        with self.assertRaises(BrokenStoreError):
+        with self.assertRaises(NotStoredError):
             self.store.read(INDEX, 0, 0, 10)
+        self.assertEqual(self.store.shares(INDEX).keys(), {1})
         self.assertTrue(self.store.room(fresh=True).accepts)
 
-    def test_a_file_that_shrank_is_told(self):
+    def test_a_file_that_went_while_it_was_open_is_told(self):
+        wanted = frozenset({0, 1})
+        self.keep(number=1)
+        for looked_at_first in (True, False):
+            self.keep()
+            for number in (0, 1):
+                self.store.read(INDEX, number, 0, 10)
+            self.path().unlink()
+            if looked_at_first:
+                sizes, heads = self.store.heads(INDEX, wanted, 10, 1000)
+                self.assertEqual((sizes, heads.keys()), ({1: LARGE}, {1}))
+            self.assertIsNone(self.store.read_at_once(INDEX, 0, 0, 10))
+            with self.assertRaises(NotStoredError):
+                self.store.read(INDEX, 0, 0, 10)
+            self.assertEqual(self.store.shares(INDEX), {1: LARGE})
+            self.assertEqual(self.store.upkeep.findings(1)[0].reason, "Its file is missing.")
+
+    def test_a_file_that_was_replaced_while_it_was_open_is_read_anew(self):
+        self.keep()
+        self.store.read(INDEX, 0, 0, 10)
+        new = self.directory / "new"
+        new.write_bytes(b"x" * LARGE)
+        new.rename(self.path())
+        self.assertEqual(self.store.read(INDEX, 0, 0, 10), b"x" * 10)
+
+    def test_of_a_file_that_shrank_the_rest_is_read(self):
         self.keep()
         self.path().write_bytes(b"short")
-        with self.assertRaises(BrokenStoreError):
-            self.store.read(INDEX, 0, 0, 10)
+        self.assertEqual(self.store.read(INDEX, 0, 0, 10), b"short")
+        self.assertEqual(self.store.read(INDEX, 0, 100, 10), b"")
+        self.assertEqual(
+            self.store.heads(INDEX, frozenset({0}), 10, 1000), ({0: LARGE}, {0: b"short"})
+        )
 
     def test_a_closed_store_says_so(self):
         self.store.close()
