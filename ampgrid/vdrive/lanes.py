@@ -26,6 +26,8 @@ from ampgrid.vdrive.replica import Replica, Verdict, packs
 MOST_FLYING = 16
 #: Boxes of nodes on their way to one replica at once.
 _BOXES_AT_ONCE = 4
+#: Nodes that are read and sent at once to a replica that has none.
+_ALL_AT_ONCE = 256
 #: A change of more entries, or bytes of entries, goes by its nodes.
 MOST_CHANGES = commands.MAX_CHANGES
 MOST_CHANGE_BYTES = 48 * 1024
@@ -195,6 +197,10 @@ async def bring(ground: Ground, replica: Replica, delivery: Delivery) -> Verdict
         asked = [digest for digest in dict.fromkeys(verdict.missing) if digest not in given]
         if not asked:
             break
+        if verdict.held is None and asked == [record.root]:
+            await _give_all(ground, replica, delivery)
+            given.add(record.root)
+            continue
         lacking = [digest for digest in asked if desk.read(digest) is None]
         if lacking:
             await _fetch(delivery, lacking, certain=known.issuperset(lacking))
@@ -209,6 +215,26 @@ async def bring(ground: Ground, replica: Replica, delivery: Delivery) -> Verdict
             desk.drop(digest)
     replica.accuse("asks again and again for nodes that it was given")
     raise AssertionError
+
+
+async def _give_all(ground: Ground, replica: Replica, delivery: Delivery) -> None:
+    """Give a replica that has nothing all nodes, depth first, so that few are held here."""
+    desk = delivery.desk
+    waiting = [delivery.record.root]
+    while waiting:
+        batch = waiting[-_ALL_AT_ONCE:]
+        del waiting[-_ALL_AT_ONCE:]
+        lacking = [digest for digest in batch if desk.read(digest) is None]
+        if lacking:
+            await _fetch(delivery, lacking, certain=True)
+        nodes = [node for node in map(desk.read, batch) if node is not None]
+        await stage(ground, replica, delivery.record, nodes)
+        for node in nodes:
+            parsed = parse_node(node)
+            if isinstance(parsed, dict):
+                waiting += parsed.values()
+        for digest in lacking:
+            desk.drop(digest)
 
 
 async def _fetch(delivery: Delivery, hashes: Sequence[bytes], *, certain: bool) -> None:

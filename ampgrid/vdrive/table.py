@@ -318,6 +318,10 @@ class Table:
         if self._changer is not None:
             self._check_not_forked()
             record, done, problems = await self._changer.look_after(record, gone)
+            if done:
+                # Those that are new get all that there is.
+                record, reading = await self.read(thorough=True)
+                await reading.caught_up()
         return await self._report(record, done, problems)
 
     # Memory.
