@@ -10,7 +10,7 @@ import attrs
 from twisted.logger import Logger
 
 from ampgrid.caps import DirCap
-from ampgrid.errors import AmpgridError
+from ampgrid.errors import AmpgridError, NotEnoughPeersError
 from ampgrid.immutable import Downloader, Encoding, FileNode, Uploader
 from ampgrid.node.aliases import Aliases
 from ampgrid.node.directory import NodeDirectory
@@ -245,7 +245,13 @@ class NodeDrive:
         return await self.private.made(self.maker.create_directory, self._exists)
 
     async def _exists(self, cap: DirCap) -> bool:
-        """Tell whether a directory can be found; if not, nothing is known of it."""
+        """Tell whether a directory can be found; if not, nothing is known of it.
+
+        Raises:
+            NotEnoughPeersError: there is nobody who could be asked.
+        """
+        if not self.replicas():
+            raise NotEnoughPeersError("no peer that keeps directories is connected")
         try:
             await self.maker.table(cap).record()
         except AmpgridError as error:
