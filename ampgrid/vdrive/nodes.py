@@ -174,6 +174,9 @@ class Fetch:
         self._open.update(self._wanted)
         while self._open:
             self._ask()
+            if not self._open:
+                # A node that is a replica itself answers itself at once.
+                break
             if not any(source.asking for source in self._sources):
                 raise self._failure()
             await self._bell.wait()

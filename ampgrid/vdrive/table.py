@@ -174,13 +174,18 @@ class Table:
                     " try again"
                 )
             if self._changer is not None:
-                return await self._settle(), reading
+                return await self.settle(), reading
             await self._sleep(self._means.uniform(pause / 2, pause))
             pause = min(pause * WAIT_GROWTH, MOST_WAIT)
 
-    async def _settle(self) -> Record:
-        """Bring a decision about; return the committed record."""
-        assert self._changer is not None
+    async def settle(self) -> Record:
+        """Bring a decision about where a change was left half made; return what is committed.
+
+        Raises:
+            AmpgridError: see `record` and `change`.
+        """
+        if self._changer is None:
+            return await self.record()
         return await self._changer.change(_no_change, ())
 
     def _not_reachable(self, outcome: words.TooFew, reading: Reading) -> AmpgridError:
