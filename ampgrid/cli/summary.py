@@ -33,6 +33,8 @@ def summary(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield from _storage(facts["storage"])
     if "vdrive" in facts:
         yield from _vdrive(facts["vdrive"])
+    if "drive" in facts:
+        yield from _drive(facts["drive"])
     if facts["kind"] == "node" and "keeper" in facts:
         yield "keeper", _keeper(facts["keeper"])
     if "recovery" in facts:
@@ -90,6 +92,22 @@ def _vdrive(vdrive: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "vdrive", line if vdrive["accepts"] else f"{line}; takes no change now"
     if vdrive["alarm"]:
         yield "ALARM", console.one_line(vdrive["alarm"])
+
+
+def _drive(drive: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    roots = [name for name in ("private", "public") if drive[f"{name}_root"]]
+    line = f"{drive['vdrive_peers']} peers for directories connected"
+    line += f", roots: {' and '.join(roots)}" if roots else ", no root yet"
+    if drive["aliases"]:
+        line += f", {drive['aliases']} aliases"
+    yield "drive", line
+    if walk := drive["keeper"]["last_walk"]:
+        told = f"last walk {when(walk['ended_at'])}: {walk['directories']} directories"
+        for key, words in (("unreadable", "unreadable"), ("failed", "in trouble")):
+            told += f", {walk[key]} {words}" if walk[key] else ""
+        yield "drive", told
+    if drive["problem"]:
+        yield "drive", console.one_line(drive["problem"])
 
 
 def _keeper(keeper: dict[str, Any]) -> str:

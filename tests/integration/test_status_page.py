@@ -9,8 +9,13 @@ from typing import Any
 from tests.integration.processes import ROOT, GridCase, ampgrid
 
 PAGE = ROOT / "docs" / "reference" / "status.md"
-#: Tallies of the keeper: objects or null, described in words.
-TALLIES = ("keeper.this_period", "keeper.last_period", "keeper.last_run")
+#: Tallies of the keepers: objects or null, described in words.
+TALLIES = (
+    "keeper.this_period",
+    "keeper.last_period",
+    "keeper.last_run",
+    "drive.keeper.last_walk",
+)
 
 
 def keys_of(value: Any, name: str = "") -> set[str]:
