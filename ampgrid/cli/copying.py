@@ -12,7 +12,7 @@ from attrs import frozen
 
 from ampgrid.cli import console
 from ampgrid.cli.filling import Filling
-from ampgrid.cli.gridpaths import any_place, children_of, info_if_there, info_of
+from ampgrid.cli.gridpaths import any_place, info_if_there, info_of, listing_of
 from ampgrid.cli.local_tree import LocalDirectory, LocalTree
 from ampgrid.cli.params import SHARES, json_option
 from ampgrid.cli.problems import Problems
@@ -23,6 +23,7 @@ from ampgrid.cli.tree_upload import Copied, TreeUpload
 from ampgrid.errors import (
     BadArgumentValueError,
     FileError,
+    IntegrityError,
     NotDirectoryError,
 )
 from ampgrid.vdrive.paths import GridPath, LocalPath
@@ -116,7 +117,9 @@ async def upload(
         tree.directories += other.directories
     _check_names(tree)
     filling = await Filling.begin_at(node, place, tree.names())
-    return await TreeUpload(node, problems, wishes.shares).run(tree, filling)
+    copied = await TreeUpload(node, problems, wishes.shares).run(tree, filling)
+    copied.to = filling.of_all(tree.names())
+    return copied
 
 
 def _check_names(tree: LocalDirectory) -> None:
@@ -158,6 +161,7 @@ async def download(
             wanted.append(Wanted(info, str(source), place))
     copying = TreeDownload(node, problems, links=wishes.links)
     copied = await copying.run(wanted)
+    copied.to = str(wanted[0].out if len(wanted) == 1 else target)
     for note in copying.notes[:100]:
         node.bar.note(f"ampgrid: note: {note}")
     return copied
@@ -182,13 +186,19 @@ async def link(
             if name:
                 children.append((name, info))
             elif info["type"] == "directory":
-                children += [(each["name"], each) for each in await children_of(node, info["cap"])]
+                listing = await listing_of(node, info["cap"])
+                children += [(each["name"], each) for each in listing.children]
+                for problem in listing.problems:
+                    problems.add(source, IntegrityError(problem))
             else:
                 raise BadArgumentValueError("a cap has no name: put one behind the path")
     if not into and place.names:
         place = place.parent
-    filling = await Filling.begin_at(node, place, [name for name, _ in children])
-    return await TreeLink(node, problems).run(children, filling)
+    names = [name for name, _ in children]
+    filling = await Filling.begin_at(node, place, names)
+    copied = await TreeLink(node, problems).run(children, filling)
+    copied.to = filling.of_all(names)
+    return copied
 
 
 async def _source(node: Conversation, source: GridPath, *, deep: bool) -> dict[str, Any]:
@@ -291,9 +301,9 @@ def line_of(copied: Copied) -> str:
     """Return what was copied for a reader."""
     from ampgrid.node.sizes import format_size
 
-    line = f"Copied {copied.files} files, {format_size(copied.bytes)}"
+    line = f"Copied {copied.files} files, {format_size(copied.bytes)}, to {copied.to}"
     if copied.directories:
-        line += f", and made {copied.directories} directories"
+        line += f"; made {copied.directories} directories"
     if copied.unchanged:
         line += f"; {copied.unchanged} of the files were there already"
-    return line + "."
+    return console.one_line(line) + "."

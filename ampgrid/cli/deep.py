@@ -120,7 +120,7 @@ class Tree:
         self.troubled |= bool(error)
         if result["type"] == "directory" and not name.endswith(":"):
             name += "/"
-        if result["again"]:
+        if result["again"] and result["type"] == "directory":
             name += " (above)"
         if error:
             name += f" (cannot be read: {console.one_line(error)})"
@@ -132,7 +132,7 @@ class Tree:
         self.troubled |= bool(result.get("error", ""))
         found: Result = {
             "name": path[-1] if path else "",
-            "type": "directory" if result["type"] == "directory" else "file",
+            "type": result["type"],
             "cap": result["cap"],
             "size": result.get("size"),
             "again": result["again"],

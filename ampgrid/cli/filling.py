@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ampgrid.cli.gridpaths import children_of, info_if_there
+from ampgrid.cli.gridpaths import info_if_there, listing_of
 from ampgrid.cli.pool import run_each
 from ampgrid.commands.errors import WireError
 from ampgrid.errors import ChildExistsError, GridError, NotMutableError
@@ -56,7 +56,7 @@ class Filling:
         cls, node: Conversation, cap: str, label: str, *, fresh: bool = False
     ) -> Filling:
         """Begin to fill a directory; a ``fresh`` one is known to be empty."""
-        children = [] if fresh else await children_of(node, cap)
+        children = [] if fresh else (await listing_of(node, cap)).children
         return cls(node, cap, label, {child["name"]: child for child in children})
 
     @classmethod
@@ -80,6 +80,10 @@ class Filling:
         """Return how messages call a child."""
         inner = self.label if self.label.endswith(":") else f"{self.label}/"
         return inner + name
+
+    def of_all(self, names: list[str]) -> str:
+        """Return how messages call the place of several children: of the one, or all of it."""
+        return self.path_of(names[0]) if len(names) == 1 else self.label
 
     async def subdirectories(
         self, wanted: Mapping[str, Metadata]

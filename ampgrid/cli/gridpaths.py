@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from attrs import field, frozen
+
 from ampgrid.cli import exits
 from ampgrid.cli.params import argument_lines
 from ampgrid.errors import (
@@ -165,31 +167,32 @@ async def info_if_there(node: Conversation, place: GridPath) -> dict[str, Any] |
         return None
 
 
-async def children_of(node: Conversation, path: str) -> list[dict[str, Any]]:
-    """Return the children of the directory at a path, in the order of names.
+@frozen
+class Listing:
+    """What is in a directory.
 
-    A listing that takes so long that its version is gone is begun again.
+    Attributes:
+        children: as `ListDirectory` tells of them, in the order of names.
+        problems: a line for each entry that could not be read.
     """
-    from ampgrid.commands.errors import SnapshotGoneWireError
 
-    for _ in range(2):
-        try:
-            return await _list(node, path)
-        except SnapshotGoneWireError:
-            continue
-    return await _list(node, path)
+    children: list[dict[str, Any]]
+    problems: list[str] = field(factory=list)
 
 
-async def _list(node: Conversation, path: str) -> list[dict[str, Any]]:
+async def listing_of(node: Conversation, path: str) -> Listing:
+    """Return what is in the directory at a path."""
     from ampgrid.commands.drive import ListDirectory
 
     children: list[dict[str, Any]] = []
+    problems: list[str] = []
     following: dict[str, int] = {}
     while True:
         answer = await node.call(ListDirectory, path=path, **following)
         children += read_list(answer["children"])
+        problems += answer["problems"].splitlines()
         if not answer["next"]:
-            return sorted(children, key=lambda child: str(child["name"]))
+            return Listing(sorted(children, key=lambda child: str(child["name"])), problems)
         following = {"start": answer["next"]}
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ampgrid.cli import console
-from ampgrid.cli.gridpaths import about, children_of, grid_place, info_of, read_object
+from ampgrid.cli import console, exits
+from ampgrid.cli.gridpaths import Listing, about, grid_place, info_of, listing_of, read_object
 from ampgrid.cli.params import json_option
 from ampgrid.cli.pool import run_each
 from ampgrid.cli.session import Session
@@ -17,6 +17,7 @@ from ampgrid.errors import AmpgridError, NotConnectedError
 
 if TYPE_CHECKING:
     from ampgrid.cli.control import Conversation
+    from ampgrid.vdrive.paths import GridPath
 
 #: Files whose shares are looked for at once.
 CHECKS_AT_ONCE = 8
@@ -37,24 +38,23 @@ def with_caps(child: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-async def listed(node: Conversation, path: str) -> tuple[bool, list[dict[str, Any]]]:
-    """Return whether a path leads to a directory, and its children, or the one file there.
+async def listed(node: Conversation, place: GridPath) -> tuple[bool, Listing]:
+    """Return whether a place is a directory, and its children, or the one file that it is.
 
     Raises:
         AmpgridError: neither could be had.
     """
     from ampgrid.commands.errors import NotDirectoryWireError
 
-    place = grid_place(path)
     try:
         with about(place):
-            return True, await children_of(node, place.to_string())
+            return True, await listing_of(node, place.to_string())
     except NotDirectoryWireError:
         info = await info_of(node, place)
         if info["type"] == "directory":
             raise
         keys = ("name", "type", "cap", "mutable", "size", "metadata")
-        return False, [{key: info[key] for key in keys}]
+        return False, Listing([{key: info[key] for key in keys}])
 
 
 async def add_checks(node: Conversation, children: list[dict[str, Any]]) -> None:
@@ -66,9 +66,7 @@ async def add_checks(node: Conversation, children: list[dict[str, Any]]) -> None
     from ampgrid.commands.control import Check
 
     reports: dict[str, dict[str, Any] | None] = {
-        child["cap"]: None
-        for child in children
-        if child["type"] == "file" and not child["cap"].startswith("URI:LIT:")
+        child["cap"]: None for child in children if child["type"] == "file"
     }
     done = 0
 
@@ -93,9 +91,7 @@ async def add_checks(node: Conversation, children: list[dict[str, Any]]) -> None
 def redundancy(child: dict[str, Any]) -> str:
     """Return how redundant a file is, as ``found/total on servers``."""
     if child["type"] != "file":
-        return "-"
-    if child["cap"].startswith("URI:LIT:"):
-        return "in its cap"
+        return "in its cap" if child["type"] == "literal" else "-"
     report = child["check"]
     if report is None:
         return "?"
@@ -120,7 +116,7 @@ def kind_of(child: dict[str, Any]) -> str:
     """Return what a child is, in a word."""
     if child["type"] == "directory":
         return "dir" if child["mutable"] else "dir-ro"
-    return "link" if child["metadata"].get("symlink") is True else str(child["type"])
+    return "link" if child["metadata"].get("symlink") is True else "file"
 
 
 def label(child: dict[str, Any]) -> str:
@@ -160,8 +156,8 @@ def long_lines(children: Iterable[dict[str, Any]]) -> list[str]:
     help="Also type, size, time, and how redundant each file is.",
 )
 @json_option
-@click.pass_obj
-def ls(session: Session, *, path: str, is_long: bool, as_json: bool) -> None:
+@click.pass_context
+def ls(context: click.Context, *, path: str, is_long: bool, as_json: bool) -> None:
     """List a directory of the grid.
 
     PATH is private: by default, the node's own root. With -l the servers are asked for the shares
@@ -170,22 +166,29 @@ def ls(session: Session, *, path: str, is_long: bool, as_json: bool) -> None:
     """
     from ampgrid.cli.control import converse
 
+    session = context.find_object(Session)
+    assert session is not None
     place = grid_place(path)
 
-    async def work(node: Conversation) -> tuple[bool, list[dict[str, Any]]]:
-        is_directory, children = await listed(node, place.to_string())
+    async def work(node: Conversation) -> tuple[bool, Listing]:
+        is_directory, listing = await listed(node, place)
         if is_long:
-            await add_checks(node, children)
-        return is_directory, children
+            await add_checks(node, listing.children)
+        return is_directory, listing
 
     with console.ProgressBar(shown=is_long, unit="files") as bar:
-        is_directory, children = converse(session, work, bar=bar)
+        is_directory, listing = converse(session, work, bar=bar)
+    children = listing.children
     if as_json:
-        kind = "directory" if is_directory else "file"
         told = [with_caps(child) for child in children]
-        console.print_json({"path": str(place), "type": kind, "children": told})
-        return
-    if not is_directory and not children[0]["name"]:
-        children[0]["name"] = str(place)
-    for line in long_lines(children) if is_long else map(label, children):
-        click.echo(line)
+        kind = "directory" if is_directory else "file"
+        head = {"path": str(place), "type": kind}
+        console.print_json({**head, "children": told, "problems": listing.problems})
+    else:
+        if not is_directory and not children[0]["name"]:
+            children[0]["name"] = str(place)
+        for line in long_lines(children) if is_long else map(label, children):
+            click.echo(line)
+        for problem in listing.problems:
+            console.note(f"ampgrid: {place}: {problem}")
+    context.exit(exits.DAMAGED.status if listing.problems else exits.DONE.status)

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 from attrs import frozen
 
 from ampgrid.cli.files import naming, replacing
-from ampgrid.cli.gridpaths import children_of
+from ampgrid.cli.gridpaths import listing_of
 from ampgrid.cli.local_tree import MODE_BITS
 from ampgrid.cli.pool import Pool, run_each
 from ampgrid.cli.problems import Problems
 from ampgrid.cli.tree_upload import Copied, Meter
-from ampgrid.errors import BadArgumentValueError, FileError
+from ampgrid.errors import BadArgumentValueError, FileError, IntegrityError
 
 if TYPE_CHECKING:
     from ampgrid.cli.console import ProgressBar
@@ -122,21 +122,21 @@ class TreeDownload:
         own = verify_cap.to_string()
         if own in wanted.around:
             raise BadArgumentValueError("this directory leads back into itself; not copied again")
-        children = await children_of(self._node, wanted.child["cap"])
+        listing = await listing_of(self._node, wanted.child["cap"])
+        for problem in listing.problems:
+            self._problems.add(wanted.label, IntegrityError(problem))
         self.copied.directories += _make(wanted.out, follow=not wanted.around)
         self._entered.append(wanted)
         around = wanted.around | {own}
         label = wanted.label if wanted.label.endswith((":", "/")) else f"{wanted.label}/"
         return [
             Wanted(child, label + child["name"], wanted.out / child["name"], around)
-            for child in children
+            for child in listing.children
         ]
 
     async def _download(self, wanted: Wanted) -> None:
         child = wanted.child
         with self._meter.file(child["size"] or 0) as bar, self._problems.of(wanted.label):
-            if child["type"] != "file":
-                raise BadArgumentValueError("this is neither a file nor a directory")
             try:
                 if child["metadata"].get("symlink") is True:
                     await self._link(wanted, bar)

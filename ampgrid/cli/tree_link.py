@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ampgrid.cli.filling import Filling
-from ampgrid.cli.gridpaths import children_of
+from ampgrid.cli.gridpaths import listing_of
 from ampgrid.cli.problems import Problems
 from ampgrid.cli.tree_upload import Copied
-from ampgrid.errors import BadArgumentValueError
+from ampgrid.errors import BadArgumentValueError, IntegrityError
 
 if TYPE_CHECKING:
     from ampgrid.cli.control import Conversation
@@ -82,9 +82,11 @@ class TreeLink:
                 self.copied.directories += fresh
                 self._copies[_verify_cap(child["cap"])] = cap
                 self._filled.add(_verify_cap(cap))
-                inner_children = await children_of(self._node, child["cap"])
+                listing = await listing_of(self._node, child["cap"])
+                for problem in listing.problems:
+                    self._problems.add(label, IntegrityError(problem))
                 below = await Filling.begin(self._node, cap, label, fresh=fresh)
-                inner.append(([(each["name"], each) for each in inner_children], below))
+                inner.append(([(each["name"], each) for each in listing.children], below))
         await filling.flush()
         return inner
 
@@ -108,7 +110,7 @@ class TreeLink:
             filling.check(name)
         before = filling.unchanged
         await filling.add(name, cap, kept_metadata(child, name))
-        if child["type"] == "file":
+        if child["type"] != "directory":
             self.copied.files += 1
             self.copied.bytes += child["size"] or 0
             self.copied.unchanged += filling.unchanged - before

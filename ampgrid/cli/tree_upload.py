@@ -34,20 +34,23 @@ class Copied:
         bytes: their size, bytes.
         directories: that were made.
         unchanged: files that were there already as they are.
+        to: where it went, as messages call it.
     """
 
     files: int = 0
     bytes: int = 0
     directories: int = 0
     unchanged: int = 0
+    to: str = ""
 
-    def to_json(self) -> dict[str, int]:
+    def to_json(self) -> dict[str, Any]:
         """Return the counts for JSON."""
         return {
             "files": self.files,
             "bytes": self.bytes,
             "directories": self.directories,
             "unchanged": self.unchanged,
+            "to": self.to,
         }
 
 

@@ -6,7 +6,7 @@ import os
 import stat
 from pathlib import Path
 
-from ampgrid.cli.files import naming, readable_cap, source_of, target_of
+from ampgrid.cli.files import naming, readable, source_of, target_of
 from ampgrid.cli.status import rows_of
 from ampgrid.cli.summary import duration, peer_line
 from ampgrid.commands.errors import FileFailedError
@@ -101,9 +101,9 @@ class TargetTests(CommandLineCase):
 
 class CapArgumentTests(CommandLineCase):
     def test_only_what_can_be_read_by(self) -> None:
-        self.assertEqual(readable_cap(f" {LIT}\n"), LIT)
-        self.assertRaises(BadCapError, readable_cap, VERIFY)
-        self.assertRaises(BadCapError, readable_cap, "URI:DIR:x")
+        self.assertEqual(readable(f" {LIT}\n"), LIT)
+        self.assertRaises(BadCapError, readable, VERIFY)
+        self.assertRaises(BadCapError, readable, "URI:DIR:x")
 
     def test_a_bad_cap_is_refused_before_anything_else(self) -> None:
         self.refused(9, "get", LIT + "!")
