@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 
 from ampgrid.commands import errors as e
 from ampgrid.crypto.identity import node_id_text
-from ampgrid.errors import AmpgridError, FormatError, StoreError
+from ampgrid.errors import FormatError, StoreError
 from ampgrid.formats.ballot import Prepare
 from ampgrid.formats.pointer import Pointer
 from ampgrid.formats.record import EMPTY_ROOT, Record
@@ -101,9 +101,10 @@ class VdriveService:
         self._entropy = entropy
         self._settings = settings or VdriveSettings()
         self.time = StoreClock(store.beginning, wall, monotonic or clock.seconds)
-        self._changes: Groups[Callable[[], Job[Any]]] = Groups(
-            threads, self._spawn, self._change_all
-        )
+        # Both take one after the other, so calls keep their order; while some are written, others
+        # are checked, which leaves the interpreter to those.
+        self._checks: Groups[Callable[[], Job[Any]]] = Groups(threads, self._spawn, _do_all)
+        self._changes: Groups[Job[Any]] = Groups(threads, self._spawn, store.run_all)
         self._looks: Groups[Callable[[], Any]] = Groups(
             threads, self._spawn, _do_all, _LOOKS_AT_ONCE
         )
@@ -375,7 +376,8 @@ class VdriveService:
     async def _change(self, make: Callable[[], Job[T]]) -> T:
         if not self._serving:
             raise e.BusyError("the service is not accepting")
-        changed: T = await self._changes.run(make)
+        job: Job[T] = await self._checks.run(make)
+        changed: T = await self._changes.run(job)
         return changed
 
     async def _look(self, look: Callable[[], T]) -> T:
@@ -383,13 +385,6 @@ class VdriveService:
             raise e.BusyError("the service is not serving")
         found: T = await self._looks.run(look)
         return found
-
-    def _change_all(self, makes: Sequence[Callable[[], Job[Any]]]) -> Sequence[Any]:
-        """Check what came, in a thread, and change the store, in one transaction if it can be."""
-        made = _do_all(makes)
-        jobs = [each.value for each in made if each.error is None]
-        changed = iter(self._store.run_all(jobs))
-        return [each if each.error is not None else next(changed) for each in made]
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         done = Deferred.fromCoroutine(work)
@@ -408,7 +403,7 @@ def _do_all(works: Sequence[Callable[[], Any]]) -> list[_Done]:
     for work in works:
         try:
             results.append(_Done(work()))
-        except AmpgridError as error:
+        except Exception as error:  # noqa: BLE001 - told to who asked, and to nobody else
             results.append(_Done(error=error))
     return results
 

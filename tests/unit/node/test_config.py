@@ -59,6 +59,8 @@ configs = st.builds(
     storage_enabled=st.booleans(),
     reserve=st.integers(0, MAX_SIZE) | st.sampled_from([10**9, 5 * 10**11]),
     quota=st.none() | st.integers(0, MAX_SIZE),
+    vdrive=st.none() | st.booleans(),
+    vdrive_quota=st.none() | st.integers(0, MAX_SIZE),
     expire=st.booleans(),
     expire_grace_days=st.integers(1, 365),
     scrub_days=st.integers(1, 365),
@@ -172,6 +174,8 @@ class ConfigTests(SynchronousTestCase):
             ("storage", "reserve = 1.5"),
             ("storage", "reserve = true"),
             ("storage", 'quota = "lots"'),
+            ("vdrive", 'enabled = "no"'),
+            ("vdrive", "quota = -1"),
             ("storage", "expire = 1"),
             ("storage", "expire_grace_days = 0"),
             ("storage", "expire_grace_days = 1.5"),
@@ -197,6 +201,12 @@ class ConfigTests(SynchronousTestCase):
     def test_one_node_twice(self) -> None:
         pair = [f"amp://{ID}@h:1", f"amp://{ID}@h:2"]
         self.refused(f"{LEAST}[grid]\npeers = {pair}\n", "peers", "twice")
+
+    def test_only_an_introducer_makes_a_public_root(self) -> None:
+        head = 'version = 1\n[node]\nkind = "introducer"\n[grid]\npublic_root = '
+        self.assertTrue(parse_config(head + "true").public_root)
+        self.assertFalse(parse_config(head + "false").public_root)
+        self.refused(f"{LEAST}[grid]\npublic_root = true\n", "only an introducer")
 
     def test_introducers_keep_no_shares(self) -> None:
         head = 'version = 1\n[node]\nkind = "introducer"\n'

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.trial.unittest import SynchronousTestCase
 
 from ampgrid.caps import LitCap
@@ -182,6 +183,20 @@ class AnswerTests(ServiceCase):
             return [await call for call in calls][-1]
 
         self.assertEqual(self.clock.run(send())["verdict"], commands.DONE)
+
+    def test_a_failure_hits_nobody_else(self):
+        """Calls that are served together fail one by one."""
+        record = self.make()
+
+        async def send():
+            good = self.service.renew(record.index, PEER)
+            bad = self.service.prepare(record.index, PEER, None, ())
+            results = DeferredList(
+                [Deferred.fromCoroutine(bad), Deferred.fromCoroutine(good)], consumeErrors=True
+            )
+            return [done for done, _ in await results]
+
+        self.assertEqual(self.clock.run(send()), [False, True])
 
     def test_a_snapshot(self):
         pointer = Pointer.make(self.owner.keys, epoch=0, version=3, cap=LitCap(b"x"))
