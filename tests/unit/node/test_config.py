@@ -138,6 +138,7 @@ class ConfigTests(SynchronousTestCase):
         config = NodeConfig(
             kind="introducer",
             shares=EncodingParameters(2, 3, 4),
+            public_root=True,
             is_open=True,
             storage_enabled=False,
         )

@@ -11,7 +11,7 @@ from pathlib import Path
 from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
-from ampgrid.caps import ChkVerifierCap
+from ampgrid.caps import ChkVerifierCap, DirCap
 from ampgrid.crypto.identity import Identity
 from ampgrid.crypto.sealed import Cost
 from ampgrid.errors import (
@@ -25,8 +25,9 @@ from ampgrid.formats.announcement import sign
 from ampgrid.formats.recovery import KeptFile, Recovery
 from ampgrid.node import newdirectory
 from ampgrid.node import recovery as module
+from ampgrid.node.aliases import pack_aliases, read_aliases
 from ampgrid.node.creation import create_introducer, create_node
-from ampgrid.node.directory import NodeDirectory
+from ampgrid.node.directory import NodeDirectory, write_whole
 from ampgrid.node.recovery import (
     Known,
     Reminder,
@@ -38,6 +39,7 @@ from ampgrid.node.recovery import (
     read_export,
     restore,
 )
+from ampgrid.node.roots import RootFile
 from ampgrid.store.peerdb import PeerDatabase
 
 CHEAP = Cost(passes=1, memory_kib=64, lanes=2)
@@ -170,6 +172,62 @@ class ExportTests(RecoveryCase):
         self.assertRaises(IntegrityError, read_export, file, PASSPHRASE)
 
 
+class RootsTests(RecoveryCase):
+    """The roots and aliases of a node go along."""
+
+    ROOT, PUBLIC, OTHER = (DirCap.create(lambda n, b=b: b * n) for b in (b"r", b"p", b"o"))
+
+    def setUp(self) -> None:
+        super().setUp()
+        RootFile(self.node.root_path).write(self.ROOT)
+        RootFile(self.node.public_root_path).write(self.PUBLIC)
+        write_whole(self.node.aliases_path, pack_aliases({"other": self.OTHER.get_readonly()}))
+
+    def test_they_come_back(self) -> None:
+        made = restore(self.root / "new", Recovery.unpack(self.gathered().pack()))
+        self.assertEqual(self.secrets_of(made), self.secrets_of(self.node))
+        self.assertEqual(RootFile(made.root_path, made.root_mark_path).read(), self.ROOT)
+        self.assertEqual(read_aliases(made.aliases_path), {"other": self.OTHER.get_readonly()})
+        self.assertEqual(gather(made, known_at_rest(made), NOW), self.gathered())
+        for path in made.private.iterdir():
+            self.assertEqual(stat.S_IMODE(path.stat().st_mode), 0o600, path)
+
+    def test_a_root_that_is_being_made_does_not_go_along(self) -> None:
+        self.node.root_path.rename(self.node.root_path.with_name("root.cap.new"))
+        self.assertIsNone(self.gathered().private_root)
+
+    def test_a_root_that_is_unusable_is_told_of(self) -> None:
+        self.node.root_path.write_text("x")
+        self.assertRaises(ConfigError, self.gathered)
+
+    def test_what_is_no_root_is_refused(self) -> None:
+        verify = self.ROOT.get_verify_cap().to_string()
+        for number, changes in enumerate(
+            [{"private_root": verify}, {"public_root": "x"}, {"aliases": b"a: b"}]
+        ):
+            path = self.root / f"new{number}"
+            with self.assertRaises((FormatError, ConfigError)):
+                restore(path, self.gathered(**changes))
+            self.assertFalse((path / "node.toml").exists())
+
+    def test_what_an_older_version_could_only_keep_is_taken_up(self) -> None:
+        plain = self.gathered(private_root=None, public_root=None, aliases=None)
+        made = restore(self.root / "new", plain)
+        whole = self.gathered()
+        for name, text in [
+            ("private-root", (whole.private_root or "").encode()),
+            ("public-root", (whole.public_root or "").encode()),
+            ("aliases", whole.aliases or b""),
+        ]:
+            write_whole(made.private / f"section-{name}", text)
+        self.assertEqual(gather(made, known_at_rest(made), NOW), whole)
+        self.assertEqual(RootFile(made.root_path).read(), self.ROOT)
+        # One of its own stays, and the other is neither lost nor in the way.
+        write_whole(made.private / "section-private-root", self.OTHER.to_string().encode())
+        self.assertEqual(gather(made, known_at_rest(made), NOW), whole)
+        self.assertTrue((made.private / "section-private-root").exists())
+
+
 class RestoreTests(RecoveryCase):
     def test_what_is_there_is_left_as_it_is(self) -> None:
         before = self.secrets_of(self.node)
@@ -185,7 +243,11 @@ class RestoreTests(RecoveryCase):
         class Cut(BaseException):
             pass
 
-        found = self.gathered(others={"blob-indexes": b"later"})
+        found = self.gathered(
+            private_root=RootsTests.ROOT.to_string(),
+            aliases=b"",
+            others={"blob-indexes": b"later"},
+        )
         steps = 0
 
         def counted(name: str, function, module_=module):
