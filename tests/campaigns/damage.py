@@ -3,22 +3,24 @@
     python tests/campaigns/damage.py --count 400 --seed 1
 
 Uploads ``count`` files of many sizes, 3-of-10 on ten nodes in memory (their stores are real and
-on the disk), damages one share in a hundred at random places behind the stores' backs, runs one
-cycle of the scrub on every node, and repairs what the scrub left. Fails unless the scrub finds
-exactly what was damaged, every file is at ten good shares afterwards, byte for byte those of
-before, and no good share was written or set aside.
+on the disk), damages one share in a hundred, in any of its regions or its length, behind the
+stores' backs, runs one cycle of the scrub on every node, and repairs what the scrub left. Fails
+unless the scrub finds exactly what was damaged, every file is at ten good shares afterwards,
+byte for byte those of before, and no good share was written or set aside.
 """
 
 import argparse
 import random
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from ampgrid.caps import parse_cap
 from ampgrid.crypto.base32 import b2a
+from ampgrid.formats.share import parse_header
 from ampgrid.immutable import Operation
 from ampgrid.testing.grid import MemoryGrid
 from tests.material import some_bytes
@@ -47,27 +49,47 @@ def path_of(node, index, number):
 
 
 def damage(node, index, number, share, rng):
-    """Change one byte of a stored share behind the store's back."""
-    bad = bytearray(share)
-    bad[used_byte(share, rng)] ^= rng.randrange(1, 256)
+    """Damage a stored share behind the store's back; returns how."""
+    how = rng.choice(sorted(WAYS))
+    bad = WAYS[how](share, parse_header(share, len(share)), rng)
     path = path_of(node, index, number)
     if path.exists():
         path.write_bytes(bad)
-        return
+        return how
     node.store.database.call(
         lambda sql: (
             sql.execute(
                 "UPDATE shares SET data = ? WHERE storage_index = ? AND number = ?",
-                (bytes(bad), index, number),
+                (bad, index, number),
             ).rowcount
         )
     )
+    return how
 
 
-def used_byte(share, rng):
-    """Return the place of a byte of a share's blocks, which every reader needs."""
-    offset_data = int.from_bytes(share[12:16], "big")
-    return rng.randrange(offset_data, offset_data + int.from_bytes(share[8:12], "big"))
+def flip(share, rng, start, end):
+    """Return a share with one byte between two places changed."""
+    bad = bytearray(share)
+    bad[rng.randrange(start, end)] ^= rng.randrange(1, 256)
+    return bytes(bad)
+
+
+#: Ways to damage a share, one for each region that anybody reads: (share, header, random) -> bad.
+WAYS = {
+    "version": lambda s, h, r: flip(s, r, 0, 4),
+    "sizes in the header": lambda s, h, r: flip(s, r, 4, 12),
+    "offset of the data": lambda s, h, r: flip(s, r, 12, 16),
+    "offsets behind it": lambda s, h, r: flip(s, r, 20, 36),
+    "blocks": lambda s, h, r: flip(s, r, h.offset_data, h.offset_data + h.data_size),
+    "crypttext tree": lambda s, h, r: flip(s, r, h.offset_crypttext_tree, h.offset_block_hashes),
+    "block hashes": lambda s, h, r: flip(s, r, h.offset_block_hashes, h.offset_share_hashes),
+    "share hashes": lambda s, h, r: flip(s, r, h.offset_share_hashes, h.offset_ueb),
+    "length of the UEB": lambda s, h, r: flip(s, r, h.offset_ueb, h.offset_ueb + 4),
+    "UEB": lambda s, h, r: flip(s, r, h.offset_ueb + 4, len(s)),
+    "cut": lambda s, h, r: s[: r.randrange(len(s))],
+    "cut by a byte": lambda s, h, r: s[:-1],
+    "longer": lambda s, h, r: s + r.randbytes(r.randrange(1, 5_000)),
+}
 
 
 def run(count, seed, tell=print):
@@ -88,9 +110,12 @@ def _run(grid, count, rng, tell):
     before = {node.host: stored(node) for node in grid.nodes}
     places = [(node, place) for node in grid.nodes for place in before[node.host]]
     chosen = rng.sample(places, max(1, len(places) // 100))
-    for node, (index, number) in chosen:
+    ways = Counter(
         damage(node, index, number, before[node.host][index, number], rng)
+        for node, (index, number) in chosen
+    )
     tell(f"{count} files, {len(places)} shares, {len(chosen)} of them damaged")
+    tell(", ".join(f"{way}: {times}" for way, times in sorted(ways.items())))
 
     found = 0
     for node in grid.nodes:
