@@ -140,6 +140,18 @@ def disturb(world: ReplicaWorld, chance: random.Random, replicas: int) -> None:
         world.clock.callLater(chance.uniform(0.1, 4), lambda: world.freeze(number, frozen=False))
 
 
+async def operate(
+    world: ReplicaWorld, table: Table, chance: random.Random, until: list[bool]
+) -> None:
+    """Change the replica set again and again: whatever is not connected just then is replaced."""
+    while not until:
+        await pause(world, chance.uniform(0.5, 4))
+        try:
+            await table.repair()
+        except (UncertainChangeError, NotReachableError, UndecidedError):
+            continue
+
+
 async def verify(world: ReplicaWorld, table: Table, history: History) -> list[str]:
     """Compare what is there with what the writers were told."""
     there: dict[bytes, bytes] = {}
@@ -181,7 +193,7 @@ def check_disks(world: ReplicaWorld, index: bytes) -> list[str]:
 
 
 def run(
-    seed: int, *, writers: int = 8, names: int = 5, replicas: int = 4
+    seed: int, *, writers: int = 8, names: int = 5, replicas: int = 4, surgery: bool = False
 ) -> tuple[list[str], Any]:
     """Run one history; return what is wrong with it, and what happened."""
     world = ReplicaWorld(replicas, seed)
@@ -200,7 +212,13 @@ def run(
         )
         for me in range(writers)
     ]
+    ended: list[bool] = []
+    surgeon = world.client().tables.table(keys.fingerprint, keys)
+    operating = Deferred.fromCoroutine(operate(world, surgeon, chance, ended)) if surgery else None
     world.run(gatherResults(work, consumeErrors=True), within=20_000)
+    ended.append(True)
+    if operating is not None:
+        world.run(operating)
     took = world.clock.seconds() - started
     world.weather.lost = 0.0
     world.weather.most = 0.001
@@ -220,10 +238,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--surgery", action="store_true", help="change the replica set meanwhile")
     arguments = parser.parse_args()
     bad = 0
     for seed in range(arguments.seed, arguments.seed + arguments.count):
-        wrong, told = run(seed)
+        replicas = 7 if arguments.surgery else 4
+        wrong, told = run(seed, replicas=replicas, surgery=arguments.surgery)
         print(f"seed {seed}: {told[0]:.1f} s, {told[1]} names, errors {told[2]}")
         for line in wrong:
             print("  WRONG:", line)
