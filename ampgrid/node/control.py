@@ -61,6 +61,7 @@ class Controlled(Protocol):
     operations: Operations
     entropy: Entropy
     spool_path: Path
+    spool_reserve: int
     storage: StorageService | None
     drive: NodeDrive
     work: Threads

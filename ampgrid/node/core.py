@@ -125,6 +125,7 @@ class NodeCore:
         self.work = world.work
         self.streams = world.streams
         self.spool_path = spool_path
+        self.spool_reserve = config.reserve
         self.operations = Operations()
         self._world = world
         self._reminder = reminder

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from ampgrid.errors import BadArgumentValueError
+from ampgrid.errors import BadArgumentValueError, FileError
 from ampgrid.immutable import (
     DownloadTarget,
     OpenFile,
@@ -21,7 +21,11 @@ from ampgrid.immutable import (
     Uploadable,
 )
 from ampgrid.node.answering import absolute
+from ampgrid.node.sizes import format_size
 from ampgrid.ports import Entropy, Threads
+
+#: So much of a stream is taken in any case, and in one read at most (`Spool.add_from`), bytes.
+_LITTLE_BYTES = 1024 * 1024
 
 
 class Machine(Protocol):
@@ -29,6 +33,7 @@ class Machine(Protocol):
 
     entropy: Entropy
     spool_path: Path
+    spool_reserve: int
     work: Threads
     streams: Threads
 
@@ -58,12 +63,19 @@ async def source_of(
 
 
 async def _spooled(node: Machine, descriptor: int, operation: Operation) -> Spool:
+    """Keep a stream in the node's directory, as long as the disk keeps its reserve.
+
+    Raises:
+        FileError: the disk has no more room for it.
+    """
     operation.enter("reading the input", 0)
     spool = await node.work.run(Spool, node.spool_path, node.entropy)
     try:
         while await node.streams.run(_add_some, spool, descriptor):
             operation.check()
             operation.done = spool.get_size()
+            if operation.done >= _LITTLE_BYTES:
+                await node.work.run(_leave_free, node.spool_path, node.spool_reserve)
     except BaseException:
         spool.close()
         raise
@@ -104,6 +116,24 @@ def _is_whole_file(descriptor: int) -> bool:
     if not stat.S_ISREG(found.st_mode) or not found.st_size:
         return False
     return os.lseek(descriptor, 0, os.SEEK_CUR) == 0
+
+
+def _leave_free(folder: Path, reserve: int) -> None:
+    """Return if the disk has the reserve free also after one more read.
+
+    Raises:
+        FileError: it has not.
+    """
+    try:
+        status = os.statvfs(folder)
+    except OSError as error:
+        raise FileError(f"{folder} cannot be used: {error.strerror}") from error
+    if status.f_bavail * status.f_frsize < reserve + _LITTLE_BYTES:
+        raise FileError(
+            f"The input waits in {folder} while it is put, and its disk must keep "
+            f"{format_size(reserve)} free ('reserve' in node.toml): make room there, or write "
+            "the input to a file on another disk and put that"
+        )
 
 
 def _add_some(spool: Spool, descriptor: int) -> bool:

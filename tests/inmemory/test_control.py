@@ -365,6 +365,26 @@ class DescriptorTests(ControlCase):
             self.assertEqual(end.read(), self.data[1:50_001])
         self.check_closed()
 
+    def test_a_stream_for_which_the_disk_has_no_room(self) -> None:
+        core = self.grid.client.core
+        core.spool_reserve = 2**62
+        # A little is taken in any case: no disk is in danger for that.
+        reading, writing = os.pipe()
+        os.write(writing, b"little")
+        os.close(writing)
+        self.send(reading, control.Upload)
+        # And what is there of a file needs no spool.
+        large = self.place / "large"
+        large.write_bytes(bytes(3 * 2**20))
+        self.send(os.open(large, os.O_RDONLY), control.Upload)
+        descriptor = os.open(large, os.O_RDONLY)
+        os.lseek(descriptor, 1, os.SEEK_SET)
+        with self.assertRaises(e.FileFailedError) as caught:
+            self.send(descriptor, control.Upload)
+        for told in (str(core.spool_path), "reserve", "make room"):
+            self.assertIn(told, str(caught.exception))
+        self.assertEqual(list(core.spool_path.iterdir()), [])
+
     def test_every_refusal_closes_what_came(self) -> None:
         path = str(self.file)
         up: list[tuple[type[Exception], dict[str, Any]]] = [
