@@ -172,21 +172,23 @@ class Ground:
         replica = self.means.replicas().get(replica_id.node_id)
         if replica is None:
             return PeerError("the replica is not connected")
-        try:
-            sitting = Deferred.fromCoroutine(self.sit(replica_id))
-            answer: T | AmpgridError
-            try:
-                answer = await ask(replica)
-            except AmpgridError as error:
-                answer = error
-            if await sitting is None:
-                return PeerError("the peer has another store than the replica had")
-            if isinstance(answer, AmpgridError):
-                self.blame(replica, answer)
-        except AmpgridError as error:
-            self.blame(replica, error)
-            return error
+        sitting = Deferred.fromCoroutine(self._tried(self.sit(replica_id)))
+        answer = await self._tried(ask(replica))
+        seat = await sitting
+        if isinstance(seat, AmpgridError):
+            return seat
+        if seat is None:
+            return PeerError("the peer has another store than the replica had")
+        if isinstance(answer, AmpgridError):
+            self.blame(replica, answer)
         return answer
+
+    @staticmethod
+    async def _tried(work: Awaitable[T]) -> T | AmpgridError:
+        try:
+            return await work
+        except AmpgridError as error:
+            return error
 
     def blame_id(self, replica_id: ReplicaId, error: Exception) -> None:
         """Note what a replica did wrong; that it did not answer is nothing wrong."""

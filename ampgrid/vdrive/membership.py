@@ -210,35 +210,7 @@ class SetChanger:
         """
         operation = self._ground.means.entropy(8)
         contacts = words.members(record).union(wanted or ())
-
-        async def make(base: Base) -> Delivery | None:
-            found = base.record
-            assert found is not None
-            if wanted is None or set(found.replicas) != set(record.replicas):
-                # Released, or another was quicker to change the set: any change of the base
-                # names its new set alone.
-                if not membership.is_between_sets(found):
-                    return None
-                return Delivery(
-                    found.successor(
-                        self._keys,
-                        ballot=base.ballot,
-                        root=found.root,
-                        count=found.count,
-                        operation=operation,
-                    ),
-                    base.desk,
-                )
-            if membership.is_between_sets(found) or base.ballot.epoch <= found.epoch:
-                return None
-            moved = found.new_epoch(self._keys, base.ballot, wanted)
-            return Delivery(
-                attrs.evolve(moved, operations=(*found.operations, operation)[-64:]).signed(
-                    self._keys
-                ),
-                base.desk,
-            )
-
+        make = self._maker(record, wanted, operation)
         epoch = None if wanted is None else record.epoch + 1
         ballot = self._ballots.above(record.ballot, epoch=epoch)
         step: writer.Step[Record] = writer.begin(ballot, contacts, (operation,))
@@ -269,6 +241,41 @@ class SetChanger:
             found=found,
             wanted=len(contacts),
         )
+
+    def _maker(
+        self, record: Record, wanted: tuple[Any, ...] | None, operation: bytes
+    ) -> Callable[[Base], Awaitable[Delivery | None]]:
+        """Return what makes the record, on whichever base there is by then."""
+
+        async def make(base: Base) -> Delivery | None:
+            found = base.record
+            assert found is not None
+            if wanted is None or set(found.replicas) != set(record.replicas):
+                # Released, or another was quicker to change the set: any change of the base
+                # names its new set alone.
+                if not membership.is_between_sets(found):
+                    return None
+                return Delivery(
+                    found.successor(
+                        self._keys,
+                        ballot=base.ballot,
+                        root=found.root,
+                        count=found.count,
+                        operation=operation,
+                    ),
+                    base.desk,
+                )
+            if membership.is_between_sets(found) or base.ballot.epoch <= found.epoch:
+                return None
+            moved = found.new_epoch(self._keys, base.ballot, wanted)
+            return Delivery(
+                attrs.evolve(moved, operations=(*found.operations, operation)[-64:]).signed(
+                    self._keys
+                ),
+                base.desk,
+            )
+
+        return make
 
 
 async def candidates(ground: Ground, record: Record) -> list[ReplicaId]:
@@ -339,7 +346,8 @@ async def repair(
         except AmpgridError as error:
             problems.append(str(error))
             break
-        done.append(_told(ground, old, new))
+        if new in record.replicas:
+            done.append(_told(ground, old, new))
     return record, done, problems
 
 

@@ -32,7 +32,8 @@ from ampgrid.immutable.several import each
 from ampgrid.ports import Clock, Entropy, Threads, WallClock
 from ampgrid.register import memory, reader, words, writer
 from ampgrid.vdrive.attempt import Attempt, Ballots, Base
-from ampgrid.vdrive.changing import FIRST_WAIT, MOST_WAIT, WAIT_GROWTH, Changer, Plan
+from ampgrid.vdrive.batch import Plan
+from ampgrid.vdrive.changing import FIRST_WAIT, MOST_WAIT, WAIT_GROWTH, Changer
 from ampgrid.vdrive.ground import Ground, Means
 from ampgrid.vdrive.lanes import Delivery, Lane
 from ampgrid.vdrive.listing import Listing

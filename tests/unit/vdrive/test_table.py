@@ -18,6 +18,7 @@ from ampgrid.errors import (
     UncertainChangeError,
 )
 from ampgrid.register import words
+from ampgrid.testing.liars import StoresNothing
 from ampgrid.testing.replicaworld import Client, ReplicaWorld
 from ampgrid.vdrive.membership import BEHIND, CURRENT, STRANGER, UNREACHABLE
 from ampgrid.vdrive.nodes import NodeCache
@@ -317,6 +318,31 @@ class MembershipTests(Case):
         self.put(41)
         self.assertEqual(len(self.list_(old_reader)), 41)
         self.assertEqual(len(self.list_(self.reader())), 41)
+
+    def test_who_is_away_for_a_while_keeps_its_place(self) -> None:
+        self.put(1)
+        away = self.number_of(2)
+        self.world.kill(away)
+        report = self.run_(self.table.repair(gone=()))
+        self.assertEqual((report.healthy, report.repaired), (False, ()))
+        gone = {self.world.replicas[away].node_id}
+        report = self.run_(self.table.repair(gone=gone))
+        self.assertTrue(report.healthy)
+        self.assertEqual(len(report.repaired), 1)
+        self.assertEqual(report.to_json()["good"], 4)
+
+    def test_liar_is_replaced(self) -> None:
+        world = ReplicaWorld(6, 3, dict.fromkeys(range(6), StoresNothing))
+        keys = world.keys()
+        table = world.run(world.client().tables.create(keys))
+        world.run(table.change(setting({slot_of(1): b"x"})))
+        members = world.run(table.record()).replicas
+        liar: Any = next(one for one in world.replicas if one.me == members[1])
+        liar.begin()
+        world.run(table.change(setting({slot_of(2): b"y"})))
+        report = world.run(table.repair())
+        self.assertTrue(report.healthy, report)
+        self.assertNotIn(members[1], report.record.replicas)
 
     def test_other_writer_follows_to_the_new_set(self) -> None:
         self.put(1)
