@@ -62,9 +62,7 @@ class Memory:
         keep: whether anything is written.
     """
 
-    def __init__(
-        self, database: Database, now: Callable[[], float], *, keep: bool = True
-    ) -> None:
+    def __init__(self, database: Database, now: Callable[[], float], *, keep: bool = True) -> None:
         self._database = database
         self._now = now
         self._keep = keep

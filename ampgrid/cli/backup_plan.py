@@ -140,9 +140,7 @@ def contents_hash(children: Iterable[Child]) -> bytes:
     return tagged_hash(_CONTENTS_TAG, json.dumps(told).encode("ascii"))
 
 
-def is_due(
-    checked_at: float, now: float, *, linked: bool, uniform: Callable[[], float]
-) -> bool:
+def is_due(checked_at: float, now: float, *, linked: bool, uniform: Callable[[], float]) -> bool:
     """Tell whether something is to be checked before its cap is used once more.
 
     Args:

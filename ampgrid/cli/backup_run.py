@@ -1,4 +1,4 @@
-"""Making a snapshot: a walk of local directories, each made in the grid once all in it is there."""
+"""Making a snapshot: local directories, each made in the grid once all in it is there."""
 
 from __future__ import annotations
 
@@ -182,69 +182,56 @@ class Backup:
                 self._problems.add(opened.found.path, error)
                 if opened.around is None:
                     raise FileError(f"{opened.found.path} could not be read.") from error
-                await self._leave(opened, None)
+                await self._done(opened.around)
                 continue
             for found in entries:
-                opened.waiting += 1
                 if found.is_directory:
                     below = f"{opened.below}/{found.name}" if opened.below else found.name
                     inner.append(_Open(found, below, opened))
-                elif (child := self._known(found)) is not None:
-                    opened.waiting -= 1
+                    opened.waiting += 1
+                elif (child := self._at_once(found)) is not None:
                     opened.children.append(child)
                 else:
+                    opened.waiting += 1
                     await self._pool.start(lambda f=found, o=opened: self._file(f, o))  # type: ignore[misc]
             waiting += reversed(inner)
-            opened.waiting -= 1
-            if not opened.waiting:
-                await self._pool.start(lambda opened=opened: self._close(opened))  # type: ignore[misc]
+            await self._pool.start(lambda opened=opened: self._done(opened))  # type: ignore[misc]
 
     # Directories.
 
-    async def _leave(self, opened: _Open, child: Child | None) -> None:
-        """Take a directory for done, and close what it is in if that was the last."""
-        around = opened.around
-        if around is None:
-            self._top = child
-            return
-        if child is not None:
-            around.children.append(child)
-        around.waiting -= 1
-        if not around.waiting:
-            await self._close(around)
-
-    async def _close(self, opened: _Open) -> None:
-        """Make directories of which all children are done, from one on upwards."""
-        current: _Open | None = opened
-        while current is not None:
-            cap = await self._directory(current)
-            child = Child(current.found.name, cap, current.found.metadata)
-            around = current.around
-            if around is None:
+    async def _done(self, opened: _Open) -> None:
+        """Take one thing in a directory for done; after the last make it, and so on upwards."""
+        current = opened
+        while True:
+            current.waiting -= 1
+            if current.waiting:
+                return
+            child = await self._directory(current)
+            if current.around is None:
                 self._top = child
                 return
-            around.children.append(child)
-            around.waiting -= 1
-            current = None if around.waiting else around
+            current.around.children.append(child)
+            current = current.around
 
-    async def _directory(self, opened: _Open) -> str:
-        """Return the read cap of a directory of the grid with these children."""
+    async def _directory(self, opened: _Open) -> Child:
+        """Return a directory of which all children are done, made unless there is one."""
         contents = contents_hash(opened.children)
         known = self._memory.directory(contents)
-        if known is not None and await self._is_good(known.cap, known.checked_at):
-            self.tally.directories_reused += 1
-        else:
+        if known is not None and self._is_due(known.checked_at):
+            good = await self._check(known.cap)
+            known = evolve(known, checked_at=self._now()) if good else None
+            if known is not None:
+                self._memory.add_directory(known)
+        if known is None:
             cap = await self._grid.make_directory(opened.children, opened.found.path)
-            self.tally.directories_made += 1
             known = KnownDirectory(contents, cap, self._now())
-        self._memory.add_directory(known)
-        return parse_cap(known.cap).get_readonly().to_string() if known.cap else ""
-
-    async def _is_good(self, cap: str, checked_at: float) -> bool:
-        """Tell whether a cap can be used once more; most are without being checked."""
-        if not self._is_due(checked_at):
-            return True
-        return await self._check(cap)
+            self._memory.add_directory(known)
+            self.tally.directories_made += 1
+        else:
+            self.tally.directories_reused += 1
+        # What is only tried out has none.
+        cap = parse_cap(known.cap).get_readonly().to_string() if known.cap else ""
+        return Child(opened.found.name, cap, opened.found.metadata)
 
     def _is_due(self, checked_at: float) -> bool:
         return is_due(checked_at, self._now(), linked=self._linked, uniform=self._uniform)
@@ -257,15 +244,117 @@ class Backup:
 
     # Files.
 
-    def _known(self, found: Found) -> Child | None:
-        """Return the child of a file that nothing has to be asked about, None for any other."""
-        if found.is_link:
-            return None
+    def _at_once(self, found: Found) -> Child | None:
+        """Return the child of a file about which nobody has to be asked, None for any other."""
+        if found.is_link and (child := self._short_link(found)) is not None:
+            return child
         known = self._memory.file(os.fsencode(found.path))
         if known is None or known.stamp != stamp_of(found.stat) or self._is_due(known.checked_at):
             return None
         self._memory.met(known)
         self._meter.files += 1
-        self._meter.bytes += found.stat.st_size
-        with self._meter.file(found.stat.st_size):
+        self._meter.bytes += known.stamp.size
+        with self._meter.file(known.stamp.size):
             return self._reused(found, known)
+
+    def _short_link(self, found: Found) -> Child | None:
+        """Return the child of a link whose target fits into a cap."""
+        with suppress(OSError):
+            target = os.readlink(os.fsencode(found.path))  # noqa: PTH115 - bytes
+            if len(target) <= MAX_LIT_SIZE:
+                self.tally.symlinks += 1
+                return Child(found.name, LitCap(target).to_string(), found.metadata)
+        return None
+
+    def _reused(self, found: Found, known: KnownFile) -> Child:
+        if found.is_link:
+            self.tally.symlinks += 1
+        else:
+            self.tally.files_reused += 1
+            self.tally.bytes_reused += known.stamp.size
+        return Child(found.name, known.cap, found.metadata)
+
+    async def _file(self, found: Found, opened: _Open) -> None:
+        """Get the child of a file, which may be uploaded for it."""
+        size = found.stat.st_size
+        self._meter.files += 1
+        self._meter.bytes += size
+        with self._meter.file(size) as bar, self._problems.of(found.path):
+            opened.children.append(await self._child(found, bar))
+        await self._done(opened)
+
+    async def _child(self, found: Found, bar: ProgressBar) -> Child:
+        """Return the child of a file.
+
+        Raises:
+            OSError: it cannot be read.
+            FileChangedError: it changes all the time.
+            AmpgridError: it could not be uploaded.
+        """
+        known = self._memory.file(os.fsencode(found.path))
+        is_same = known is not None and known.stamp == stamp_of(found.stat)
+        # It is due, or it would not be here.
+        if known is not None and is_same and await self._check(known.cap):
+            now = self._now()
+            self._memory.add_file(evolve(known, checked_at=now, seen_at=now))
+            return self._reused(found, known)
+        return await self._uploaded(found, bar)
+
+    async def _uploaded(self, found: Found, bar: ProgressBar) -> Child:
+        """Upload a file, once more if it changes meanwhile (see `_child`)."""
+        for _ in range(_READINGS):
+            descriptor = _open(found)
+            try:
+                read_at = self._now()
+                before = _look(found, descriptor)
+                try:
+                    cap = await self._grid.upload(descriptor, found.path, bar)
+                except AmpgridError:
+                    if stamp_of(_look(found, descriptor)) == stamp_of(before):
+                        raise
+                    continue
+                if stamp_of(_look(found, descriptor)) != stamp_of(before):
+                    continue
+            finally:
+                os.close(descriptor)
+            return self._put(found, cap, before, read_at)
+        raise FileChangedError("it changed while it was read, twice; the next backup tries again")
+
+    def _put(self, found: Found, cap: str, stat_: os.stat_result, read_at: float) -> Child:
+        """Count and remember a file that was uploaded."""
+        if found.is_link:
+            self.tally.symlinks += 1
+        else:
+            self.tally.files_uploaded += 1
+            self.tally.bytes_uploaded += stat_.st_size
+        stamp, now = stamp_of(stat_), self._now()
+        if is_settled(stamp, read_at):
+            self._memory.add_file(KnownFile(os.fsencode(found.path), stamp, cap, now, now))
+        local_name = os.path.basename(found.path)  # noqa: PTH119 - Path is slow
+        return Child(found.name, cap, metadata_of(stat_, local_name, found.name))
+
+
+def _open(found: Found) -> int:
+    """Return a descriptor to read a file, or the target of a link, from.
+
+    Raises:
+        OSError: it cannot be opened.
+        FileError: it is no file any more.
+    """
+    if found.is_link:
+        target = os.readlink(os.fsencode(found.path))  # noqa: PTH115 - bytes
+        descriptor = os.memfd_create("link")
+        os.write(descriptor, target)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        return descriptor
+    # Not what has meanwhile become a pipe, which nobody may ever write to.
+    descriptor = os.open(found.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise FileError("it is no file any more")
+    return descriptor
+
+
+def _look(found: Found, descriptor: int) -> os.stat_result:
+    """Return what is known of a file now; of a link by its path, for it has no descriptor."""
+    return os.lstat(found.path) if found.is_link else os.fstat(descriptor)

@@ -53,6 +53,8 @@ SUBCOMMANDS = {
         "recover_directory",
         "Bring a directory back of which too few replicas are left.",
     ),
+    "backup": ("backup", "backup", "Make a dated snapshot of DIR under PATH in the grid."),
+    "restore": ("restore", "restore", "Bring a snapshot, or any directory of the grid, back."),
     "check": ("check", "check", "Tell how a file or a directory fares: what of it is where."),
     "kept": ("kept", "kept", "Tell which files the node keeps, or drop some."),
     "keeper": ("kept", "keeper", "Look after the files that the node keeps."),

@@ -14,6 +14,7 @@
         root.cap.new    the same while the root is being made
         public-root.cap the cap of the grid's public root
         aliases         names of other directories, NAME: CAP in each line
+        backup.sqlite   what 'ampgrid backup' has uploaded, with its caps
         section-NAME    what a recovery file of a later version held beyond what is known here
       storage/          the shares kept for others, their database, and the file
                         this-is-the-store, which an empty mount point lacks
@@ -115,6 +116,11 @@ class NodeDirectory:
     def aliases_path(self) -> Path:
         """The aliases."""
         return self.private / "aliases"
+
+    @property
+    def backup_path(self) -> Path:
+        """The database of backups."""
+        return self.private / "backup.sqlite"
 
     @property
     def root_mark_path(self) -> Path:

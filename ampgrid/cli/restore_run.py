@@ -1,0 +1,383 @@
+"""Bringing a directory of the grid back as a local one, with modes, times and links.
+
+What is in the grid may be another's work, and is not believed where it could lead out of the
+directory that is written to: every name is that of a child and no path, nothing is written
+through a symbolic link, and links are made when all else is there.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attrs import asdict, define, field, frozen
+
+from ampgrid.caps import LitCap, parse_cap
+from ampgrid.cli.backup_plan import local_name
+from ampgrid.cli.files import naming, replacing
+from ampgrid.cli.gridpaths import listing_of
+from ampgrid.cli.local_tree import MODE_BITS
+from ampgrid.cli.pool import Pool
+from ampgrid.cli.problems import Problems
+from ampgrid.cli.tree_download import DOWNLOADS_AT_ONCE
+from ampgrid.cli.tree_upload import Meter
+from ampgrid.errors import BadArgumentValueError, FileError, IntegrityError
+
+if TYPE_CHECKING:
+    from ampgrid.cli.console import ProgressBar
+    from ampgrid.cli.control import Conversation
+
+#: The longest target of a symbolic link, bytes.
+_MOST_TARGET_BYTES = 4_096
+#: What a restore that was cut short leaves of a file.
+_PART = re.compile(r"\.ampgrid-[0-9a-f]{12}\.part")
+_SECOND = 10**9
+#: Times that were told as a float are the same if they are as near, nanoseconds.
+_FLOAT_NS = 1_000
+
+
+@define
+class Restored:
+    """What was brought back.
+
+    Attributes:
+        files: that were written.
+        bytes: their size, bytes.
+        unchanged: files and links that were there already as they are.
+        symlinks: symbolic links that were made.
+        directories: that were made.
+    """
+
+    files: int = 0
+    bytes: int = 0
+    unchanged: int = 0
+    symlinks: int = 0
+    directories: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the counts for JSON."""
+        return asdict(self)
+
+
+@frozen
+class _Place:
+    """Something of the grid, and where it goes.
+
+    Attributes:
+        child: as the node tells of it.
+        label: what messages call it.
+        out: where it goes.
+        around: verify caps of the directories around it.
+    """
+
+    child: dict[str, Any] = field(repr=False)
+    label: str
+    out: Path
+    around: frozenset[str] = field(default=frozenset(), repr=False)
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What is told of it."""
+        found: dict[str, Any] = self.child["metadata"]
+        return found
+
+
+class Restoring:
+    """Brings one directory back.
+
+    Args:
+        node: to speak with.
+        problems: told of what fails; the rest goes on.
+        overwrite: whether files that are there and differ are replaced.
+        dry_run: whether it is only found out what there is to do.
+    """
+
+    def __init__(
+        self,
+        node: Conversation,
+        problems: Problems,
+        *,
+        overwrite: bool = False,
+        dry_run: bool = False,
+    ) -> None:
+        self.restored = Restored()
+        self.notes: list[str] = []
+        self._node = node
+        self._problems = problems
+        self._overwrite = overwrite
+        self._dry_run = dry_run
+        self._pool = Pool(DOWNLOADS_AT_ONCE)
+        self._meter = Meter(node.bar)
+        self._links: list[_Place] = []
+        self._entered: list[_Place] = []
+
+    async def run(self, child: dict[str, Any], label: str, out: Path) -> Restored:
+        """Bring a directory back as ``out``, which is made if it is missing.
+
+        Args:
+            child: the directory, as the node tells of it.
+            label: what messages call it.
+            out: where what is in it goes.
+
+        Raises:
+            FileError: ``out`` is no directory, or cannot be made.
+            KeyboardInterrupt: the user has ended it.
+            NotConnectedError: the node is gone.
+        """
+        waiting = [_Place(child, label, out)]
+        try:
+            while waiting:
+                place = waiting.pop()
+                inner: list[_Place] = []
+                with self._problems.of(place.label):
+                    inner = await self._enter(place)
+                for each in inner:
+                    if each.child["type"] == "directory":
+                        waiting.append(each)
+                    elif each.metadata.get("symlink") is True:
+                        self._links.append(each)
+                    else:
+                        await self._start(each)
+            await self._pool.end()
+            for link in self._links:
+                await self._start(link)
+            await self._pool.end()
+        finally:
+            await self._pool.abandon()
+            # Last, since a directory's time changes with what is put in, and its rights forbid it.
+            self._finish()
+        return self.restored
+
+    async def _start(self, place: _Place) -> None:
+        self._meter.files += 1
+        self._meter.bytes += place.child["size"] or 0
+        await self._pool.start(lambda: self._bring(place))
+
+    async def _enter(self, place: _Place) -> list[_Place]:
+        """Make a directory, and return what is to be in it.
+
+        Raises:
+            BadArgumentValueError: it leads back into itself.
+            FileError: something else is in its place.
+        """
+        verify_cap = parse_cap(place.child["cap"]).get_verify_cap()
+        assert verify_cap is not None  # only the literal cap of a file has none
+        own = verify_cap.to_string()
+        if own in place.around:
+            raise BadArgumentValueError("this directory leads back into itself; not entered again")
+        listing = await listing_of(self._node, place.child["cap"])
+        for problem in listing.problems:
+            self._problems.add(place.label, IntegrityError(problem))
+        with _naming_path(place.out):
+            self.restored.directories += self._make(place.out, is_top=not place.around)
+        # What the user has named keeps what it has, unless it was made for this.
+        self._entered.append(place)
+        inner = []
+        label = place.label if place.label.endswith((":", "/")) else f"{place.label}/"
+        for child in listing.children:
+            with self._problems.of(label + child["name"]):
+                name = local_name(child["name"], child["metadata"])
+                out = place.out / name
+                inner.append(_Place(child, label + child["name"], out, place.around | {own}))
+        return inner
+
+    def _make(self, out: Path, *, is_top: bool) -> bool:
+        """Make a directory, open it to ourselves; returns whether it was missing.
+
+        Raises:
+            FileError: something else is there.
+        """
+        try:
+            # A link to a directory will do for what the user has named, and for nothing else.
+            found = out.stat() if is_top else out.lstat()
+        except FileNotFoundError:
+            if not self._dry_run:
+                out.mkdir(mode=0o700, parents=is_top)
+            return True
+        if not stat.S_ISDIR(found.st_mode):
+            raise FileError(f"{out} is there, and is no directory")
+        if not self._dry_run:
+            if found.st_uid == os.geteuid() and found.st_mode & 0o700 != 0o700:
+                out.chmod(stat.S_IMODE(found.st_mode) | 0o700)
+            _clear(out)
+        return False
+
+    def _finish(self) -> None:
+        """Give the directories their times and rights, the innermost first."""
+        if self._dry_run:
+            return
+        for place in reversed(self._entered):
+            with self._problems.of(place.label), _naming_path(place.out):
+                if (times := times_of(place.metadata)) is not None:
+                    os.utime(place.out, ns=times)
+                if (mode := mode_of(place.metadata)) is not None:
+                    place.out.chmod(mode)
+
+    # Files and links.
+
+    async def _bring(self, place: _Place) -> None:
+        size = place.child["size"] or 0
+        with self._meter.file(size) as bar, self._problems.of(place.label):
+            with _naming_path(place.out):
+                if place.metadata.get("symlink") is True:
+                    await self._link(place, bar)
+                elif self._is_wanted(place):
+                    if not self._dry_run:
+                        await self._file(place, bar)
+                    self.restored.files += 1
+                    self.restored.bytes += size
+
+    def _is_wanted(self, place: _Place) -> bool:
+        """Tell whether a file has to be written.
+
+        Raises:
+            FileError: another one is there, and it was not to be replaced.
+        """
+        try:
+            found = place.out.lstat()
+        except FileNotFoundError:
+            return True
+        if stat.S_ISREG(found.st_mode) and found.st_size == place.child["size"]:
+            if is_time(found, place.metadata):
+                self.restored.unchanged += 1
+                return False
+        self._may_replace(place.out, found)
+        return True
+
+    def _may_replace(self, out: Path, found: os.stat_result) -> None:
+        """Refuse to replace what is there.
+
+        Raises:
+            FileError: it is not to be replaced.
+        """
+        if stat.S_ISDIR(found.st_mode):
+            raise FileError(f"{out}: a directory is there, and is not replaced")
+        if not self._overwrite:
+            raise FileError(f"{out}: another one is there; --overwrite replaces it")
+
+    async def _file(self, place: _Place, bar: ProgressBar) -> None:
+        # A disk that loses power loses a copy, no more.
+        with replacing(place.out, durable=False) as descriptor:
+            # Nobody else's business before it has its own rights.
+            os.fchmod(descriptor, 0o600)
+            await self._fetch(place, descriptor, bar)
+            mode = mode_of(place.metadata)
+            os.fchmod(descriptor, 0o600 if mode is None else mode)
+            if (times := times_of(place.metadata)) is not None:
+                os.utime(descriptor, ns=times)
+
+    async def _link(self, place: _Place, bar: ProgressBar) -> None:
+        """Make a symbolic link, whatever it leads to."""
+        target = await self._target(place, bar)
+        out = os.fsencode(place.out)
+        try:
+            found = place.out.lstat()
+        except FileNotFoundError:
+            pass
+        else:
+            if stat.S_ISLNK(found.st_mode) and os.readlink(out) == target:  # noqa: PTH115
+                self.restored.unchanged += 1
+                return
+            self._may_replace(place.out, found)
+        self.restored.symlinks += 1
+        if self._dry_run:
+            return
+        part = os.path.join(os.path.dirname(out), f".ampgrid-{secrets.token_hex(6)}.part".encode())  # noqa: PTH118, PTH120
+        os.symlink(target, part)  # noqa: PTH211 - bytes
+        try:
+            if (times := times_of(place.metadata)) is not None:
+                os.utime(part, ns=times, follow_symlinks=False)
+            os.replace(part, out)  # noqa: PTH105
+        except BaseException:
+            with suppress(FileNotFoundError):
+                os.unlink(part)  # noqa: PTH108
+            raise
+
+    async def _target(self, place: _Place, bar: ProgressBar) -> bytes:
+        """Return the target of a symbolic link.
+
+        Raises:
+            BadArgumentValueError: it can be none.
+        """
+        cap = parse_cap(place.child["cap"])
+        if isinstance(cap, LitCap):
+            target = cap.data
+        elif (place.child["size"] or 0) > _MOST_TARGET_BYTES:
+            raise BadArgumentValueError("the target of this symbolic link is too long")
+        else:
+            held = os.memfd_create("link")
+            try:
+                await self._fetch(place, held, bar)
+                target = os.pread(held, _MOST_TARGET_BYTES, 0)
+            finally:
+                os.close(held)
+        if not target or b"\0" in target:
+            raise BadArgumentValueError("the target of this symbolic link is no path")
+        return target
+
+    async def _fetch(self, place: _Place, descriptor: int, bar: ProgressBar) -> None:
+        from ampgrid.commands.control import Download
+
+        with naming(str(place.out), "output"):
+            answer = await self._node.watched(
+                Download, bar=bar, cap=place.child["cap"], descriptor=descriptor
+            )
+        self._add_notes(answer["problems"].splitlines())
+
+    def _add_notes(self, notes: Iterable[str]) -> None:
+        self.notes += [note for note in notes if note not in self.notes]
+
+
+@contextmanager
+def _naming_path(out: Path) -> Iterator[None]:
+    """Let an error of the system name the path."""
+    try:
+        yield
+    except OSError as error:
+        raise FileError(f"{out}: {error.strerror}") from error
+
+
+def _clear(out: Path) -> None:
+    """Remove what an earlier restore that was cut short has left of files in a directory."""
+    with os.scandir(out) as entries:
+        parts = [each.path for each in entries if _PART.fullmatch(each.name)]
+    for part in parts:
+        if not stat.S_ISDIR(os.lstat(part).st_mode):
+            os.unlink(part)  # noqa: PTH108
+
+
+def _number(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def mode_of(metadata: dict[str, Any]) -> int | None:
+    """Return the permission bits that are told of a file, None if none are."""
+    mode = _number(metadata.get("mode"))
+    return None if mode is None else mode & MODE_BITS
+
+
+def times_of(metadata: dict[str, Any]) -> tuple[int, int] | None:
+    """Return access and change time to set, nanoseconds since 1970; None if none is told."""
+    exact = _number(metadata.get("mtime_ns"))
+    if exact is None:
+        moment = metadata.get("mtime")
+        if not isinstance(moment, int | float) or isinstance(moment, bool):
+            return None
+        exact = int(max(-1.0, min(moment, 2.0**34)) * _SECOND)
+    # What no file system can keep is nobody's loss.
+    return (exact, exact) if 0 <= exact < 2**33 * _SECOND else None
+
+
+def is_time(found: os.stat_result, metadata: dict[str, Any]) -> bool:
+    """Tell whether a file has the time that is told of it."""
+    times = times_of(metadata)
+    if times is None:
+        return False
+    tolerated = 0 if _number(metadata.get("mtime_ns")) is not None else _FLOAT_NS
+    return abs(found.st_mtime_ns - times[1]) <= tolerated
