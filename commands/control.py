@@ -196,7 +196,9 @@ class DropKept(GridCommand):
 
 
 class RunKeeper(GridCommand):
-    """Walk the kept files now: renew leases, check, repair; answer a report as JSON.
+    """Walk the kept files now, and then the directories: renew leases, check, repair.
+
+    The answer is a report as JSON (``docs/reference/keeper.md``).
 
     Without ``now`` only what is due is walked. With ``dry_run`` nothing is written anywhere.
 

@@ -33,6 +33,7 @@ from ampgrid.immutable import (
 from ampgrid.immutable.kept import kept_json
 from ampgrid.node.answering import OwnOperations, absolute, as_wire_errors
 from ampgrid.node.drive import NodeDrive
+from ampgrid.node.drive_keeper import DriveKeeper
 from ampgrid.node.linking import file_at, is_grid_path, linking
 from ampgrid.node.memory import memory_usage
 from ampgrid.node.operations import Operations
@@ -64,6 +65,7 @@ class Controlled(Protocol):
     spool_reserve: int
     storage: StorageService | None
     drive: NodeDrive
+    drive_keeper: DriveKeeper
     work: Threads
     streams: Threads
 
@@ -312,7 +314,16 @@ class ControlResponder(amp.CommandLocator):
             report = await self._node.file_keeper.run(
                 progress, now=bool(now), dry_run=bool(dry_run)
             )
-        return {"report": report_text(report)}
+            directories = None
+            if not dry_run:
+                directories = await self._walk_directories(progress, now=bool(now))
+        return {"report": report_text({**report, "directories": directories})}
+
+    async def _walk_directories(self, operation: Operation, *, now: bool) -> dict[str, Any] | None:
+        keeper = self._node.drive_keeper
+        if not now:
+            return await keeper.run_due(operation)
+        return await keeper.run(operation, full=True, snapshots=True, at_once=True)
 
     # The node.
 

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 from attrs import asdict, define, field
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredLock
 from twisted.logger import Logger
 
 from ampgrid.caps import ChkVerifierCap, DirCap, parse_cap
@@ -185,6 +185,8 @@ class DriveKeeper:
         self._suspected: dict[str, float] = {}
         self._timer: DelayedCall | None = None
         self._running: Operation | None = None
+        self._at_once = False
+        self._turn = DeferredLock()
         self._ended: Deferred[None] | None = None
         self._stopped = False
 
@@ -222,17 +224,23 @@ class DriveKeeper:
         self._ended.addBoth(lambda _: self._later(_LOOK_SECONDS))
 
     async def _go(self) -> None:
-        now = self._wall()
-        full = self._is_due(self._due.walked_at, self._period, now) or self._second_look_due(now)
-        snapshots = self._is_due(self._due.snapshots_at, DAY, now)
-        if not (full or snapshots) or not self._connected() or not self._roots():
-            return
         try:
-            await self.run(Operation(), full=full, snapshots=snapshots)
+            await self.run_due(Operation())
         except OperationCancelledError:
             pass
         except StoreError as error:
             _log.error("what was found of directories could not be noted: {e}", e=error)
+
+    async def run_due(self, operation: Operation) -> dict[str, Any] | None:
+        """Do what is due, if anything is (see `run`); None if nothing was done."""
+        now = self._wall()
+        full = self._is_due(self._due.walked_at, self._period, now) or self._second_look_due(now)
+        snapshots = self._is_due(self._due.snapshots_at, DAY, now)
+        if not (full or snapshots) or not self._connected() or not self._roots():
+            return None
+        if self._running is not None:
+            return None
+        return await self.run(operation, full=full, snapshots=snapshots)
 
     def _is_due(self, last: float, period: float, now: float) -> bool:
         """Tell whether a walk is due; what lies in the future comes from a wrong clock."""
@@ -241,27 +249,31 @@ class DriveKeeper:
     def _second_look_due(self, now: float) -> bool:
         return any(now - since >= SECOND_LOOK_SECONDS for since in self._suspected.values())
 
-    async def run(self, operation: Operation, *, full: bool, snapshots: bool) -> dict[str, Any]:
+    async def run(
+        self, operation: Operation, *, full: bool, snapshots: bool, at_once: bool = False
+    ) -> dict[str, Any]:
         """Walk, and return what came of it, for JSON (``docs/reference/status.md``).
 
         Args:
             operation: progress and cancelling.
             full: renew, check and repair; else only snapshots are stored.
             snapshots: store those of directories that have changed.
+            at_once: repair without a second look.
 
         Raises:
-            OperationCancelledError: somebody has cancelled, or another walk is under way.
+            OperationCancelledError: somebody has cancelled.
             StoreError: what came of it could not be noted.
         """
-        if self._running is not None:
-            raise OperationCancelledError("directories are being walked already")
-        self._running = operation
+        await self._turn.acquire()
+        self._running, self._at_once = operation, at_once
         walked = Walked(self._wall())
         try:
+            operation.check()
             await self._walk(walked, operation, full=full, snapshots=snapshots)
             walked.complete = True
         finally:
             self._running = None
+            self._turn.release()
             walked.ended_at = self._wall()
             walked.waiting = len(self._suspected)
             self._last = asdict(walked)
@@ -376,7 +388,7 @@ class DriveKeeper:
 
     def _is_suspected(self, verify: str) -> bool:
         since = self._suspected.get(verify)
-        return since is not None and self._wall() - since >= SECOND_LOOK_SECONDS
+        return self._at_once or (since is not None and self._wall() - since >= SECOND_LOOK_SECONDS)
 
     def _suspect(self, verify: str) -> bool:
         """Note that something is wanting; tell whether it was so before."""

@@ -50,3 +50,13 @@ def format_size(size: int) -> str:
     while size / 1000**power >= 999.95 and power < len(_LETTERS):
         power += 1
     return f"{size / 1000**power:.1f}".removesuffix(".0") + f" {_LETTERS[power - 1]}B"
+
+
+def format_count(count: int, what: str) -> str:
+    """Return ``1 share`` or ``2 shares``.
+
+    Args:
+        count: how many.
+        what: one of them, a word with a plural in ``s``.
+    """
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"

@@ -132,6 +132,13 @@ class WalkTests(KeeperCase):
         self.assertEqual((told["repaired"], told["waiting"], told["failed"]), (2, 0, 0))
         self.assertEqual(self.drive.tables.damaged, set())
 
+    def test_told_to_it_repairs_without_a_second_look(self) -> None:
+        self.drive.tables.damaged.add(self.below.index)
+        walking = self.keeper.run(Operation(), full=True, snapshots=False, at_once=True)
+        self.assertEqual(self.run_(walking)["waiting"], 0)
+        self.assertEqual(self.drive.tables.damaged, set())
+        self.assertIn((FILE.get_verify_cap(), True), self.files.looked)
+
     def test_what_is_unlinked_meanwhile_is_forgotten(self) -> None:
         self.drive.tables.damaged.add(self.below.index)
         self.assertEqual(self.walk()["waiting"], 1)
