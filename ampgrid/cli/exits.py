@@ -111,7 +111,8 @@ UNHEALTHY = Exit(
     10,
     "unhealthy",
     "`check`: the file can be had, but shares of it are missing, bad or on too few "
-    "servers. `keeper run`: a file failed, or nobody was connected.",
+    "servers. `keeper run`: a file failed, or nobody was connected. `scrub`: shares were bad or "
+    "missing. `import-tahoe`: containers were damaged, or other shares are in the place.",
     "`ampgrid check CAP --repair`, or wait for the keeper; the report names the shares.",
 )
 LOST = Exit(

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from attrs import define
 
+from ampgrid.errors import BadArgumentValueError
+
 if TYPE_CHECKING:
     from ampgrid.node.directory import NodeDirectory
 
@@ -32,3 +34,18 @@ class Session:
         from ampgrid.node.directory import NodeDirectory
 
         return NodeDirectory.at(self.directory_path)
+
+
+def require_storage(session: Session) -> None:
+    """Return if the node directory is that of a node that keeps shares.
+
+    Raises:
+        ConfigError: it is no node directory.
+        BadArgumentValueError: its node keeps none.
+    """
+    directory = session.directory
+    directory.require()
+    if not directory.load_config().storage_enabled:
+        raise BadArgumentValueError(
+            f"The node in {directory.path} keeps no shares; name one that does: ampgrid -d DIR ..."
+        )

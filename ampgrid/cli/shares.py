@@ -17,7 +17,7 @@ import click
 
 from ampgrid.cli import console, exits
 from ampgrid.cli.params import json_option
-from ampgrid.cli.session import Session
+from ampgrid.cli.session import Session, require_storage
 from ampgrid.errors import BadArgumentValueError, ConfigError, FormatError, NotRunningError
 
 if TYPE_CHECKING:
@@ -60,8 +60,6 @@ def _opened_store(directory: NodeDirectory) -> Iterator[Store]:
     from ampgrid.store.shares import ShareStore
 
     config = directory.load_config()
-    if not config.storage_enabled:
-        raise BadArgumentValueError("This node keeps no shares.")
     # As a node does: on a disk that is not mounted there must be no second store.
     directory.require_store()
     directory.make_rooms()
@@ -78,10 +76,10 @@ def _opened_store(directory: NodeDirectory) -> Iterator[Store]:
 def _with_store(session: Session, here: Callable[[Store], T], through_node: Callable[[], T]) -> T:
     """Do it on the store, or through the node if that runs."""
     directory = session.directory
+    require_storage(session)
     try:
         lock = directory.lock()
     except ConfigError as locked:
-        directory.require()
         try:
             return through_node()
         except NotRunningError:

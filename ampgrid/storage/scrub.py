@@ -25,7 +25,7 @@ from ampgrid.storage.pacing import Naps, Pace
 from ampgrid.store import Store
 from ampgrid.store.catalog import Finding
 from ampgrid.store.port import StoreUpkeep, Walk
-from ampgrid.store.scrubbing import COST_OF_A_SHARE, ScrubProgress, Step
+from ampgrid.store.scrubbing import COST_OF_A_SHARE, MISSING, ScrubProgress, Step
 from ampgrid.store.timekeeping import StoreClock
 
 _log = Logger()
@@ -72,7 +72,9 @@ def describe(finding: Finding) -> dict[str, Any]:
 def warn_of(finding: Finding) -> None:
     """Write a bad share to the log."""
     _log.warn(
-        "share {number} of {index} is bad and was set aside: {reason}",
+        "share {number} of {index} is no longer here: {reason}"
+        if finding.reason == MISSING
+        else "share {number} of {index} is bad and was set aside: {reason}",
         number=finding.number,
         index=b2a(finding.storage_index),
         reason=finding.reason,
@@ -269,6 +271,7 @@ class Scrub:
         walk = self._upkeep.walk()
         self._begin_cycle(self._time.now())
         named: list[Finding] = []
+        missing = 0
         operation.enter("hashing shares", self._total_cost())
         try:
             while not self.progress.done:
@@ -278,6 +281,7 @@ class Scrub:
                 step: Step = await self._in_thread(walk.advance, self._hop, self._time.now())
                 self._note(step)
                 named += step.bad[: _MOST_NAMED - len(named)]
+                missing += sum(finding.reason == MISSING for finding in step.bad)
                 operation.done += step.cost
                 if step.ended:
                     self._end_cycle()
@@ -290,9 +294,9 @@ class Scrub:
         finally:
             await self._close(walk)
             await self._in_thread(self._upkeep.save_scrub, self.progress)
-        return self._report(named)
+        return self._report(named, missing)
 
-    def _report(self, named: list[Finding]) -> dict[str, Any]:
+    def _report(self, named: list[Finding], missing: int) -> dict[str, Any]:
         progress = self.progress
         room = self._store.room(fresh=False)
         return {
@@ -300,6 +304,7 @@ class Scrub:
             "bytes": progress.size,
             "skipped": progress.skipped,
             "bad": progress.bad,
+            "missing": missing,
             "bad_shares": [describe(finding) for finding in named],
             "seconds": progress.finished - progress.started,
             "quarantine": {"files": room.aside_files, "bytes": room.aside},

@@ -44,6 +44,9 @@ from ampgrid.store.sql import Database, Job, Sql
 #: What a look at a share costs beside its bytes, in bytes: finding, opening, closing it.
 COST_OF_A_SHARE = 4096
 
+#: What is told of a share whose file is not there.
+MISSING = "Its file is missing."
+
 #: Rows fetched at once.
 _ROWS = 100
 
@@ -143,7 +146,8 @@ class _CondemnJob(Job[Finding | None]):
         finding: what is remembered.
         space: the accounts.
         readers: open files of shares.
-        aside: name of its file in the quarantine, None if it is not there.
+        aside: name of its file in the quarantine and how many bytes that has, which need not
+            be as many as were stored; None if it is not there.
         lost: whether its file is missing, and its row is kept for when it comes back.
     """
 
@@ -156,7 +160,7 @@ class _CondemnJob(Job[Finding | None]):
         space: Space,
         readers: Readers,
         *,
-        aside: str | None = None,
+        aside: tuple[str, int] | None = None,
         lost: bool = False,
     ) -> None:
         self._share = share
@@ -179,7 +183,8 @@ class _CondemnJob(Job[Finding | None]):
             sql.execute("DELETE FROM shares WHERE id = ?", (share.row_id,))
             if self._aside is not None:
                 found = self._finding
-                note(sql, self._aside, *share.key, share.size, share.peer, found.found_at)
+                name, size = self._aside
+                note(sql, name, *share.key, size, share.peer, found.found_at)
             elif share.in_file:
                 sql.execute(
                     "INSERT OR REPLACE INTO doomed (storage_index, number) VALUES (?, ?)",
@@ -194,7 +199,7 @@ class _CondemnJob(Job[Finding | None]):
         if self._done:
             self._space.drop(self._share.size, 1)
             if self._aside is not None:
-                self._space.add_aside(self._share.size)
+                self._space.add_aside(self._aside[1])
             self._readers.forget(self._share.key)
 
 
@@ -351,11 +356,12 @@ class Examiner:
                 aside = free_name(self._files, self._places, *share.key)
             try:
                 if share.in_file:
-                    self._move_aside(share, aside)
+                    size = self._move_aside(share, aside)
                 else:
-                    self._copy_aside(share, aside)
+                    size = self._copy_aside(share, aside)
+                lies_there = aside.name, size
                 found = self._database.run(
-                    _CondemnJob(share, finding, self._space, self._readers, aside=aside.name)
+                    _CondemnJob(share, finding, self._space, self._readers, aside=lies_there)
                 )
             except StoreError:
                 self._put_back(share, aside)
@@ -383,8 +389,7 @@ class Examiner:
 
     def lose(self, share: StoredShare, now: int) -> Finding | None:
         """Claim a share no longer whose file is not there; None if it is gone by now."""
-        reason = "Its file is missing."
-        finding = Finding(share.storage_index, share.number, share.size, share.peer, reason, now)
+        finding = Finding(share.storage_index, share.number, share.size, share.peer, MISSING, now)
         path = self._places.share(*share.key)
         with self._locks.shares.of(share.key):
             with self._health.reading():
@@ -396,16 +401,19 @@ class Examiner:
                 _CondemnJob(share, finding, self._space, self._readers, lost=True)
             )
 
-    def _move_aside(self, share: StoredShare, aside: Path) -> None:
+    def _move_aside(self, share: StoredShare, aside: Path) -> int:
         path = self._places.share(*share.key)
+        with self._health.reading():
+            size = self._files.size_of(path) or 0
         with self._health.synchronising():
             # Its row goes after it: after a crash between the two, the next start finds the row
             # without its file, and not a bad file that it would take for a new share.
             self._files.rename(path, aside)
             self._files.fsync_directory(self._places.quarantine)
             self._files.fsync_directory(path.parent)
+        return size
 
-    def _copy_aside(self, share: StoredShare, aside: Path) -> None:
+    def _copy_aside(self, share: StoredShare, aside: Path) -> int:
         data = self._database.read(lambda sql: catalog.data(sql, *share.key, 0, share.size))
         with self._health.writing():
             descriptor = self._files.open_new(aside)
@@ -415,6 +423,7 @@ class Examiner:
             finally:
                 self._files.close(descriptor)
             self._files.fsync_directory(self._places.quarantine)
+        return len(data or b"")
 
     def _put_back(self, share: StoredShare, aside: Path) -> None:
         """Undo what was done before a failure: who has a row is claimed to be here."""

@@ -379,11 +379,13 @@ class DescriptorTests(ControlCase):
         self.send(os.open(large, os.O_RDONLY), control.Upload)
         descriptor = os.open(large, os.O_RDONLY)
         os.lseek(descriptor, 1, os.SEEK_SET)
+        before = sorted(core.spool_path.iterdir())
         with self.assertRaises(e.FileFailedError) as caught:
             self.send(descriptor, control.Upload)
         for told in (str(core.spool_path), "reserve", "make room"):
             self.assertIn(told, str(caught.exception))
-        self.assertEqual(list(core.spool_path.iterdir()), [])
+        self.assertEqual(sorted(core.spool_path.iterdir()), before)
+        self.check_closed()
 
     def test_every_refusal_closes_what_came(self) -> None:
         path = str(self.file)

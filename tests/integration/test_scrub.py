@@ -21,7 +21,7 @@ class ScrubTests(GridCase):
         path.write_bytes(data)
 
         found = ampgrid("-d", first["dir"], "scrub", "--json")
-        self.assertEqual((found.status, found.err), (0, ""))
+        self.assertEqual((found.status, found.err), (10, ""))
         report = found.json()
         self.assertEqual((report["shares"], report["bad"], report["skipped"]), (1, 1, 0))
         (bad,) = report["bad_shares"]
@@ -35,6 +35,9 @@ class ScrubTests(GridCase):
         self.assertIsNotNone(status["scrub"]["last_full_cycle"])
 
         words = ampgrid("-d", second["dir"], "scrub").text
-        self.assertIn("Hashed 1 shares", words)
-        self.assertIn("0 were bad", words)
-        self.assertEqual(self.grid.client("scrub").status, 2)
+        self.assertIn("Hashed 1 share (", words)
+        self.assertIn("none was bad", words)
+        refused = self.grid.client("scrub")
+        self.assertEqual(refused.status, 2)
+        self.assertIn("keeps no shares", refused.err)
+        self.assertIn("-d", refused.err)

@@ -38,9 +38,7 @@ class ReportTests(CommandLineCase):
             self.assertEqual(self.told(*numbers), (line, status))
 
     def test_bad_shares_are_named(self) -> None:
-        self.assertEqual(
-            lines_of(report(1, 0))[0], "bad: share 1 of si, stored by somebody: Bad."
-        )
+        self.assertEqual(lines_of(report(1, 0))[0], "bad: share 1 of si, stored by somebody: Bad.")
 
 
 class NoStorageTests(CommandLineCase):

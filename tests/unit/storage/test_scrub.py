@@ -213,6 +213,7 @@ class RunNowTests(ScrubCase):
         report = self.successResultOf(self.run_now(operation))
         self.assertEqual((report["shares"], report["bad"], report["skipped"]), (10, 1, 0))
         self.assertEqual(report["quarantine"]["files"], 1)
+        self.assertEqual(report["missing"], 0)
         (bad,) = report["bad_shares"]
         self.assertEqual((bad["share"], bad["size"]), (0, self.share_size))
         self.assertEqual(report["alarm"], "")

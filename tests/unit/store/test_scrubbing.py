@@ -248,6 +248,18 @@ class BadTests(ScrubCase):
         self.store_share(cap.storage_index, 2, b"")
         self.assertEqual(self.bad(), [(cap.storage_index, n) for n in range(3)])
 
+    def test_what_is_set_aside_counts_as_it_lies_there(self):
+        index, shares = self.store_file(BIG)
+        os.truncate(self.store.path_of(index, 0), 50_000)
+        with self.store.path_of(index, 1).open("ab") as file:
+            file.write(b"more")
+        self.assertEqual(self.bad(), [(index, 0), (index, 1)])
+        counted = 50_000 + len(shares[1]) + 4
+        self.assertEqual(self.store.room(fresh=True).aside, counted)
+        self.store.upkeep.count_aside(NOW)
+        self.assertEqual(self.store.room(fresh=True).aside, counted)
+        self.assertEqual(self.store.upkeep.account_aside(PEER), counted)
+
     def test_another_size_and_no_file_at_all(self):
         index, _ = self.store_file(BIG)
         with self.store.path_of(index, 0).open("ab") as file:
