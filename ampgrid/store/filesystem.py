@@ -74,6 +74,10 @@ class FileSystem(Protocol):
         """Tell whether an open file still has a name: a deleted one can be read on. Quick."""
         ...
 
+    def length_of(self, descriptor: int) -> int:
+        """Return the size of an open file in bytes. Quick."""
+        ...
+
     def fsync(self, descriptor: int) -> None:
         """Return when all that was written is on the disk. A failure is final."""
         ...
@@ -184,6 +188,10 @@ class PosixFileSystem:
     def has_name(self, descriptor: int) -> bool:
         """Tell whether an open file still has a name: a deleted one can be read on. Quick."""
         return os.fstat(descriptor).st_nlink > 0
+
+    def length_of(self, descriptor: int) -> int:
+        """Return the size of an open file in bytes. Quick."""
+        return os.fstat(descriptor).st_size
 
     def fsync(self, descriptor: int) -> None:
         """Return when all that was written is on the disk. A failure is final."""

@@ -482,7 +482,10 @@ class ShareStore:
     def _read_file(self, descriptor: int, size: int, offset: int, length: int) -> bytes:
         length = max(0, min(length, size - offset))
         with self._health.reading():
-            return self._files.read_at(descriptor, offset, length) if length else b""
+            data = self._files.read_at(descriptor, offset, length) if length else b""
+            if len(data) < length and self._files.length_of(descriptor) >= offset + length:
+                raise BrokenStoreError("the disk gave fewer bytes of a share than it holds")
+        return data
 
     def _lose(self, storage_index: bytes, number: int) -> None:
         """Claim a share no longer if its file is not there; a failure of that is for others."""

@@ -247,6 +247,10 @@ class FailingFileSystem:
         """As `FileSystem.has_name`; it asks no disk, and never fails."""
         return self._inner.has_name(descriptor)
 
+    def length_of(self, descriptor: int) -> int:
+        """As `FileSystem.length_of`; it asks no disk, and never fails."""
+        return self._inner.length_of(descriptor)
+
     def fsync(self, descriptor: int) -> None:
         """Synchronise a file."""
         self._do("fsync", lambda: self._inner.fsync(descriptor))

@@ -186,6 +186,7 @@ class RecordingFileSystem:
         self.read_at_once = self._inner.read_at_once
         self.size_of = self._inner.size_of
         self.has_name = self._inner.has_name
+        self.length_of = self._inner.length_of
         self.free_bytes = self._inner.free_bytes
 
     def _number(self, descriptor: int) -> int | None:
