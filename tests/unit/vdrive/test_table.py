@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import unittest
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -355,8 +354,6 @@ class MembershipTests(Case):
         self.put(3, table=other)
         self.assertEqual(len(self.list_(self.reader())), 3)
 
-    # Not before a record may have an epoch below that of its ballot.
-    @unittest.expectedFailure
     def test_abandoned_change_of_the_set_does_not_block_others(self) -> None:
         """A writer prepares the next epoch everywhere and dies."""
         self.put(1)
@@ -373,6 +370,10 @@ class MembershipTests(Case):
         record = self.run_(self.table.record())
         self.assertEqual((record.epoch, record.count), (0, 3))
         self.assertTrue(words.is_quorum([record.replicas], record.replicas))
+
+    test_abandoned_change_of_the_set_does_not_block_others.todo = (  # type: ignore[attr-defined]
+        "a record may not yet have an epoch below that of its ballot"
+    )
 
     def test_small_set_grows(self) -> None:
         world = ReplicaWorld(2, 3)
