@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+import pytest
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -354,6 +355,7 @@ class MembershipTests(Case):
         self.put(3, table=other)
         self.assertEqual(len(self.list_(self.reader())), 3)
 
+    @pytest.mark.xfail(reason="a record may not yet have an epoch below its ballot's", strict=True)
     def test_abandoned_change_of_the_set_does_not_block_others(self) -> None:
         """A writer prepares the next epoch everywhere and dies."""
         self.put(1)
@@ -370,10 +372,6 @@ class MembershipTests(Case):
         record = self.run_(self.table.record())
         self.assertEqual((record.epoch, record.count), (0, 3))
         self.assertTrue(words.is_quorum([record.replicas], record.replicas))
-
-    test_abandoned_change_of_the_set_does_not_block_others.todo = (  # type: ignore[attr-defined]
-        "a record may not yet have an epoch below that of its ballot"
-    )
 
     def test_small_set_grows(self) -> None:
         world = ReplicaWorld(2, 3)
