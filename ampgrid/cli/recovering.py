@@ -21,10 +21,14 @@ _HINT = "look with --dry-run what comes back, then say --yes"
 
 
 def lines_of(report: dict[str, Any]) -> list[str]:
-    """Return the report for a reader, one line a fact."""
-    from ampgrid.cli.status import rows_of
-
-    return [console.one_line(f"{name}: {value}") for name, value in rows_of(report)]
+    """Return the report for a reader (its keys are in ``docs/reference/drive.md``)."""
+    what = f"version {report['version']} with {report['entries']} children"
+    if report["healthy"]:
+        return [f"Nothing is to be done: enough replicas have {what}."]
+    done = "is the directory again" if report["recovered"] else "would be the directory"
+    where = f"found in a {report['source']}, {report['holders']} replicas have it"
+    lines = [f"{what.capitalize()} {done} ({where})."]
+    return lines + [f"  {console.one_line(warning)}" for warning in report["warnings"]]
 
 
 @click.command("recover-directory")

@@ -6,7 +6,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from ampgrid.cli import check_directory, console, deep_check, exits
+from ampgrid.cli import check_directory, console, deep_check, exits, recovering
 from ampgrid.cli.changing import removal_lines
 from ampgrid.cli.copying import line_of, name_in_grid
 from ampgrid.cli.deep import Tree, size_lines
@@ -230,6 +230,16 @@ class ReportTests(SynchronousTestCase):
                 "  problem: none",
             ],
         )
+
+    def test_a_recovery(self) -> None:
+        report = {"source": "replica", "version": 5, "entries": 7, "holders": 1}
+        report |= {"warnings": ["later\nchanges"], "healthy": False, "recovered": False}
+        first, second = recovering.lines_of(report)
+        self.assertTrue(first.startswith("Version 5 with 7 children would be the directory ("))
+        self.assertEqual(second, "  later changes")
+        told = recovering.lines_of(report | {"recovered": True})
+        self.assertIn("is the directory again", told[0])
+        self.assertIn("Nothing is to be done", recovering.lines_of(report | {"healthy": True})[0])
 
     def test_what_was_copied_and_removed(self) -> None:
         line = line_of(Copied(2, 1_500, 1, 1, "private:a"))
