@@ -6,7 +6,7 @@ import os
 import random
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,20 +18,20 @@ from ampgrid.cli.gridpaths import grid_place
 from ampgrid.cli.params import json_option
 from ampgrid.cli.problems import Problems
 from ampgrid.cli.session import Session
-from ampgrid.errors import FileError
+from ampgrid.errors import FileError, NotConnectedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ampgrid.cli.backup_patterns import Patterns
-    from ampgrid.cli.backup_run import Tally
+    from ampgrid.cli.backup_run import GridSide, Tally
     from ampgrid.cli.backup_walk import Reading
     from ampgrid.cli.control import Conversation
     from ampgrid.store.backupdb import BackupDatabase
     from ampgrid.vdrive.paths import GridPath
 
 #: Directories of earlier snapshots that are looked after at each backup.
-_LOOKED_AFTER = 200
+_LOOKED_AFTER = 50
 
 
 @frozen
@@ -184,7 +184,7 @@ async def snapshot(
     Raises:
         AmpgridError: there is none, and what was done is remembered.
     """
-    from ampgrid.cli.backup_database import FORGET_SECONDS, Memory
+    from ampgrid.cli.backup_database import FORGET_FILES_SECONDS, Memory
     from ampgrid.cli.backup_grid import NodeSide, Place
     from ampgrid.cli.backup_run import Backup
     from ampgrid.cli.gridpaths import read_object
@@ -208,12 +208,14 @@ async def snapshot(
     path = await place.link(node, top, lacks=len(problems.found), now=time.time)
     now = time.time()
     database.add_snapshot(top.cap, os.fsencode(wish.source), now)
-    database.forget_files(now - FORGET_SECONDS)
-    await look_after(side, database, now)
+    database.forget_files(now - FORGET_FILES_SECONDS)
+    with suppress(NotConnectedError):
+        # The snapshot is there, whatever becomes of the node now.
+        await look_after(side, database, now)
     return _Done(run.tally, reading, str(path), top.cap)
 
 
-async def look_after(side: Any, database: BackupDatabase, now: float) -> None:
+async def look_after(side: GridSide, database: BackupDatabase, now: float) -> None:
     """Repair directories of earlier snapshots, since snapshots alone give no right to do so.
 
     Args:
@@ -221,15 +223,15 @@ async def look_after(side: Any, database: BackupDatabase, now: float) -> None:
         database: knows their write caps.
         now: seconds since 1970.
     """
+    from ampgrid.cli.backup_database import FORGET_DIRECTORIES_SECONDS
     from ampgrid.cli.backup_plan import CHECK_SECONDS
     from ampgrid.store.backupdb import KnownDirectory
 
     for known in database.directories_due(now - CHECK_SECONDS, _LOOKED_AFTER):
         if await side.is_sound(known.cap):
             database.record(directories=[KnownDirectory(known.contents, known.cap, now)])
-        else:
-            # It went with its snapshots; or it is made again when it is wanted again.
-            database.forget_directory(known.contents)
+    # They went with their snapshots.
+    database.forget_directories(now - FORGET_DIRECTORIES_SECONDS)
 
 
 def _tried(wish: _Wish, reading: Reading, problems: Problems) -> _Done:

@@ -14,8 +14,10 @@ _GROUP = 64
 _GROUP_SECONDS = 1.0
 #: That a file was met is written down when it was not for so long, seconds.
 _SEEN_SECONDS = 7 * 86_400.0
-#: Files that were not met for so long are forgotten, seconds.
-FORGET_SECONDS = 90 * 86_400.0
+#: Files that were not met, and directories that were not found sound, for so long are forgotten,
+#: seconds.
+FORGET_FILES_SECONDS = 90 * 86_400.0
+FORGET_DIRECTORIES_SECONDS = 400 * 86_400.0
 
 
 class Database(Protocol):

@@ -34,7 +34,7 @@ UNLINKED_SECONDS = 86_400.0
 #: The share of all others that is checked at each backup.
 CHECKED_SHARE = 0.01
 #: A file that changed so shortly before it was read may change again without a trace, seconds:
-#: more than a tick of the kernel's clock; and where times are kept in whole seconds.
+#: more than a tick of the kernel's clock, and more than two seconds where times are coarse.
 _TICK_SECONDS = 0.05
 _COARSE_SECONDS = 2.5
 
@@ -72,10 +72,9 @@ def is_settled(stamp: Stamp, read_at: float) -> bool:
         stamp: of the file.
         read_at: when reading it began, seconds since 1970.
     """
-    last = max(stamp.mtime_ns, stamp.ctime_ns)
-    is_coarse = not stamp.mtime_ns % _SECOND and not stamp.ctime_ns % _SECOND
+    is_coarse = not stamp.ctime_ns % _SECOND
     patience = _COARSE_SECONDS if is_coarse else _TICK_SECONDS
-    return last < (read_at - patience) * _SECOND
+    return stamp.ctime_ns < (read_at - patience) * _SECOND
 
 
 def metadata_of(found: os.stat_result, local_name: str, name: str) -> Metadata:

@@ -20,7 +20,7 @@ from ampgrid.cli.backup_plan import (
     metadata_of,
     stamp_of,
 )
-from ampgrid.cli.backup_walk import Found, Reading
+from ampgrid.cli.backup_walk import Found, Reading, look_again, open_to_read
 from ampgrid.cli.console import ProgressBar
 from ampgrid.cli.pool import Pool
 from ampgrid.cli.problems import Problems
@@ -303,17 +303,17 @@ class Backup:
     async def _uploaded(self, found: Found, bar: ProgressBar) -> Child:
         """Upload a file, once more if it changes meanwhile (see `_child`)."""
         for _ in range(_READINGS):
-            descriptor = _open(found)
+            descriptor = open_to_read(found)
             try:
                 read_at = self._now()
-                before = _look(found, descriptor)
+                before = look_again(found, descriptor)
                 try:
                     cap = await self._grid.upload(descriptor, found.path, bar)
                 except AmpgridError:
-                    if stamp_of(_look(found, descriptor)) == stamp_of(before):
+                    if stamp_of(look_again(found, descriptor)) == stamp_of(before):
                         raise
                     continue
-                if stamp_of(_look(found, descriptor)) != stamp_of(before):
+                if stamp_of(look_again(found, descriptor)) != stamp_of(before):
                     continue
             finally:
                 os.close(descriptor)
@@ -332,29 +332,3 @@ class Backup:
             self._memory.add_file(KnownFile(os.fsencode(found.path), stamp, cap, now, now))
         local_name = os.path.basename(found.path)  # noqa: PTH119 - Path is slow
         return Child(found.name, cap, metadata_of(stat_, local_name, found.name))
-
-
-def _open(found: Found) -> int:
-    """Return a descriptor to read a file, or the target of a link, from.
-
-    Raises:
-        OSError: it cannot be opened.
-        FileError: it is no file any more.
-    """
-    if found.is_link:
-        target = os.readlink(os.fsencode(found.path))  # noqa: PTH115 - bytes
-        descriptor = os.memfd_create("link")
-        os.write(descriptor, target)
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        return descriptor
-    # Not what has meanwhile become a pipe, which nobody may ever write to.
-    descriptor = os.open(found.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise FileError("it is no file any more")
-    return descriptor
-
-
-def _look(found: Found, descriptor: int) -> os.stat_result:
-    """Return what is known of a file now; of a link by its path, for it has no descriptor."""
-    return os.lstat(found.path) if found.is_link else os.fstat(descriptor)

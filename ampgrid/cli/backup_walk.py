@@ -1,4 +1,4 @@
-"""Reading one local directory for a backup: what is in it that can be kept, and what cannot."""
+"""Reading local directories and files for a backup: what can be kept of them, and what cannot."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from attrs import define, field, frozen
 
 from ampgrid.cli.backup_patterns import Patterns
 from ampgrid.cli.backup_plan import LOCAL_NAME, Metadata, grid_name, metadata_of
-from ampgrid.errors import AmpgridError, BadNameError
+from ampgrid.errors import AmpgridError, BadNameError, FileError
 
 #: What is neither file, directory nor link, for a reader.
 _SPECIAL = {
@@ -124,3 +124,29 @@ class Reading:
             self.renamed += 1
             self._tell(f"{path}: its name is kept in another spelling (NFC) beside its own")
         found[name] = Found(path, name, known, metadata)
+
+
+def open_to_read(found: Found) -> int:
+    """Return a descriptor to read a file, or the target of a link, from.
+
+    Raises:
+        OSError: it cannot be opened.
+        FileError: it is no file any more.
+    """
+    if found.is_link:
+        target = os.readlink(os.fsencode(found.path))  # noqa: PTH115 - bytes
+        descriptor = os.memfd_create("link")
+        os.write(descriptor, target)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        return descriptor
+    # Not what has meanwhile become a pipe, which nobody may ever write to.
+    descriptor = os.open(found.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise FileError("it is no file any more")
+    return descriptor
+
+
+def look_again(found: Found, descriptor: int) -> os.stat_result:
+    """Return what is known of a file now; of a link by its path, for it has no descriptor."""
+    return os.lstat(found.path) if found.is_link else os.fstat(descriptor)

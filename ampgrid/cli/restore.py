@@ -17,7 +17,7 @@ from ampgrid.errors import BadArgumentValueError, NoSuchChildError, NotDirectory
 
 if TYPE_CHECKING:
     from ampgrid.cli.control import Conversation
-    from ampgrid.cli.restore_run import Restored
+    from ampgrid.cli.restore_plan import Restored
     from ampgrid.vdrive.paths import GridPath
 
 #: So many snapshots are named where the one that was asked for is not there.

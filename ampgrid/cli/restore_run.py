@@ -16,15 +16,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attrs import asdict, define, field, frozen
+from attrs import field, frozen
 
 from ampgrid.caps import LitCap, parse_cap
 from ampgrid.cli.backup_plan import local_name
 from ampgrid.cli.files import naming, replacing
 from ampgrid.cli.gridpaths import listing_of
-from ampgrid.cli.local_tree import MODE_BITS
 from ampgrid.cli.pool import Pool
 from ampgrid.cli.problems import Problems
+from ampgrid.cli.restore_plan import Restored, is_time, mode_of, times_of
 from ampgrid.cli.tree_download import DOWNLOADS_AT_ONCE
 from ampgrid.cli.tree_upload import Meter
 from ampgrid.errors import BadArgumentValueError, FileError, IntegrityError
@@ -37,32 +37,6 @@ if TYPE_CHECKING:
 _MOST_TARGET_BYTES = 4_096
 #: What a restore that was cut short leaves of a file.
 _PART = re.compile(r"\.ampgrid-[0-9a-f]{12}\.part")
-_SECOND = 10**9
-#: Times that were told as a float are the same if they are as near, nanoseconds.
-_FLOAT_NS = 1_000
-
-
-@define
-class Restored:
-    """What was brought back.
-
-    Attributes:
-        files: that were written.
-        bytes: their size, bytes.
-        unchanged: files and links that were there already as they are.
-        symlinks: symbolic links that were made.
-        directories: that were made.
-    """
-
-    files: int = 0
-    bytes: int = 0
-    unchanged: int = 0
-    symlinks: int = 0
-    directories: int = 0
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the counts for JSON."""
-        return asdict(self)
 
 
 @frozen
@@ -176,7 +150,6 @@ class Restoring:
             self._problems.add(place.label, IntegrityError(problem))
         with _naming_path(place.out):
             self.restored.directories += self._make(place.out, is_top=not place.around)
-        # What the user has named keeps what it has, unless it was made for this.
         self._entered.append(place)
         inner = []
         label = place.label if place.label.endswith((":", "/")) else f"{place.label}/"
@@ -223,15 +196,15 @@ class Restoring:
 
     async def _bring(self, place: _Place) -> None:
         size = place.child["size"] or 0
-        with self._meter.file(size) as bar, self._problems.of(place.label):
-            with _naming_path(place.out):
-                if place.metadata.get("symlink") is True:
-                    await self._link(place, bar)
-                elif self._is_wanted(place):
-                    if not self._dry_run:
-                        await self._file(place, bar)
-                    self.restored.files += 1
-                    self.restored.bytes += size
+        told, named = self._problems.of(place.label), _naming_path(place.out)
+        with self._meter.file(size) as bar, told, named:
+            if place.metadata.get("symlink") is True:
+                await self._link(place, bar)
+            elif self._is_wanted(place):
+                if not self._dry_run:
+                    await self._file(place, bar)
+                self.restored.files += 1
+                self.restored.bytes += size
 
     def _is_wanted(self, place: _Place) -> bool:
         """Tell whether a file has to be written.
@@ -243,10 +216,10 @@ class Restoring:
             found = place.out.lstat()
         except FileNotFoundError:
             return True
-        if stat.S_ISREG(found.st_mode) and found.st_size == place.child["size"]:
-            if is_time(found, place.metadata):
-                self.restored.unchanged += 1
-                return False
+        is_size = stat.S_ISREG(found.st_mode) and found.st_size == place.child["size"]
+        if is_size and is_time(found, place.metadata):
+            self.restored.unchanged += 1
+            return False
         self._may_replace(place.out, found)
         return True
 
@@ -350,34 +323,3 @@ def _clear(out: Path) -> None:
     for part in parts:
         if not stat.S_ISDIR(os.lstat(part).st_mode):
             os.unlink(part)  # noqa: PTH108
-
-
-def _number(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def mode_of(metadata: dict[str, Any]) -> int | None:
-    """Return the permission bits that are told of a file, None if none are."""
-    mode = _number(metadata.get("mode"))
-    return None if mode is None else mode & MODE_BITS
-
-
-def times_of(metadata: dict[str, Any]) -> tuple[int, int] | None:
-    """Return access and change time to set, nanoseconds since 1970; None if none is told."""
-    exact = _number(metadata.get("mtime_ns"))
-    if exact is None:
-        moment = metadata.get("mtime")
-        if not isinstance(moment, int | float) or isinstance(moment, bool):
-            return None
-        exact = int(max(-1.0, min(moment, 2.0**34)) * _SECOND)
-    # What no file system can keep is nobody's loss.
-    return (exact, exact) if 0 <= exact < 2**33 * _SECOND else None
-
-
-def is_time(found: os.stat_result, metadata: dict[str, Any]) -> bool:
-    """Tell whether a file has the time that is told of it."""
-    times = times_of(metadata)
-    if times is None:
-        return False
-    tolerated = 0 if _number(metadata.get("mtime_ns")) is not None else _FLOAT_NS
-    return abs(found.st_mtime_ns - times[1]) <= tolerated

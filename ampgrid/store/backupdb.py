@@ -200,20 +200,22 @@ class BackupDatabase:
         self._database.call(write)
 
     def directories_due(self, before: float, most: int) -> Sequence[KnownDirectory]:
-        """Return directories that were not checked since ``before``, the longest first."""
+        """Return some of the directories that were not checked since ``before``, at random."""
         rows = self._database.read(
             lambda sql: sql.execute(
                 "SELECT contents, cap, checked_at FROM directories WHERE checked_at < ?"
-                " ORDER BY checked_at LIMIT ?",
+                " ORDER BY random() LIMIT ?",
                 (before, most),
             ).fetchall()
         )
         return [KnownDirectory(bytes(row[0]), row[1], row[2]) for row in rows]
 
-    def forget_directory(self, contents: bytes) -> None:
-        """Forget a directory."""
-        self._database.call(
-            lambda sql: sql.execute("DELETE FROM directories WHERE contents = ?", (contents,))
+    def forget_directories(self, before: float) -> int:
+        """Forget directories that were not found sound since ``before``; returns how many."""
+        return self._database.call(
+            lambda sql: (
+                sql.execute("DELETE FROM directories WHERE checked_at < ?", (before,)).rowcount
+            )
         )
 
     def forget_files(self, before: float) -> int:
