@@ -34,9 +34,13 @@ class Ballast:
         files: the file system.
         path: of the file.
         reserve: what the disk must keep free beside it, bytes.
+        small: its size on a small disk, bytes.
     """
 
-    def __init__(self, files: FileSystem, path: Path, reserve: int) -> None:
+    def __init__(
+        self, files: FileSystem, path: Path, reserve: int, small: int = BALLAST_BYTES
+    ) -> None:
+        self._small = small
         self._files = files
         self._path = path
         self._reserve = reserve
@@ -46,14 +50,14 @@ class Ballast:
         """At a start: let it go if the disk is all but full, make it if there is room."""
         with suppress(OSError):
             self._there = bool(self._files.size_of(self._path))
-        if free < BALLAST_BYTES:
+        if free < self._small:
             self.drop()
         else:
             self.make(free)
 
     def make(self, free: int) -> None:
         """Make it, unless it is there or the disk, with ``free`` bytes, has no room for it."""
-        if self._there or free < self._reserve + BALLAST_BYTES:
+        if self._there or free < self._reserve + self._small:
             return
         large = free >= self._reserve + _LARGE_DISK_BYTES
         # Not tried again if it fails: that would be at every allocation.
@@ -62,13 +66,13 @@ class Ballast:
             self._files.unlink(self._path)
             descriptor = self._files.open_new(self._path)
             try:
-                self._files.allocate(descriptor, LARGE_BALLAST_BYTES if large else BALLAST_BYTES)
+                self._files.allocate(descriptor, LARGE_BALLAST_BYTES if large else self._small)
             finally:
                 self._files.close(descriptor)
 
     def usable(self, free: int) -> int:
         """Return how many of the ``free`` bytes of the disk may be taken by shares."""
-        held_back = HEADROOM_BYTES if self._there else HEADROOM_BYTES + BALLAST_BYTES
+        held_back = HEADROOM_BYTES if self._there else HEADROOM_BYTES + self._small
         return max(0, free - held_back)
 
     def drop(self) -> bool:

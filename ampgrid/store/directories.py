@@ -74,6 +74,8 @@ MOST_NODES = 1_024
 #: What SQLite keeps of the file in memory, KiB.
 _CACHE_KIB = 16_384
 _STORE_ID_BYTES = 16
+#: Size of the ballast on a small disk: the store of shares beside it holds back more.
+SMALL_BALLAST_BYTES = 1024 * 1024
 
 
 class DirectoryStore:
@@ -139,7 +141,9 @@ class DirectoryStore:
         """
         files = files or PosixFileSystem()
         health = Health(files, path.with_name(f"{path.stem}-probe"))
-        ballast = Ballast(files, path.with_name(f"{path.stem}-ballast"), reserve)
+        ballast = Ballast(
+            files, path.with_name(f"{path.stem}-ballast"), reserve, SMALL_BALLAST_BYTES
+        )
 
         def free_bytes() -> int:
             try:

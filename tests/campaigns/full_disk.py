@@ -40,7 +40,7 @@ from tests.campaigns.client import Client, Load, Nursery, WrongError, make_node
 
 DISK_BYTES = 20 * 1024 * 1024
 #: What somebody else has on it from the beginning, bytes.
-OTHERS_BYTES = 4_000_000
+OTHERS_BYTES = 3_200_000
 #: Refusals after which the disk counts as full.
 ENOUGH_REFUSALS = 60
 #: Lease operations on the full disk.
@@ -205,7 +205,7 @@ async def run_all(reactor, work, count, seed, tell):
     began = time.monotonic()
     violations = 0
     for one in range(seed, seed + count):
-        for reserve in (2_000_000, 0):
+        for reserve in (1_500_000, 0):
             place = work / f"{one}-{reserve}"
             place.mkdir()
             nursery = Nursery()
