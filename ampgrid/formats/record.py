@@ -357,8 +357,10 @@ def _check(record: Record) -> None:
     )
     if any(len(part) != size for part, size in fixed):
         raise FormatError("A part of the record is of another length than it must be.")
-    if not 0 <= record.epoch <= MAX_EPOCH or record.epoch != record.ballot.epoch:
-        raise FormatError("The epoch of the record is not that of its ballot.")
+    # A ballot may be of a later epoch: whoever met an unfinished change of the replica set has
+    # gone above its ballot, and may find that the base is the record before it.
+    if not 0 <= record.epoch <= record.ballot.epoch <= MAX_EPOCH:
+        raise FormatError("The epoch of the record is above that of its ballot.")
     if not 1 <= record.version <= _MAX_NUMBER or not 0 <= record.count <= _MAX_NUMBER:
         raise FormatError("The version of the record or its count is out of bounds.")
     if (record.version == 1) != (record.previous == _NO_BASE):

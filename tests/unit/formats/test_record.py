@@ -147,7 +147,7 @@ class FormTest(SynchronousTestCase):
             {"previous": b"p" * 33},
             {"signature": b"s" * 63},
             {"epoch": 2},
-            {"ballot": ballot(1, 2)},
+            {"ballot": ballot(1, 0)},
             {"operations": (b"short",)},
             {"operations": (b"change 1",) * 65},
         ):
@@ -263,6 +263,11 @@ class SuccessionTest(SynchronousTestCase):
         )
         self.assertEqual(self.checked(after).previous_replicas, ())
         self.assertRaises(FormatError, SECOND.new_epoch, KEYS, ballot(3), REPLICAS[1:])
+        # Under the ballot of a change of the set that was left, the base may be the one before.
+        late = SECOND.successor(
+            KEYS, ballot=ballot(2, 2), root=EMPTY_ROOT, count=0, operation=b"change 2"
+        )
+        self.assertEqual((self.checked(late).epoch, late.ballot.epoch), (1, 2))
         self.assertRaises(FormatError, SECOND.new_epoch, KEYS, ballot(3, 2), SECOND.replicas)
 
     def test_a_recovered_record(self):

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-import pytest
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -355,7 +354,6 @@ class MembershipTests(Case):
         self.put(3, table=other)
         self.assertEqual(len(self.list_(self.reader())), 3)
 
-    @pytest.mark.xfail(reason="a record may not yet have an epoch below its ballot's", strict=True)
     def test_abandoned_change_of_the_set_does_not_block_others(self) -> None:
         """A writer prepares the next epoch everywhere and dies."""
         self.put(1)
