@@ -232,7 +232,8 @@ class RunScrub(GridCommand):
 class ImportTahoe(GridCommand):
     """Take the shares of a Tahoe-LAFS storage directory into this node's store.
 
-    What is here already is passed over, so that it can be repeated after an interruption.
+    What is here already is passed over, so that it can be repeated after an interruption. With
+    ``dry_run`` nothing is changed, and the report tells what would be.
 
     :answered-by: nodes that keep shares, on their socket
     :needs: the socket
@@ -241,17 +242,17 @@ class ImportTahoe(GridCommand):
     :since: 1
     """
 
-    arguments = [(b"path", Text(4_096)), _OPERATION]
+    arguments = [(b"path", Text(4_096)), (b"dry_run", Flag(optional=True)), _OPERATION]
     response = [(b"report", Text(62_000))]
     errors = error_map(e.FileFailedError, e.NoSpaceError, e.StoreFailedError, e.CancelledError)
 
 
 class ExportShare(GridCommand):
-    """Write the bytes of a share of this node's store to a file.
+    """Write the bytes of a share of this node's store to a descriptor, which must be given.
 
     :answered-by: nodes that keep shares, on their socket
     :needs: the socket
-    :bound: 5 KiB, answer 64 bytes
+    :bound: 128 bytes, answer 64 bytes
     :repeat: yes
     :since: 1
     """
@@ -259,10 +260,10 @@ class ExportShare(GridCommand):
     arguments = [
         (b"storage_index", Exact(16)),
         (b"share", Count(255)),
-        (b"path", Text(4_096)),
+        (b"descriptor", amp.Descriptor(optional=True)),
     ]
     response = [(b"size", Count())]
-    errors = error_map(e.NoSuchShareError, e.FileFailedError, e.StoreFailedError)
+    errors = error_map(e.NoSuchShareError, e.DamagedError, e.FileFailedError, e.StoreFailedError)
 
 
 class Progress(GridCommand):

@@ -111,12 +111,12 @@ def import_tahoe(
     assert session is not None
     source = Path(os.path.abspath(storage_dir))  # noqa: PTH100 - a symbolic link may be meant
     with console.ProgressBar() as bar:
-        if dry_run:
+        if dry_run and not _has_store(session):
             from ampgrid.storage.tahoe_import import import_shares
 
             report = import_shares(None, source, wall=time.time, progress=_Shown(bar)).to_json()
         else:
-            report = _imported(session, source, bar)
+            report = _imported(session, source, bar, dry_run=dry_run)
     if as_json:
         console.print_json({"dry_run": dry_run, **report})
     else:
@@ -129,13 +129,24 @@ def end_of_import(report: dict[str, Any]) -> exits.Exit:
     return exits.UNHEALTHY if report["damaged"] or report["differing"] else exits.DONE
 
 
-def _imported(session: Session, source: Path, bar: console.ProgressBar) -> dict[str, Any]:
+def _has_store(session: Session) -> bool:
+    """Tell whether there may be shares here already, with which those to come are compared."""
+    directory = session.directory
+    if not directory.config_path.exists() or not directory.load_config().storage_enabled:
+        return False
+    directory.require_store()
+    return any(directory.storage.glob("store.db*"))
+
+
+def _imported(
+    session: Session, source: Path, bar: console.ProgressBar, *, dry_run: bool
+) -> dict[str, Any]:
     from ampgrid.storage.tahoe_import import import_shares
 
     def here(store: Store) -> dict[str, Any]:
         # By the store's own time, as all of its leases: this machine's clock may be wrong.
         now = store.upkeep.beginning.now
-        done = import_shares(store, source, wall=lambda: now, progress=_Shown(bar))
+        done = import_shares(store, source, wall=lambda: now, progress=_Shown(bar), dry=dry_run)
         return done.to_json()
 
     def through_node() -> dict[str, Any]:
@@ -145,9 +156,8 @@ def _imported(session: Session, source: Path, bar: console.ProgressBar) -> dict[
 
         async def work(reactor: Any, stop: Stop) -> dict[str, Any]:
             connection = await connect(reactor, session)
-            return await call_watched(
-                reactor, connection, stop, bar, ImportTahoe, path=_text(source)
-            )
+            words = {"path": _text(source), "dry_run": dry_run}
+            return await call_watched(reactor, connection, stop, bar, ImportTahoe, **words)
 
         try:
             report: dict[str, Any] = json.loads(run_with_reactor(work)["report"])
@@ -173,25 +183,27 @@ def _text(path: Path) -> str:
 
 
 def _print_report(report: dict[str, Any], *, dry_run: bool) -> None:
-    from ampgrid.node.sizes import format_size
+    from ampgrid.node.sizes import format_count, format_size
 
-    size = format_size(report["taken_bytes"])
-    if dry_run:
-        click.echo(f"There are {report['taken']} shares ({size}) with {report['leases']} leases.")
-    else:
-        click.echo(
-            f"Took {report['taken']} shares ({size}) with {report['leases']} leases; "
-            f"{report['here_already']} shares were here already."
-        )
+    def counted(count: int, what: str, more: str) -> str:
+        return f"{format_count(count, what)}{more}"
+
+    taken = f"{format_count(report['taken'], 'share')} ({format_size(report['taken_bytes'])})"
+    here = report["here_already"]
+    click.echo(
+        f"{'Would take' if dry_run else 'Took'} {taken} with "
+        f"{format_count(report['leases'], 'lease')}; "
+        f"{format_count(here, 'share')} {'was' if here == 1 else 'were'} here already."
+    )
     for problem in report["problems"]:
         console.note(f"ampgrid: note: {problem}")
     passed_over = [
-        (report["mutable"], "mutable shares, which ampgrid does not keep"),
-        (report["damaged"], "containers that cannot be read"),
-        (report["differing"], "shares in whose place others are here"),
-        (report["other"], "other files"),
+        (report["mutable"], "mutable share", ", kept by no ampgrid"),
+        (report["damaged"], "container", " not to be read"),
+        (report["differing"], "share", " in whose place there is another"),
+        (report["other"], "other file", ""),
     ]
-    told = ", ".join(f"{count} {what}" for count, what in passed_over if count)
+    told = "; ".join(counted(*each) for each in passed_over if each[0])
     if told:
         console.note(f"ampgrid: note: passed over: {told}.")
 
@@ -208,34 +220,41 @@ def export_share(
     """Write the bytes of a share of this node's store to a file.
 
     STORAGE_INDEX is the 26 characters that 'ampgrid check' shows, and that stand in a verify
-    cap. OUT is replaced only when all of the share is there.
+    cap. OUT is replaced only when all of the share is there; - is the standard output.
     """
+    from ampgrid.cli.files import naming, target_of
     from ampgrid.crypto.base32 import a2b
     from ampgrid.storage import share_export
 
+    if as_json and out == "-":
+        raise BadArgumentValueError("The standard output is for the share or for JSON, not both.")
     try:
         index = a2b(storage_index, 16)
     except FormatError:
         raise BadArgumentValueError(
             "The storage index is not 26 characters of lower-case base32."
         ) from None
-    path = Path(os.path.abspath(out))  # noqa: PTH100 - the node replaces the name, not its target
 
-    def through_node() -> int:
+    def through_node(descriptor: int) -> int:
         from ampgrid.cli.control import ask
         from ampgrid.commands.control import ExportShare
         from ampgrid.ports import Connection
 
         async def work(connection: Connection) -> int:
             answer = await connection.call(
-                ExportShare, storage_index=index, share=number, path=_text(path)
+                ExportShare, storage_index=index, share=number, descriptor=descriptor
             )
             return int(answer["size"])
 
-        return ask(session, work)
+        with naming(out, "output"):
+            return ask(session, work)
 
-    size = _with_store(
-        session, lambda store: share_export.export_share(store, index, number, path), through_node
-    )
+    require_storage(session)
+    with target_of(out) as target:
+        size = _with_store(
+            session,
+            lambda store: share_export.export_share(store, index, number, target),
+            lambda: through_node(target),
+        )
     if as_json:
-        console.print_json({"out": str(path), "size": size})
+        console.print_json({"out": os.path.abspath(out), "size": size})  # noqa: PTH100

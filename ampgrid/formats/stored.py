@@ -46,6 +46,8 @@ Read = Callable[[int, int], bytes]
 PIECE_BYTES = 128 * 1024
 #: The longest share hash chain that is read, bytes.
 _MOST_CHAIN_BYTES = 16_384
+#: The most bytes of a share from its hash chain on: no reader takes more (`ShareReader`).
+_MOST_TAIL_BYTES = 16_384
 
 
 class _Row:
@@ -111,6 +113,8 @@ def verifying(read: Read, size: int, number: int) -> Iterator[int]:
     chain_size = header.share_hashes_size
     if chain_size > _MOST_CHAIN_BYTES:
         raise FormatError("The share has an impossible share hash chain.")
+    if size - header.offset_share_hashes > _MOST_TAIL_BYTES:
+        raise FormatError("The share has too much behind its end.")
     chain = unpack_share_hashes(_exactly(read, header.offset_share_hashes, chain_size))
     if root_from_chain(chain, number, extension.total_shares) != extension.share_root_hash:
         raise IntegrityError("The share hashes do not lead to the root: it is of another number.")
@@ -122,6 +126,22 @@ def verifying(read: Read, size: int, number: int) -> Iterator[int]:
     yield from _tree(read, header.offset_crypttext_tree, count, extension.crypttext_root_hash)
     yield from _unused(read, header, count)
     yield from _blocks(read, header, extension)
+
+
+def length_of(read: Read, size: int) -> int:
+    """Return how long a share is by its own layout; what comes behind is read by nobody.
+
+    Args:
+        read: reads the share.
+        size: of the share with whatever is behind it, bytes.
+
+    Raises:
+        IntegrityError, FormatError: it is no share.
+    """
+    header = parse_header(_exactly(read, 0, min(MAX_HEADER_SIZE, size)), size)
+    left = size - header.offset_ueb
+    length = header.ueb_length(_exactly(read, header.offset_ueb, min(header.length_size, left)))
+    return min(size, header.offset_ueb + header.length_size + length)
 
 
 def _exactly(read: Read, offset: int, length: int) -> bytes:

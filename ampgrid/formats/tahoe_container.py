@@ -90,7 +90,8 @@ class Container:
             data: the `lease_bytes` from `lease_offset` on.
 
         Returns:
-            All of them; of version 1 with the digests of their secrets.
+            All of them; of version 1 with the digests of their secrets. What has an owner is no
+            lease, but what somebody has put there.
 
         Raises:
             FormatError: ``data`` is of another length.
@@ -100,7 +101,8 @@ class Container:
         digest = lease_secret_digest if self.version == 1 else bytes
         return [
             ContainedLease(digest(renew), digest(cancel), expires_at)
-            for _, renew, cancel, expires_at in _LEASE.iter_unpack(data)
+            for owner, renew, cancel, expires_at in _LEASE.iter_unpack(data)
+            if not owner
         ]
 
 

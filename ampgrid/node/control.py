@@ -207,10 +207,13 @@ class ControlResponder(amp.CommandLocator):
     # The store of shares.
 
     @commands.ImportTahoe.responder
-    async def import_tahoe(self, path: str, operation: int | None) -> dict[str, Any]:
+    async def import_tahoe(
+        self, path: str, dry_run: bool | None, operation: int | None
+    ) -> dict[str, Any]:
         """Take the shares of a Tahoe-LAFS storage directory."""
         with as_wire_errors(), self._operation(operation) as progress:
-            report = await self._storage().import_tahoe(absolute(path), progress)
+            source = absolute(path)
+            report = await self._storage().import_tahoe(source, progress, dry=bool(dry_run))
         return {"report": json.dumps(report.to_json())}
 
     @commands.RunScrub.responder
@@ -221,12 +224,15 @@ class ControlResponder(amp.CommandLocator):
         return {"report": json.dumps(report)}
 
     @commands.ExportShare.responder
-    async def export_share(self, storage_index: bytes, share: int, path: str) -> dict[str, Any]:
-        """Write the bytes of a share to a file."""
-        with as_wire_errors():
-            return {
-                "size": await self._storage().export_share(storage_index, share, absolute(path))
-            }
+    async def export_share(
+        self, storage_index: bytes, share: int, descriptor: int | None
+    ) -> dict[str, Any]:
+        """Write the bytes of a share to a descriptor."""
+        with as_wire_errors(), closed(descriptor):
+            if descriptor is None:
+                raise BadArgumentValueError("give a descriptor")
+            size = await self._storage().export_share(storage_index, share, descriptor)
+            return {"size": size}
 
     def _storage(self) -> StorageService:
         if self._node.storage is None:

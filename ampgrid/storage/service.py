@@ -295,7 +295,7 @@ class StorageService:
 
     # What the operator asks.
 
-    async def import_tahoe(self, source: Path, progress: Progress) -> Report:
+    async def import_tahoe(self, source: Path, progress: Progress, *, dry: bool = False) -> Report:
         """Take the shares of a Tahoe-LAFS storage directory; see `import_shares`.
 
         Raises:
@@ -306,20 +306,20 @@ class StorageService:
         self._check_serving()
         self._changed = True
         now = self.upkeep.time.now
-        work = partial(import_shares, self._store, source, wall=now, progress=progress)
+        work = partial(import_shares, self._store, source, wall=now, progress=progress, dry=dry)
         report: Report = await self._finished_before_end(work)
         return report
 
-    async def export_share(self, storage_index: bytes, number: int, path: Path) -> int:
-        """Write the bytes of a share to a file, and return how many; see `export_share`.
+    async def export_share(self, storage_index: bytes, number: int, descriptor: int) -> int:
+        """Write the bytes of a share to a descriptor, and return how many; see `export_share`.
 
         Raises:
-            FileError: the file cannot be written.
+            FileError: it cannot be written to.
             BusyError: the service is ending.
             NotStoredError: there is no such share.
         """
         self._check_serving()
-        work = partial(export_share, self._store, storage_index, number, path)
+        work = partial(export_share, self._store, storage_index, number, descriptor)
         size: int = await self._finished_before_end(work)
         return size
 

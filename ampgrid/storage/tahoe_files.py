@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,11 @@ def shares_directory(source: Path) -> Path:
     Raises:
         FileError: there is none.
     """
+    try:
+        if not stat.S_ISDIR(source.stat().st_mode):
+            raise FileError(f"{source} is a file; name the storage directory of Tahoe-LAFS.")
+    except OSError as error:
+        raise FileError(f"{source}: {error.strerror}.") from error
     for inner in ("storage/shares", "shares", "."):
         found = source / inner
         if found.is_dir() and (inner != "." or source.name == "shares"):

@@ -5,7 +5,8 @@ nobody. Its container is stripped; its leases keep their digests and the time at
 out. Beside them each file gets the store's own lease for a full term, so that nothing that was
 just taken runs out before its owner had the time to renew. What is here already, byte for byte,
 is passed over, so an import that was cut short is simply done again; a share that is here with
-other bytes is told of. The Tahoe directory is only read.
+other bytes is told of. What stands behind the end of a share is left out. The Tahoe directory is
+only read.
 
 Everything here blocks; it runs in a thread, or where nothing else does.
 
@@ -18,6 +19,7 @@ import contextlib
 import os
 import stat
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -33,7 +35,7 @@ from ampgrid.errors import (
     StoreError,
     WriteConflictError,
 )
-from ampgrid.formats.stored import verifying
+from ampgrid.formats.stored import length_of, verifying
 from ampgrid.formats.tahoe_container import (
     HEAD_SIZE,
     ContainedLease,
@@ -143,12 +145,20 @@ class _Import:
         wall: the time.
         progress: who is told how far it is.
         report: what is filled in.
+        dry: change nothing, and tell what would be done.
     """
 
     def __init__(
-        self, store: Store | None, wall: WallClock, progress: Progress, report: Report
+        self,
+        store: Store | None,
+        wall: WallClock,
+        progress: Progress,
+        report: Report,
+        *,
+        dry: bool,
     ) -> None:
         self._store = store
+        self._dry = dry or store is None
         self._wall = wall
         self._progress = progress
         self._report = report
@@ -178,6 +188,12 @@ class _Import:
             return
         container = parse_container(seen.head, seen.size)
         leases = container.leases(_read(descriptor, container.lease_offset, container.lease_bytes))
+
+        def read(offset: int, length: int) -> bytes:
+            return _read_up_to(descriptor, container, offset, length)
+
+        # Of one share there may be containers with and without something behind it.
+        container = attrs.evolve(container, share_size=length_of(read, container.share_size))
         store = self._store
         # Looked at first: what is here already need not be hashed again.
         if store is not None and self._is_here(store, file, descriptor, container):
@@ -185,18 +201,14 @@ class _Import:
             self._pass_over(store, file, leases)
             return
         # What is no whole share would take room and give nothing back.
-        for _ in verifying(
-            lambda offset, length: _read_up_to(descriptor, container, offset, length),
-            container.share_size,
-            file.number,
-        ):
+        for _ in verifying(read, container.share_size, file.number):
             self._progress.check()
-        if store is None:
-            self._count(container.share_size)
-            self._report.leases += len(leases)
-        elif file.number in store.shares(file.storage_index):
+        if store is not None and file.number in store.shares(file.storage_index):
             seen.check(descriptor)
             self._differs(file)
+        elif store is None or self._dry:
+            self._count(container.share_size)
+            self._report.leases += len(leases)
         elif container.share_size <= SMALL_SHARE_BYTES:
             data = _read(descriptor, container.share_offset, container.share_size)
             seen.check(descriptor)
@@ -209,9 +221,13 @@ class _Import:
     def _is_here(
         self, store: Store, file: ShareFile, descriptor: int, container: Container
     ) -> bool:
-        """Tell whether the share that a container holds is stored, byte for byte."""
+        """Tell whether the share that a container holds is stored, byte for byte.
+
+        Stored may be something behind its end, too, as long as it can be read all the same.
+        """
         index, number, size = file.storage_index, file.number, container.share_size
-        if store.shares(index).get(number) != size:
+        stored = store.shares(index).get(number, 0)
+        if stored < size or (stored > size and not self._is_readable(store, file, stored)):
             return False
         for offset in range(0, size, _PIECE):
             self._progress.check()
@@ -220,6 +236,15 @@ class _Import:
                 store, file, offset, _read_up_to(descriptor, container, offset, length)
             ):
                 return False
+        return True
+
+    def _is_readable(self, store: Store, file: ShareFile, size: int) -> bool:
+        """Tell whether a stored share has no more behind its end than its readers bear."""
+        read = partial(store.read, file.storage_index, file.number)
+        try:
+            next(verifying(read, size, file.number))
+        except (FormatError, IntegrityError, NotStoredError):
+            return False
         return True
 
     def _is_stored(self, store: Store, file: ShareFile, offset: int, piece: bytes) -> bool:
@@ -237,6 +262,9 @@ class _Import:
 
     def _pass_over(self, store: Store, file: ShareFile, leases: list[ContainedLease]) -> None:
         self._report.here_already += 1
+        if self._dry:
+            self._report.leases += len(leases)
+            return
         # An import may have been cut short between the share and its leases.
         self._add_leases(store, file, leases)
 
@@ -376,7 +404,12 @@ class _Import:
 
 
 def import_shares(
-    store: Store | None, source: Path, *, wall: WallClock, progress: Progress
+    store: Store | None,
+    source: Path,
+    *,
+    wall: WallClock,
+    progress: Progress,
+    dry: bool = False,
 ) -> Report:
     """Take all immutable shares of a Tahoe-LAFS storage directory.
 
@@ -386,6 +419,7 @@ def import_shares(
         wall: the time.
         progress: is told of bytes of containers; what its ``check`` raises ends the import after
             the share at hand.
+        dry: change nothing, and report what would be done.
 
     Returns:
         What was done. Containers that cannot be read are in it, and end nothing.
@@ -402,8 +436,8 @@ def import_shares(
     for file in share_files(root, Report()):
         total += file.size
         progress.check()
-    progress.enter("importing" if store is not None else "reading", total)
-    work = _Import(store, wall, progress, report)
+    progress.enter("reading" if dry or store is None else "importing", total)
+    work = _Import(store, wall, progress, report, dry=dry)
     try:
         for file in share_files(root, report):
             progress.check()
@@ -415,4 +449,11 @@ def import_shares(
             work.flush()
         raise
     work.flush()
+    if dry and store is not None:
+        left = store.room(fresh=True).available
+        if left < report.taken_bytes:
+            report.problems.append(
+                f"there is room for {left} of these {report.taken_bytes} bytes only "
+                "(quota, reserve, disk), and the import would end there"
+            )
     return report

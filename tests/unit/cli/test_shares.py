@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import shutil
+import sys
 from pathlib import Path
 
 from ampgrid.cli import shares
@@ -78,3 +81,26 @@ class OfflineTests(CommandLineCase):
         self.assertIn("ampgrid scrub", outcome.err)
         shutil.rmtree(self.tahoe / "shares" / b2a(INDEX)[:2])
         self.done(*self.words())
+
+    def test_a_dry_run_knows_what_is_here(self) -> None:
+        dry = self.words("--dry-run")
+        self.assertIn("Would take 1 share (", self.done(*dry).out)
+        # Nothing was made for it.
+        self.assertEqual(list(self.node.path.glob("storage/store.db*")), [])
+        self.done(*self.words())
+        told = self.done(*dry).out
+        self.assertIn("Would take 0 shares (0 B)", told)
+        self.assertIn("1 share was here already", told)
+
+    def test_a_share_to_the_standard_output(self) -> None:
+        self.done(*self.words())
+        words = ["-d", self.node.path, "export-share", b2a(INDEX), 0]
+        status = os.system(
+            shlex.join([sys.executable, "-m", "ampgrid", *map(str, words), "-"])
+            + f" > {self.root / 'out'}"
+        )
+        self.assertEqual(status, 0)
+        self.assertEqual((self.root / "out").read_bytes(), SMALL)
+        self.assertIn("not both", self.refused(2, *words, "-", "--json"))
+        self.refused(5, "-d", self.node.path, "export-share", b2a(INDEX), 1, self.root / "x")
+        self.assertFalse((self.root / "x").exists())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import socket
 import struct
 import tempfile
 from pathlib import Path
@@ -16,7 +15,13 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ampgrid.crypto.base32 import a2b, b2a
 from ampgrid.crypto.hashing import lease_secret_digest
-from ampgrid.errors import FileError, NoRoomError, NotStoredError, OperationCancelledError
+from ampgrid.errors import (
+    FileError,
+    IntegrityError,
+    NoRoomError,
+    NotStoredError,
+    OperationCancelledError,
+)
 from ampgrid.formats.chkwriter import FileEncoder
 from ampgrid.formats.tahoe_container import parse_container
 from ampgrid.storage import tahoe_import
@@ -224,6 +229,76 @@ class TakingTests(ImportCase):
         self.run_import(progress=progress)
         self.assertEqual(progress.phases, [("looking", 0), ("importing", sum(sizes))])
         self.assertEqual(progress.done, sum(sizes))
+
+    def test_what_is_behind_the_end_of_a_share_is_left_out(self) -> None:
+        for salt, more in enumerate([b"x", bytes(100), os.urandom(50_000)]):
+            for number, data in enumerate([SMALL, LARGE]):
+                index = bytes([salt]) * 16
+                path = self.put(index, number, contained(data + more, [LEASE]))
+                self.run_import()
+                self.assert_holds(index, number, data)
+                self.assertEqual([end for *_, end in self.leases(index)], [LEASE[2]])
+                # The same without it, and what was added to the whole container.
+                path.write_bytes(contained(data, [LEASE]))
+                self.assertEqual(self.run_import().differing, 0)
+                path.write_bytes(contained(data, [LEASE]) + os.urandom(len(more)))
+                self.assertEqual(self.run_import().differing, 0)
+                self.assertEqual(len(self.leases(index)), 1)
+
+    def test_a_stored_share_with_more_behind_its_end(self) -> None:
+        """It is as good as the one without, unless that is so much that nobody reads it."""
+        for salt, size in enumerate([10, 10_000, 100_000]):
+            index = bytes([salt]) * 16
+            self.keep(index, 0, SMALL + bytes(size))
+            self.put(index, 0, contained(SMALL, []))
+        report = self.run_import()
+        self.assertEqual((report.here_already, report.differing), (2, 1))
+        self.assertIn("ampgrid scrub", report.problems[0])
+        walk = self.store.upkeep.walk()
+        step = walk.advance(2**30, NOW)
+        self.assertEqual([found.storage_index for found in step.bad], [index])
+        walk.close()
+        report = self.run_import()
+        self.assertEqual((report.here_already, report.taken), (2, 1))
+
+    def keep(self, index: bytes, number: int, data: bytes) -> None:
+        """Store what a peer sent."""
+        asked = Request(
+            index, frozenset({number}), len(data), b"p" * 20, LeaseTerms.of(RENEW, CANCEL, NOW)
+        )
+        task = self.store.allocating(asked, in_memory=False)
+        upload = self.store.run_all([task])[0].get().accepted[number]
+        upload.write([(0, data)])
+        self.store.close_upload(upload)
+
+    def test_a_dry_run_tells_what_a_real_one_would_do(self) -> None:
+        self.put(b"1" * 16, 0, contained(SMALL, [LEASE]))
+        self.put(b"2" * 16, 1, contained(LARGE, [LEASE]))
+        self.run_import()
+        self.put(b"1" * 16, 0, contained(share(1000, salt=1), [LEASE]))
+        self.put(b"3" * 16, 0, contained(SMALL, [LEASE]))
+        self.put(b"3" * 16, 1, b"junk")
+        before = self.store.room(fresh=True)
+        dry = import_shares(self.store, self.tahoe, wall=lambda: NOW, progress=Steps(), dry=True)
+        self.assertEqual(
+            (dry.taken, dry.here_already, dry.differing, dry.damaged, dry.leases), (1, 1, 1, 1, 2)
+        )
+        self.assertEqual(self.store.room(fresh=True), before)
+        self.assertEqual(self.leases(b"3" * 16), [])
+        self.assertEqual(self.run_import(), dry)
+
+    def test_a_dry_run_tells_of_a_full_store(self) -> None:
+        self.put(INDEX, 1, contained(LARGE, []))
+        self.reopen(quota=len(LARGE) // 2)
+        dry = import_shares(self.store, self.tahoe, wall=lambda: NOW, progress=Steps(), dry=True)
+        self.assertIn("there is room for", dry.problems[-1])
+
+    def test_a_source_that_is_none(self) -> None:
+        self.put(INDEX, 0, contained(SMALL, []))
+        (self.root / "file").write_bytes(b"x")
+        for name, told in [("file", "is a file"), ("gone", "No such file or directory")]:
+            error = self.assertRaises(FileError, self.run_import, self.root / name)
+            self.assertIn(told, str(error))
 
     def test_a_dry_run_needs_no_store(self) -> None:
         self.put(INDEX, 0, contained(SMALL, [LEASE]))
@@ -447,42 +522,22 @@ class ExportTests(ImportCase):
         self.run_import()
         out = self.root / "out"
         for number, data in enumerate([SMALL, LARGE]):
-            self.assertEqual(export_share(self.store, INDEX, number, out), len(data))
+            with out.open("wb") as file:
+                size = export_share(self.store, INDEX, number, file.fileno())
+            self.assertEqual(size, len(data))
             self.assertTrue(out.read_bytes() == data)
-        self.assertRaises(NotStoredError, export_share, self.store, INDEX, 2, out)
-        self.assertRaises(FileError, export_share, self.store, INDEX, 0, self.root)
-        self.assertRaises(FileError, export_share, self.store, INDEX, 0, out / "x")
-        self.assertTrue(out.read_bytes() == LARGE)
-        self.assertEqual(sorted(os.listdir(self.root)), ["out", "store", "tahoe"])
+        with out.open("wb") as file:
+            self.assertRaises(NotStoredError, export_share, self.store, INDEX, 2, file.fileno())
+        self.assertEqual(out.stat().st_size, 0)
+        with out.open("rb") as file:
+            self.assertRaises(FileError, export_share, self.store, INDEX, 0, file.fileno())
 
-    def test_only_a_file_is_replaced(self) -> None:
-        """A rename would take away whatever is there."""
-        self.put(INDEX, 0, contained(SMALL, []))
+    def test_a_share_that_was_cut_off(self) -> None:
+        self.put(INDEX, 1, contained(LARGE, []))
         self.run_import()
-        out = self.root / "out"
-        out.mkdir()
-        os.mkfifo(out / "fifo")
-        with socket.socket(socket.AF_UNIX) as listening:
-            listening.bind(str(out / "socket"))
-        (out / "loop").symlink_to("loop")
-        (out / "to-fifo").symlink_to("fifo")
-        before = {path: path.lstat() for path in out.iterdir()}
-        for path in [*before, out / "loop" / "x"]:
-            self.assertRaises(FileError, export_share, self.store, INDEX, 0, path)
-        self.assertEqual({path: path.lstat() for path in out.iterdir()}, before)
-
-    def test_a_symbolic_link_stays_one(self) -> None:
-        self.put(INDEX, 0, contained(SMALL, []))
-        self.run_import()
-        far = self.root / "far"
-        far.mkdir()
-        for name in ("there", "missing"):
-            (self.root / name).symlink_to(far / name)
-        (far / "there").write_bytes(b"old")
-        for name in ("there", "missing"):
-            export_share(self.store, INDEX, 0, self.root / name)
-            self.assertTrue((self.root / name).is_symlink())
-            self.assertTrue((far / name).read_bytes() == SMALL)
+        os.truncate(self.store.path_of(INDEX, 1), 70_000)
+        with (self.root / "out").open("wb") as file:
+            self.assertRaises(IntegrityError, export_share, self.store, INDEX, 1, file.fileno())
 
 
 class ServiceTests(ImportCase):
@@ -506,11 +561,11 @@ class ServiceTests(ImportCase):
         self.put(INDEX, 0, contained(SMALL, [LEASE]))
         report = self.successResultOf(self.begun(self.service.import_tahoe(self.tahoe, Steps())))
         self.assertEqual(report.taken, 1)
-        out = self.root / "out"
-        asked = self.begun(self.service.export_share(INDEX, 0, out))
-        self.assertEqual(self.successResultOf(asked), len(SMALL))
-        failing = self.begun(self.service.export_share(INDEX, 1, out))
-        self.failureResultOf(failing, NotStoredError)
+        with (self.root / "out").open("wb") as out:
+            asked = self.begun(self.service.export_share(INDEX, 0, out.fileno()))
+            self.assertEqual(self.successResultOf(asked), len(SMALL))
+            failing = self.begun(self.service.export_share(INDEX, 1, out.fileno()))
+            self.failureResultOf(failing, NotStoredError)
         self.successResultOf(self.end())
 
     def test_the_store_is_not_closed_under_an_import(self) -> None:
