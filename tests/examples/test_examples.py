@@ -45,7 +45,7 @@ class ExampleTests(GridCase):
     def test_none_goes_unmentioned_here(self) -> None:
         self.assertEqual(
             sorted(path.name for path in EXAMPLES.glob("*.py")),
-            ["ampclient.py", "embed_storage.py"],
+            ["ampclient.py", "directories.py", "embed_storage.py"],
         )
 
     def test_without_arguments_each_says_how_it_is_used(self) -> None:
@@ -74,15 +74,43 @@ class ExampleTests(GridCase):
             done = self.run_example("ampclient.py", *words)
             self.assertEqual((done.status, done.out, done.err), (1, b"", told))
 
-    def test_ampclient_needs_nothing_but_twisted_and_the_commands(self) -> None:
-        tree = ast.parse((EXAMPLES / "ampclient.py").read_text("utf-8"))
-        modules = [n.module or "" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)]
-        modules += [a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names]
-        foreign = {m for m in modules if m.partition(".")[0] not in sys.stdlib_module_names}
-        self.assertTrue(foreign)
-        self.assertEqual(
-            {m for m in foreign if not m.startswith(("twisted.", "ampgrid.commands"))}, set()
-        )
+    def test_clients_need_nothing_but_twisted_and_the_commands(self) -> None:
+        for name in ("ampclient.py", "directories.py"):
+            nodes = list(ast.walk(ast.parse((EXAMPLES / name).read_text("utf-8"))))
+            modules = [n.module or "" for n in nodes if isinstance(n, ast.ImportFrom)]
+            modules += [a.name for n in nodes if isinstance(n, ast.Import) for a in n.names]
+            foreign = {m for m in modules if m.partition(".")[0] not in sys.stdlib_module_names}
+            self.assertTrue(foreign)
+            self.assertEqual(
+                {m for m in foreign if not m.startswith(("twisted.", "ampgrid.commands"))}, set()
+            )
+
+    def test_directories_are_filled_listed_and_walked(self) -> None:
+        client = self.grid.ready["client"]["dir"]
+        (self.place / "small").write_bytes(b"a few bytes")
+        for _ in range(2):
+            done = self.run_example("directories.py", client, "private:a/b", "file", "small")
+            self.assertEqual((done.status, done.err), (0, ""))
+            self.assertEqual(
+                done.text.splitlines(),
+                [
+                    f"put file, {len(DATA)} bytes",
+                    "put small, 11 bytes",
+                    "file file",
+                    "literal small",
+                    f"3 things can be reached from here, with {len(DATA) + 11} bytes",
+                    "the copy is the same",
+                ],
+            )
+
+    def test_directories_says_in_a_line_what_is_missing(self) -> None:
+        client = self.grid.ready["client"]["dir"]
+        for words, told in [
+            ((self.place, "private:a", "file"), f"the node in {self.place} does not run\n"),
+            ((client, "private:a", "missing"), "missing is no file\n"),
+        ]:
+            done = self.run_example("directories.py", *words)
+            self.assertEqual((done.status, done.out, done.err), (1, b"", told))
 
     def test_embed_storage_tries_itself(self) -> None:
         done = self.run_example("embed_storage.py", self.place / "shares", "--try")
