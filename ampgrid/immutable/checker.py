@@ -145,21 +145,17 @@ class Checker:
     Args:
         servers: returns the storage peers that are connected now.
         threads: where hashing happens.
-        clock: tells which servers are too slow; None until `measure_by`, and then none is.
+        clock: tells which servers are too slow.
     """
 
     def __init__(
         self,
         servers: Callable[[], Sequence[StorageServer]],
         threads: Threads,
-        clock: Clock | None = None,
+        clock: Clock,
     ) -> None:
         self._servers = servers
         self._threads = threads
-        self._clock = clock
-
-    def measure_by(self, clock: Clock) -> None:
-        """Tell by this clock which servers are too slow."""
         self._clock = clock
 
     async def check(
@@ -186,7 +182,7 @@ class Checker:
         """
         if isinstance(cap, LitCap):
             return CheckReport(b"", 0, 0, {}, verified=verify)
-        if patients is None and self._clock is not None:
+        if patients is None:
             patients = Patients(self._clock)
         check = _Check(
             cap, self._threads, patients, operation or Operation(), verify=verify, pace=pace

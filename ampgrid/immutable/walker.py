@@ -68,7 +68,6 @@ class Walker:
         wall: WallClock,
         repair_below: int | None = None,
     ) -> None:
-        checker.measure_by(bandwidth.clock)
         self._servers = servers
         self._checker = checker
         self._repairer = repairer

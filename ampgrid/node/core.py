@@ -206,7 +206,7 @@ class NodeCore:
             world.clock,
         )
         self.downloader = Downloader(self.servers, world.work, world.clock, budget)
-        self.checker = Checker(self.servers, world.work)
+        self.checker = Checker(self.servers, world.work, world.clock)
         self.repairer = Repairer(self.servers, world.work, world.clock)
         self.file_keeper = self._make_keeper(schedule)
 

@@ -132,6 +132,7 @@ class NodeDrive:
         makes_public_root: bool = False,
     ) -> None:
         self._replicas: dict[bytes, Replica] = {}
+        self._clock = clock
         self._may_write = may_write
         private = RootFile(files.root, files.mark) if files else None
         public = RootFile(files.public_root) if files else None
@@ -182,7 +183,7 @@ class NodeDrive:
 
     def add(self, connection: Connection) -> None:
         """Take this peer, or this node itself, for one that keeps directories."""
-        self._replicas[connection.peer_id] = Replica(connection)
+        self._replicas[connection.peer_id] = Replica(connection, self._clock)
 
     def disconnected(self, connection: Connection) -> None:
         """A peer is gone."""

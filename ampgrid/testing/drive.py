@@ -109,7 +109,10 @@ class MemoryDrive(VirtualDrive):
             threads=threads,
         )
         self.examiner = Examiner(
-            Checker(servers, threads), Repairer(servers, threads, self.clock), servers, wanted
+            Checker(servers, threads, self.clock),
+            Repairer(servers, threads, self.clock),
+            servers,
+            wanted,
         )
         super().__init__(self.maker, self.roots)
         for name in (PRIVATE, PUBLIC):

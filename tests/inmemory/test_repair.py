@@ -26,7 +26,7 @@ class CheckTests(SynchronousTestCase):
 
     def check(self, shelves, *, verify=False, cap=None):
         """Check with the verify cap."""
-        checker = Checker(lambda: shelves, InlineThreads())
+        checker = Checker(lambda: shelves, InlineThreads(), self.clock)
         return self.clock.run(checker.check(cap or self.cap.get_verify_cap(), verify=verify))
 
     def test_all_good(self):

@@ -96,7 +96,7 @@ class World:
         self.uploader = Uploader(servers, b"c" * 32, threads, 10_000, self.kept.remember)
         self.walker = Walker(
             servers,
-            Checker(servers, threads),
+            Checker(servers, threads, self.clock),
             Repairer(servers, threads, self.clock),
             schedule=schedule,
             bandwidth=self.bandwidth,
