@@ -145,7 +145,7 @@ class KeepingTests(SynchronousTestCase):
         self.assertIn("problem: found 1 of the 2 shares", lost.text)
         report = self.client("check", self.caps[0], "--repair", "--json", status=11).json()
         self.assertEqual((report["recoverable"], report["written"]), (False, []))
-        self.client("keeper", "run", "--now", status=0)
+        self.client("keeper", "run", "--now", status=10)
         self.assertIn("too few", self.client("kept", "list").text)
         self.assertEqual(self.client("kept", "drop", self.caps[0]).text, "Dropped.")
         self.assertEqual(
