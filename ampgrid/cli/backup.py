@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ampgrid.cli.backup_patterns import Patterns
-    from ampgrid.cli.backup_run import GridSide, Tally
+    from ampgrid.cli.backup_ports import GridSide
+    from ampgrid.cli.backup_run import Tally
     from ampgrid.cli.backup_walk import Reading
     from ampgrid.cli.control import Conversation
     from ampgrid.store.backupdb import BackupDatabase
@@ -225,10 +226,11 @@ async def look_after(side: GridSide, database: BackupDatabase, now: float) -> No
     """
     from ampgrid.cli.backup_database import FORGET_DIRECTORIES_SECONDS
     from ampgrid.cli.backup_plan import CHECK_SECONDS
+    from ampgrid.cli.backup_ports import Health
     from ampgrid.store.backupdb import KnownDirectory
 
     for known in database.directories_due(now - CHECK_SECONDS, _LOOKED_AFTER):
-        if await side.is_sound(known.cap):
+        if await side.health(known.cap) is not Health.LOST:
             database.record(directories=[KnownDirectory(known.contents, known.cap, now)])
     # They went with their snapshots.
     database.forget_directories(now - FORGET_DIRECTORIES_SECONDS)

@@ -15,10 +15,11 @@ from ampgrid.cli.backup_plan import (
     Child,
     snapshot_name,
 )
+from ampgrid.cli.backup_ports import Health
 from ampgrid.cli.console import ProgressBar
 from ampgrid.cli.files import naming
 from ampgrid.cli.filling import Filling
-from ampgrid.cli.gridpaths import about, info_if_there, listing_of, read_object
+from ampgrid.cli.gridpaths import about, listing_of, read_object
 from ampgrid.errors import AmpgridError, ChildExistsError, NotConnectedError
 
 if TYPE_CHECKING:
@@ -61,11 +62,11 @@ class NodeSide:
         await filling.flush()
         return cap
 
-    async def is_sound(self, cap: str) -> bool:
-        """Tell whether what a cap names is there, and of a file whether all of it is.
+    async def health(self, cap: str) -> Health:
+        """Tell how what a cap names fares.
 
-        Of a directory missing replicas are made again, if too few are left it is not sound.
-        A file that is not healthy is to be uploaded again, which adds what is missing.
+        Of a directory missing replicas are made again at once. A file that is weak is to be
+        uploaded again, which adds what is missing.
         """
         from ampgrid.caps import DirCap, LitCap, parse_cap
         from ampgrid.commands.control import Check
@@ -73,22 +74,26 @@ class NodeSide:
 
         parsed = parse_cap(cap)
         if isinstance(parsed, LitCap):
-            return True
+            return Health.SOUND
         try:
             if not isinstance(parsed, DirCap):
                 bar = ProgressBar(shown=False)
                 answer = await self._node.watched(Check, bar=bar, cap=cap)
-                return bool(read_object(answer["report"])["healthy"])
+                report = read_object(answer["report"])
+                if report["healthy"]:
+                    return Health.SOUND
+                return Health.WEAK if report["recoverable"] else Health.LOST
             report = read_object((await self._node.call(CheckDirectory, path=cap))["report"])
             if not report["healthy"]:
                 answer = await self._node.call(RepairDirectory, path=cap)
                 report = read_object(answer["report"])
-            return bool(report["good"] >= report["quorum"])
+            # With fewer than are wanted it may be as well as it can be here.
+            return Health.SOUND if report["good"] >= report["quorum"] else Health.LOST
         except NotConnectedError:
             raise
         except AmpgridError:
-            # Whatever it is: uploading it again comes to the same trouble, or cures it.
-            return False
+            # Whatever it is: making it again comes to the same trouble, or cures it.
+            return Health.LOST
 
 
 class TrialSide:
@@ -102,9 +107,9 @@ class TrialSide:
         """Make nothing."""
         return ""
 
-    async def is_sound(self, cap: str) -> bool:  # noqa: ARG002
+    async def health(self, cap: str) -> Health:  # noqa: ARG002
         """Ask nobody."""
-        return True
+        return Health.SOUND
 
 
 @frozen
@@ -134,13 +139,16 @@ class Place:
         archives = path.child(ARCHIVES)
         with about(path):
             answer = await node.call(MakeDirectory, path=archives.to_string(), parents=True)
-        latest = await info_if_there(node, path.child(LATEST))
-        if latest is not None and latest["metadata"].get(SNAPSHOT_MARK) is not True:
-            raise ChildExistsError(
-                f"{path.child(LATEST)} is there, and is no snapshot; move it, or name another PATH"
-            )
-        listing = await listing_of(node, answer["cap"])
-        children = listing.children
+        with about(path):
+            # Not asked for alone: the snapshot itself may be out of reach.
+            around = (await listing_of(node, path.to_string())).children
+            children = (await listing_of(node, answer["cap"])).children
+        for child in around:
+            if child["name"] == LATEST and child["metadata"].get(SNAPSHOT_MARK) is not True:
+                raise ChildExistsError(
+                    f"{path.child(LATEST)} is there, and is no snapshot; move it, or name"
+                    " another PATH"
+                )
         return cls(
             path,
             frozenset(child["name"] for child in children),

@@ -6,7 +6,7 @@ import os
 import stat
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any
 
 from attrs import asdict, define, evolve, field
 
@@ -20,32 +20,18 @@ from ampgrid.cli.backup_plan import (
     metadata_of,
     stamp_of,
 )
+from ampgrid.cli.backup_ports import GridSide, Health
 from ampgrid.cli.backup_walk import Found, Reading, look_again, open_to_read
 from ampgrid.cli.console import ProgressBar
 from ampgrid.cli.pool import Pool
 from ampgrid.cli.problems import Problems
 from ampgrid.cli.tree_upload import UPLOADS_AT_ONCE, Meter
-from ampgrid.errors import AmpgridError, FileChangedError, FileError
+from ampgrid.commands.errors import WireError
+from ampgrid.errors import AmpgridError, FileChangedError, FileError, GridError
 from ampgrid.store.backupdb import KnownDirectory, KnownFile
 
 #: A file that changes while it is read is read so often.
 _READINGS = 2
-
-
-class GridSide(Protocol):
-    """What a backup does in the grid."""
-
-    async def upload(self, descriptor: int, name: str, bar: ProgressBar) -> str:
-        """Upload what a descriptor reads, return its cap; messages call it ``name``."""
-        ...
-
-    async def make_directory(self, children: list[Child], label: str) -> str:
-        """Make a directory with these children, linked nowhere, and return its write cap."""
-        ...
-
-    async def is_sound(self, cap: str) -> bool:
-        """Tell whether what a cap names needs nothing done, after a repair if that will do."""
-        ...
 
 
 @define
@@ -218,8 +204,8 @@ class Backup:
         contents = contents_hash(opened.children)
         known = self._memory.directory(contents)
         if known is not None and self._is_due(known.checked_at):
-            good = await self._check(known.cap)
-            known = evolve(known, checked_at=self._now()) if good else None
+            health = await self._check(known.cap)
+            known = None if health is Health.LOST else evolve(known, checked_at=self._now())
             if known is not None:
                 self._memory.add_directory(known)
         if known is None:
@@ -236,11 +222,11 @@ class Backup:
     def _is_due(self, checked_at: float) -> bool:
         return is_due(checked_at, self._now(), linked=self._linked, uniform=self._uniform)
 
-    async def _check(self, cap: str) -> bool:
+    async def _check(self, cap: str) -> Health:
         self.tally.checked += 1
-        good = await self._grid.is_sound(cap)
-        self.tally.unsound += not good
-        return good
+        health = await self._grid.health(cap)
+        self.tally.unsound += health is not Health.SOUND
+        return health
 
     # Files.
 
@@ -292,13 +278,21 @@ class Backup:
             AmpgridError: it could not be uploaded.
         """
         known = self._memory.file(os.fsencode(found.path))
-        is_same = known is not None and known.stamp == stamp_of(found.stat)
+        if known is None or known.stamp != stamp_of(found.stat):
+            return await self._uploaded(found, bar)
         # It is due, or it would not be here.
-        if known is not None and is_same and await self._check(known.cap):
+        health = await self._check(known.cap)
+        if health is Health.SOUND:
             now = self._now()
             self._memory.add_file(evolve(known, checked_at=now, seen_at=now))
             return self._reused(found, known)
-        return await self._uploaded(found, bar)
+        try:
+            return await self._uploaded(found, bar)
+        except (GridError, WireError):
+            # As on a day on which some servers are away: what is there can be read all the same.
+            if health is Health.LOST:
+                raise
+            return self._reused(found, known)
 
     async def _uploaded(self, found: Found, bar: ProgressBar) -> Child:
         """Upload a file, once more if it changes meanwhile (see `_child`)."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ampgrid.cli import console
-from ampgrid.cli.gridpaths import grid_place, info_if_there, info_of, listing_of
+from ampgrid.cli.gridpaths import grid_place, info_of, listing_of
 from ampgrid.cli.params import json_option
 from ampgrid.cli.problems import Problems
 from ampgrid.cli.session import Session
@@ -44,15 +44,13 @@ async def source_of(
     info = await info_of(node, place)
     if info["type"] != "directory":
         raise NotDirectoryError(f"{place} is a file; ampgrid get brings it back")
-    latest = await info_if_there(node, place.child(LATEST))
-    is_backup = latest is not None and latest["metadata"].get(SNAPSHOT_MARK) is True
-    if not is_backup:
-        if version is not None:
-            raise BadArgumentValueError(f"{place} has no snapshots, so --version names none")
-        return place, info
+    there = {child["name"]: child for child in (await listing_of(node, info["cap"])).children}
     if version is None:
-        place = place.child(LATEST)
-        return place, await info_of(node, place)
+        if LATEST not in there or there[LATEST]["metadata"].get(SNAPSHOT_MARK) is not True:
+            return place, info
+        return place.child(LATEST), there[LATEST]
+    if ARCHIVES not in there or there[ARCHIVES]["type"] != "directory":
+        raise BadArgumentValueError(f"{place} has no snapshots, so --version names none")
     archives = place.child(ARCHIVES)
     names = [child["name"] for child in (await listing_of(node, archives.to_string())).children]
     name = matching_snapshot(names, version)

@@ -18,6 +18,7 @@ from ampgrid.cli.backup_database import Memory
 from ampgrid.cli.backup_grid import TrialSide
 from ampgrid.cli.backup_patterns import Patterns
 from ampgrid.cli.backup_plan import CHECK_SECONDS, Child
+from ampgrid.cli.backup_ports import Health
 from ampgrid.cli.backup_run import Backup, Tally
 from ampgrid.cli.backup_walk import Reading
 from ampgrid.cli.console import ProgressBar
@@ -37,7 +38,7 @@ class Grid:
         self.files: dict[str, bytes] = {}
         self.directories: dict[str, list[Child]] = {}
         self.steps: list[str] = []
-        self.unsound: set[str] = set()
+        self.unhealthy: dict[str, Health] = {}
         self.dies_at: int | None = None
         self.on_upload: Callable[[str], None] = lambda _name: None
         self._random = Random(1)
@@ -53,7 +54,7 @@ class Grid:
         self.on_upload(name)
         cap = f"FILE:{data!r}"
         self.files[cap] = data
-        self.unsound.discard(cap)
+        self.unhealthy.pop(cap, None)
         return cap
 
     async def make_directory(self, children: list[Child], label: str) -> str:
@@ -62,9 +63,9 @@ class Grid:
         self.directories[cap.get_readonly().to_string()] = list(children)
         return cap.to_string()
 
-    async def is_sound(self, cap: str) -> bool:
+    async def health(self, cap: str) -> Health:
         self.step("check")
-        return cap not in self.unsound
+        return self.unhealthy.get(cap, Health.SOUND)
 
     def tree(self, cap: str) -> Any:
         """Return what a cap leads to: bytes, or a dict of (tree, symlink) by name."""
@@ -284,7 +285,7 @@ class CheckTests(BackupCase):
         self.make("a", "d/b", "d/c")
         first = self.backup()
         before = self.grid.tree(first.cap)
-        self.grid.unsound = {f"FILE:{b'd/b' * 20!r}"}
+        self.grid.unhealthy = {f"FILE:{b'd/b' * 20!r}": Health.LOST}
         self.drawn = 0.0
         second = self.backup()
         self.assertEqual(self.grid.steps.count("upload b"), 1)
@@ -292,11 +293,28 @@ class CheckTests(BackupCase):
         # It has the same cap, so the directories are the same.
         self.assertEqual(second, first)
         known = [each.cap for each in self.database.directories_due(self.now + 1, 100)]
-        self.grid.unsound = set(known)
+        self.grid.unhealthy = dict.fromkeys(known, Health.LOST)
         third = self.backup()
         self.assertEqual(self.tally.directories_made, 2)
         self.assertNotEqual(third.cap, first.cap)
         self.assertEqual(self.grid.tree(third.cap), before)
+
+    def test_what_is_weak_is_kept_if_the_grid_can_do_no_more(self) -> None:
+        self.make("a", "b")
+        first = self.backup()
+        self.drawn = 0.0
+
+        def refuse(_name: str) -> None:
+            raise NotHappyError("too few servers")
+
+        self.grid.on_upload = refuse
+        self.grid.unhealthy = {f"FILE:{b'a' * 20!r}": Health.WEAK}
+        self.assertEqual(self.backup(), first)
+        self.assertIn("upload a", self.grid.steps)
+        self.assertFalse(self.problems)
+        self.grid.unhealthy = {f"FILE:{b'a' * 20!r}": Health.LOST}
+        self.assertEqual(list(self.grid.tree(self.backup().cap)), ["b"])
+        self.assertEqual(self.failed(), ["a"])
 
 
 class TroubleTests(BackupCase):
