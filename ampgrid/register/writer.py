@@ -323,7 +323,9 @@ def _decide(state: WriterState[R]) -> Step[R]:
     promised = {replica for replica, _ in state.promises}
     open_ones = state.contacts - state.lost
     if base is None:
-        return _end(state) if open_ones <= promised else (state, ())
+        # Nobody has shown a set yet; those that were asked stand for it.
+        hopeless = state.refused and not is_quorum((state.contacts,), open_ones)
+        return _end(state) if hopeless or open_ones <= promised else (state, ())
     sets = sets_of(base)
     if is_quorum(sets, promised):
         holders = {replica for replica, shown in state.promises if shown and is_same(shown, base)}
