@@ -297,7 +297,7 @@ def lines_of(done: _Done, failed: int, seconds: float, *, dry_run: bool) -> list
         f"{made} {tally.directories_made} directories; {done_with}",
     ]
     if tally.unsound:
-        lines.append(f"{tally.unsound} of {tally.checked} that were checked had to be renewed.")
+        lines.append(f"{tally.unsound} of {tally.checked} that were checked were not whole.")
     if done.reading.excluded or done.reading.special:
         excluded, special = done.reading.excluded, done.reading.special
         lines.append(f"Left out: {excluded} excluded, {special} that are no files.")

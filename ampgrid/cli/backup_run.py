@@ -47,7 +47,7 @@ class Tally:
         bytes_uploaded: size of the files that were uploaded, bytes.
         bytes_reused: size of the files that were not, bytes.
         checked: files and directories that were checked before they were used once more.
-        unsound: those of them that were made, or uploaded, once more.
+        unsound: those of them that were not whole; most were uploaded, or made, once more.
     """
 
     files_uploaded: int = 0
