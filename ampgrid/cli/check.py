@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -91,10 +93,26 @@ def lines_of(report: dict[str, Any], nicknames: dict[str, str] | None = None) ->
     for written in report.get("written", []):
         lines.append(f"  wrote share {written['share']} to {named(written['server'])}")
     problems = [*report["problems"], *report.get("repair_problems", [])]
-    lines += [f"  problem: {problem}" for problem in problems]
+    lines += [f"  problem: {_with_full_names(problem, named, nicknames)}" for problem in problems]
     if report["left_out"]:
         lines.append(f"  and {report['left_out']} lines more")
     return [_indent(line) + console.one_line(line) for line in lines]
+
+
+#: How the node names a server in a sentence (`ampgrid.storage.client.StorageServer.name`).
+_SHORT_NAME = re.compile(r"\bserver ([a-z2-7]{8})\b")
+
+
+def _with_full_names(
+    problem: str, named: Callable[[str], str], nicknames: dict[str, str] | None
+) -> str:
+    """Return a line in which each server that is known has the name that it has elsewhere."""
+
+    def full(found: re.Match[str]) -> str:
+        known = [node_id for node_id in nicknames or {} if node_id.startswith(found[1])]
+        return f"server {named(known[0])}" if len(known) == 1 else found[0]
+
+    return _SHORT_NAME.sub(full, problem)
 
 
 def _cautions(report: dict[str, Any]) -> list[str]:
@@ -110,6 +128,8 @@ def _cautions(report: dict[str, Any]) -> list[str]:
     if report["shares_good"] and not verified:
         which = "The blocks" if report["bad"] else "The hashes are in order; the blocks"
         lines.append(f"{which} were not read (--verify reads them).")
+    elif report["shares_good"] and not report["verified"]:
+        lines.append("Every byte was read before the repair; what it wrote was not read again.")
     return lines
 
 

@@ -114,7 +114,7 @@ def _keeper(keeper: dict[str, Any]) -> str:
     line = f"{keeper['kept']} files kept"
     if keeper["failing"]:
         line += f", {keeper['failing']} of them in trouble: see 'ampgrid kept list'"
-    return line + (f", next look {when(keeper['next_run'])}" if keeper["next_run"] else "")
+    return line + (f", wakes next {when(keeper['next_run'])}" if keeper["next_run"] else "")
 
 
 def _recovery(recovery: dict[str, Any]) -> str:

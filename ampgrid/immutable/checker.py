@@ -33,6 +33,10 @@ _OF_ONE_SERVER = 3
 #: Blocks of one share that are read ahead while one is being hashed.
 _BLOCKS_AHEAD = 2
 
+#: After so long without an answer the progress tells whose is missing, seconds.
+_SILENT_SECONDS = 2.0
+_WAITING = ", waiting for "
+
 #: Awaited with a number of bytes before they are read, to keep within a bandwidth.
 Pace = Callable[[int], Awaitable[None]]
 
@@ -184,10 +188,13 @@ class Checker:
             return CheckReport(b"", 0, 0, {}, verified=verify)
         if patients is None:
             patients = Patients(self._clock)
-        check = _Check(
-            cap, self._threads, patients, operation or Operation(), verify=verify, pace=pace
-        )
-        return await check.run(self._servers())
+        operation = operation or Operation()
+        check = _Check(cap, self._threads, patients, operation, verify=verify, pace=pace)
+        watch = _SilenceWatch(operation, patients, self._clock)
+        try:
+            return await check.run(self._servers())
+        finally:
+            watch.stop()
 
 
 class _Check:
@@ -328,6 +335,39 @@ class _Check:
         finally:
             for unwanted in reading:
                 unwanted.addErrback(lambda _failure: None)
+
+
+class _SilenceWatch:
+    """Lets the phase of an operation say whose answer is waited for.
+
+    Args:
+        operation: whose phase.
+        patients: who may be silent.
+        clock: time and timers.
+    """
+
+    def __init__(self, operation: Operation, patients: Patients, clock: Clock) -> None:
+        self._operation = operation
+        self._patients = patients
+        self._clock = clock
+        self._timer = clock.callLater(_SILENT_SECONDS, self._look)
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._timer.cancel()
+        self._tell("")
+
+    def _look(self) -> None:
+        self._timer = self._clock.callLater(_SILENT_SECONDS, self._look)
+        silent = self._patients.silent(_SILENT_SECONDS)
+        more = f" and {len(silent) - 2} more" if len(silent) > 2 else ""
+        whom = ", ".join(f"server {name}" for name in silent[:2])
+        self._tell(f"{_WAITING}{whom}{more}" if silent else "")
+
+    def _tell(self, waiting: str) -> None:
+        phase = self._operation.phase.partition(_WAITING)[0] + waiting
+        if phase != self._operation.phase:
+            self._operation.phase = phase
 
 
 def _raise_first(results: Iterable[object]) -> None:

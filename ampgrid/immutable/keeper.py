@@ -263,9 +263,10 @@ class Keeper:
         if not self._connected():
             run.complete = False
             return
-        run.operation.enter(f"file {run.counts['walked'] + 1} of {self._kept.count}", 0)
+        name = f"file {run.counts['walked'] + 1} of {self._kept.count}"
+        run.operation.enter(name, 0)
         # One of its own: what it hangs up to be cancelled goes with it.
-        part = Operation()
+        part = _Part(run.operation, name)
         self._under_way[run.operation].add(part)
         try:
             look = await self._walker.look(
@@ -327,6 +328,54 @@ class Keeper:
             "next_run": None if self._running else self._next_run,
             **{name: self._tallies[name] for name in _TALLIES},
         }
+
+
+class _Part(Operation):
+    """The look at one file of several at once; shown is the one that began a phase last.
+
+    Args:
+        whole: the walk.
+        name: of the file in it, for people.
+    """
+
+    def __init__(self, whole: Operation, name: str) -> None:
+        self._whole = whole
+        self._name = name
+        self._phase = ""
+        self._done = 0
+        super().__init__()
+
+    def enter(self, phase: str, total: int | None = None) -> None:
+        """Begin a phase, which the walk shows with the name of the file."""
+        super().enter(phase, total)
+        self._whole.enter(self._label, self.total)
+
+    @property
+    def _label(self) -> str:
+        return f"{self._name}: {self._phase}"
+
+    @property
+    def phase(self) -> str:
+        """What is being done now, for people."""
+        return self._phase
+
+    @phase.setter
+    def phase(self, value: str) -> None:
+        is_shown = self._whole.phase == self._label
+        self._phase = value
+        if is_shown:
+            self._whole.phase = self._label
+
+    @property
+    def done(self) -> int:
+        """Bytes of the file that are done in this phase."""
+        return self._done
+
+    @done.setter
+    def done(self, value: int) -> None:
+        self._done = value
+        if self._whole.phase == self._label:
+            self._whole.done = value
 
 
 def _tally(text: str) -> dict[str, Any] | None:

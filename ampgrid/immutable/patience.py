@@ -55,6 +55,10 @@ class Patients:
         for patient in self._by_id.values():
             patient.allow(self._file_seconds)
 
+    def silent(self, seconds: float) -> list[str]:
+        """Return the names of those that owe an answer and have sent none for so long."""
+        return sorted(p.name for p in self._by_id.values() if p.silent_seconds >= seconds)
+
     @property
     def slow(self) -> frozenset[bytes]:
         """The node ids of those that have used up their allowance."""
@@ -82,8 +86,16 @@ class PatientServer:
         self._allowed = GRACE_SECONDS
         self._waited = 0.0
         self._since = 0.0
+        self._heard_at = 0.0
         self._waiting: dict[Deferred[Any], Deferred[Any]] = {}
         self._timer: DelayedCall | None = None
+
+    @property
+    def silent_seconds(self) -> float:
+        """For how long it has owed an answer and sent none."""
+        if not self._waiting:
+            return 0.0
+        return self._clock.seconds() - max(self._since, self._heard_at)
 
     async def shares(
         self, storage_index: bytes, want: Iterable[int] = (), head: int = 0
@@ -154,6 +166,7 @@ class PatientServer:
     def _answered(self, outcome: Any, answer: Deferred[Any]) -> None:
         if self._waiting.pop(answer, None) is None:
             return  # given up before
+        self._heard_at = self._clock.seconds()
         if not self._waiting:
             self._waited += self._clock.seconds() - self._since
             if self._timer is not None:

@@ -248,6 +248,25 @@ class ControlTests(GridCase):
         self.assertTrue(self.report(control.Check, cap=cap)["healthy"])
         self.assertEqual(self.report(control.RunKeeper, now=True)["repaired"], 0)
 
+    def test_the_progress_of_a_repair_in_a_walk(self) -> None:
+        cap = self.grid.upload(some_bytes(300_000))
+        for _ in range(2):
+            self.replace(self.grid, next(n for n in self.grid.nodes if self.holds(n, cap)))
+        seen = set()
+
+        class Watched(Operation):
+            def __setattr__(self, name: str, value: Any) -> None:
+                super().__setattr__(name, value)
+                if name == "done":
+                    seen.add((self.phase, value))
+
+        operation = Watched()
+        self.grid.run(self.grid.client.core.file_keeper.run(operation, now=True))
+        self.assertEqual(operation.total, 300_000)
+        repairing = [done for phase, done in seen if phase == "file 1 of 1: repairing"]
+        self.assertIn(300_000, repairing, seen)
+        self.assertGreater(len(repairing), 10)
+
     def test_what_an_introducer_keeps(self) -> None:
         self.connection = connect(self.grid.clock, self.grid.introducer)
         self.assertEqual(self.listed(), [])

@@ -68,7 +68,29 @@ class CheckTests(CommandLineCase):
         for report in (self.report(3, verified=True), self.report(0)):
             self.assertFalse(any("--verify" in line for line in lines_of(told(report))))
         repair = RepairReport(self.report(2, verified=True), self.report(3))
-        self.assertFalse(any("--verify" in line for line in lines_of(told(repair))))
+        lines = lines_of(told(repair))
+        self.assertFalse(any("--verify" in line for line in lines))
+        self.assertIn(
+            "Every byte was read before the repair; what it wrote was not read again.", lines
+        )
+
+    def test_problems_name_servers_as_shares_do(self) -> None:
+        one, two = node_id_text(ONE), node_id_text(TWO)
+        problems = (
+            f"server {one[:8]}: gone",
+            f"share 3 on server {two[:8]}: no",
+            "server abcdefgh: who?",
+        )
+        lines = lines_of(told(self.report(1, problems=problems)), {one: "alice", two: ""})
+        self.assertEqual(
+            lines[-3:],
+            [
+                f"  problem: server {one} (alice): gone",
+                f"  problem: share 3 on server {two}: no",
+                "  problem: server abcdefgh: who?",
+            ],
+        )
+        self.assertEqual(lines_of(told(self.report(1, problems=problems)))[-3][11:], problems[0])
 
     def test_bad_shares_are_named_with_servers_and_reasons(self) -> None:
         bad = BadShare(2, ONE, "it is\nrotten\x1b[2J")

@@ -52,6 +52,21 @@ class SlowServerTests(SynchronousTestCase):
         held = {(self.cap.storage_index, n): self.shares[n] for n in range(N)}
         return SlowShelf(server_id, held, self.clock, seconds)
 
+    def test_the_progress_says_for_whom_it_waits(self) -> None:
+        for verify in (False, True):
+            operation, phases = Operation(), []
+            slow = self.slow(14)
+            checker = Checker(
+                lambda slow=slow: [slow, *self.honest()], InlineThreads(), self.clock
+            )
+            work = Deferred.fromCoroutine(checker.check(self.cap, operation, verify=verify))
+            while not work.called:
+                self.assertTrue(self.clock.step())
+                phases.append(operation.phase)
+            doing = "verifying" if verify else "checking"
+            self.assertIn(f"{doing}, waiting for server {slow.name}", phases)
+            self.assertEqual(phases[-1], doing)
+
     def test_one_that_answers_just_in_time_ends_within_its_allowance_and_is_named(self) -> None:
         for verify in (False, True):
             slow, began = self.slow(14), self.clock.seconds()
