@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ampgrid.cli import console
-from ampgrid.cli.gridpaths import cap_or_place, read_list
+from ampgrid.cli.gridpaths import about, cap_or_place, read_list
 from ampgrid.cli.params import json_option
 from ampgrid.cli.session import Session
 
@@ -50,11 +50,13 @@ def add(session: Session, *, name: str, cap: str | None, as_json: bool) -> None:
     from ampgrid.commands.drive import AddAlias
 
     arguments = {"name": alias_name(name)}
-    if cap is not None:
-        arguments["cap"] = cap_or_place(cap).to_string()
+    place = None if cap is None else cap_or_place(cap)
+    if place is not None:
+        arguments["cap"] = place.to_string()
 
     async def work(node: Conversation) -> str:
-        return str((await node.call(AddAlias, **arguments))["cap"])
+        with about(place or f"{arguments['name']}:"):
+            return str((await node.call(AddAlias, **arguments))["cap"])
 
     found = converse(session, work)
     if as_json:

@@ -27,8 +27,12 @@ if TYPE_CHECKING:
 _OF_A_PLACE = (exits.PATH, exits.DIRECTORY_UNREACHABLE, exits.READ_ONLY, exits.DAMAGED)
 
 
-def given(text: str) -> str:
+def given(text: str, what: str = "a cap or a grid path") -> str:
     """Return a grid path or a cap as it was given, or read for ``-`` from the standard input.
+
+    Args:
+        text: the argument.
+        what: how it is asked for on a terminal.
 
     Raises:
         BadArgumentValueError: the standard input holds none.
@@ -37,7 +41,7 @@ def given(text: str) -> str:
     if text != "-":
         stripped = text.strip()
         return stripped if stripped.upper().startswith("URI:") else text
-    lines = argument_lines(text, "a cap or a grid path")
+    lines = argument_lines(text, what)
     joined = "".join("".join(lines).split())
     # A mail breaks a long cap over lines; names however may hold spaces.
     if joined.upper().startswith("URI:") and "/" not in joined:
@@ -78,7 +82,7 @@ def cap_or_place(text: str) -> GridPath:
     """
     from ampgrid.vdrive.paths import parse_grid_path
 
-    found = given(text)
+    found = given(text, "a cap")
     try:
         return parse_grid_path(found)
     except BadArgumentValueError:

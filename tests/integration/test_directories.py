@@ -166,12 +166,18 @@ class FirstStepsTests(DirectoryCase):
             "\U0001f600",
             "~",
         ]
+        tree = self.place / "tree"
+        tree.mkdir()
         for name in names:
-            self.client("put", self.file, "--", f"{self.top}/{name}")
+            (tree / name).write_bytes(name.encode() * 30)
+        self.client("cp", "-r", f"{tree}/.", self.top)
         self.assertEqual(self.names(self.top), sorted(names))
+        for name in names[:5]:
+            got = self.grid.client("get", f"{self.top}/{name}").out
+            self.assertEqual(got, name.encode() * 30)
         self.client("put", self.file, f"{self.top}/u\u0308")
         self.assertEqual(len(self.names(self.top)), len(names))
-        for name in [".", "..", "new\nline", "x" * 256]:
+        for name in ["..", "new\nline", "x" * 256]:
             self.refused(2, "put", self.file, f"{self.top}/{name}")
 
 
@@ -405,33 +411,14 @@ class BadInputTests(DirectoryCase):
         self.client("put", self.file, f"{self.top}/file")
         top = self.top
         table: list[tuple[int, list[object]]] = [
-            (2, ["ls", "notes"]),
-            (2, ["ls", "/home"]),
-            (2, ["ls", "~/x"]),
-            (2, ["ls", ""]),
-            (2, ["mkdir", "notes"]),
-            (2, ["mkdir", f"{top}/a/../b"]),
-            (2, ["mv", "notes", f"{top}/x"]),
-            (2, ["mv", "private:", f"{top}/x"]),
-            (2, ["rm", self.file]),
-            (2, ["cp", self.file, self.place / "other"]),
             (2, ["cp", f"{top}/file", self.file, f"{top}/"]),
-            (2, ["cp", "-T", self.file, self.file, f"{top}/"]),
-            (2, ["tree", "notes"]),
             (2, ["put", "-", f"{top}/"]),
-            (2, ["put", "-n", self.file]),
-            (2, ["recover-directory", top]),
             (8, ["put", self.place / "missing", f"{top}/x"]),
             (8, ["cp", self.place / "missing", f"{top}/x"]),
             (8, ["cp", f"{top}/file", self.place / "no" / "dir"]),
-            (9, ["ls", "URI:DIR:x"]),
-            (9, ["ls", "URI:DIR-Verifier:x/a"]),
-            (9, ["get", "notes"]),
             (9, ["get", NOBODYS]),
-            (9, ["ln", "notes", f"{top}/x"]),
-            (9, ["check", "notes"]),
-            (9, ["alias", "add", "x", "notes"]),
-            (9, ["alias", "add", "x", NOBODYS.replace("a", "!")]),
+            (9, ["ls", NOBODYS]),
+            (12, ["alias", "add", "x", f"{top}/file"]),
             (12, ["ls", f"{top}/missing"]),
             (12, ["ls", f"{top}/file/inside"]),
             (12, ["ls", f"{top}/file/"]),
@@ -457,12 +444,6 @@ class BadInputTests(DirectoryCase):
                 self.assertEqual((told.status, error["status"], told.out), (status, status, b""))
         self.assertEqual(self.names(top), ["file"])
         self.assertFalse((self.place / "no").exists())
-
-    def test_hints(self) -> None:
-        self.assertIn("private:notes", self.refused(2, "ls", "notes"))
-        self.assertIn("private:notes", self.refused(2, "ls", "private/notes"))
-        self.assertIn("~", self.refused(2, "ls", "~/notes"))
-        self.assertIn("colon", self.refused(2, "cp", "a", "b"))
 
 
 class InterruptionTests(DirectoryCase):
@@ -495,15 +476,9 @@ class InterruptionTests(DirectoryCase):
 
         for words in (
             ["ls"],
-            ["mkdir", "private:a"],
             ["cp", self.file, "private:a"],
-            ["cp", "private:a", self.place / "x"],
-            ["rm", "private:a"],
-            ["mv", "private:a", "private:b"],
-            ["tree"],
             ["deep-check", "private:"],
             ["alias", "list"],
-            ["recover-directory", "private:", "--yes"],
         ):
             done = run(*words)
             self.assertEqual((done.status, done.out), (4, b""), words)
