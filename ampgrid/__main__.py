@@ -24,6 +24,12 @@ def _subcommand(words: Sequence[str]) -> str:
     return ""
 
 
+def _first_interrupt(_number: int, _frame: object) -> None:
+    # A second one, while this one is being told of, ends all in the same way.
+    signal.signal(signal.SIGINT, _interrupted)
+    raise KeyboardInterrupt
+
+
 def _interrupted(_number: int, _frame: object) -> None:
     os.write(2, b"ampgrid: Interrupted.\n")
     os._exit(_INTERRUPTED)
@@ -48,8 +54,12 @@ def main() -> NoReturn:
     from ampgrid.cli import main as command_line
 
     if interruptible and not running:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    command_line.main()
+        signal.signal(signal.SIGINT, _first_interrupt)
+    status = command_line.invoke()
+    # By now all is told.
+    if interruptible:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.exit(status)
 
 
 if __name__ == "__main__":

@@ -132,7 +132,11 @@ def cap(
         total = known[1] if total is None else total
     check_parameters(needed, total, max_segment_size)
     if convergence_file is None:
-        session.directory.require()
+        if not session.directory.config_path.exists():
+            raise ConfigError(
+                f"There is no node directory {session.directory.path} whose convergence secret "
+                "could be used; name one with -d, or the secret with --convergence-file."
+            )
         secret = session.directory.convergence_secret()
     else:
         secret = read_convergence(convergence_file)

@@ -6,6 +6,7 @@ import hashlib
 import os
 import random
 import shutil
+import stat
 import tempfile
 import time
 from pathlib import Path
@@ -55,6 +56,21 @@ def _hash_file(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise FileError(f"{path} could not be read: {error.strerror}.") from error
+
+
+def _check_file(path: Path) -> None:
+    """Return if it is a file.
+
+    Raises:
+        FileError: it is none; the message says what it is.
+    """
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise FileError(f"{path}: {error.strerror}.") from error
+    if not stat.S_ISREG(mode):
+        what = "a directory" if stat.S_ISDIR(mode) else "no regular file"
+        raise FileError(f"{path} is {what}; name a file.")
 
 
 def _example_file(folder: Path) -> Path:
@@ -136,8 +152,7 @@ def demo(_session: Session, *, file: str | None, as_json: bool) -> None:
     folder = Path(tempfile.mkdtemp(prefix="ampgrid-demo-"))
     try:
         source = Path(os.path.abspath(file)) if file else _example_file(folder)  # noqa: PTH100
-        if not source.is_file():
-            raise FileError(f"{file} is no file that could be read.")
+        _check_file(source)
         report.file = file or "10 MB of random bytes"
         report.size = source.stat().st_size
         report.sha256_before = _hash_file(source)

@@ -74,7 +74,7 @@ NOT_ENOUGH_SHARES = Exit(
 NOT_HAPPY = Exit(
     6,
     "not_happy",
-    "Too few storage peers are connected, or took the shares.",
+    "Too few storage peers are connected, or too few of them have room for the shares.",
     "Connect more peers, or ask for less with `--shares`.",
     (
         errors.GridError,

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ampgrid.cli.session import Session
-from ampgrid.errors import AmpgridError, BadArgumentValueError, FileError
+from ampgrid.errors import AmpgridError, BadAddressError, BadCapError, FileError
 
 #: The most that is read from the standard input in place of a cap or addresses, bytes.
 MAX_ARGUMENT_BYTES = 64 * 1024
@@ -95,9 +95,11 @@ def argument_lines(text: str, what: str) -> list[str]:
         what: how messages call it; its value is never repeated, it may be a secret.
 
     Raises:
-        BadArgumentValueError: the standard input is empty, too long, or no text.
+        BadCapError, BadAddressError: the standard input is empty, too long, or no text; whichever
+            of the two ``what`` is.
         FileError: the standard input cannot be read.
     """
+    wrong = BadAddressError if "address" in what else BadCapError
     if text != "-":
         return [text]
     if sys.stdin.isatty():
@@ -108,13 +110,13 @@ def argument_lines(text: str, what: str) -> list[str]:
     except OSError as error:
         raise FileError(f"The standard input could not be read: {error.strerror}.") from error
     if len(data) > MAX_ARGUMENT_BYTES:
-        raise BadArgumentValueError(f"The standard input is too long for {what}.")
+        raise wrong(f"The standard input is too long for {what}.")
     try:
         lines = [line.strip() for line in data.decode("utf-8").splitlines() if line.strip()]
     except UnicodeDecodeError:
-        raise BadArgumentValueError(f"The standard input holds no text, so no {what}.") from None
+        raise wrong(f"The standard input holds no text, so not {what}.") from None
     if not lines:
-        raise BadArgumentValueError(f"The standard input is empty; {what} was expected there.")
+        raise wrong(f"The standard input is empty; {what} was expected there.")
     return lines
 
 
@@ -124,7 +126,7 @@ def argument_text(text: str, what: str) -> str:
     White space in it is taken away, since a mail breaks a long cap over lines.
 
     Raises:
-        BadArgumentValueError: the standard input is empty, too long, or no text.
+        BadCapError, BadAddressError: as `argument_lines`.
         FileError: the standard input cannot be read.
     """
     if text != "-":

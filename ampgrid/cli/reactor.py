@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Callable, Coroutine
@@ -100,6 +101,10 @@ def run_with_reactor(function: Callable[[Any, Stop], Coroutine[Any, Any, T]]) ->
 
     def on_signal(number: int, _frame: object) -> None:
         if stop.signal:
+            # The cursor, which a progress bar hides, comes back.
+            cursor = b"\r\x1b[2K\x1b[?25h" if os.isatty(2) else b""
+            with contextlib.suppress(OSError):
+                os.write(2, cursor + b"ampgrid: Interrupted.\n")
             os._exit(INTERRUPTED.status)
         reactor.callFromThread(stop.came, number)
 

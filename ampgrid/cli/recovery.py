@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,13 @@ from ampgrid.cli import console
 from ampgrid.cli.params import json_option
 from ampgrid.cli.passphrase import passphrase_of, passphrase_option
 from ampgrid.cli.session import Session
-from ampgrid.errors import ConfigError, FormatError, NotRunningError, UsageError
+from ampgrid.errors import (
+    BadArgumentValueError,
+    ConfigError,
+    FormatError,
+    NotRunningError,
+    UsageError,
+)
 
 if TYPE_CHECKING:
     from ampgrid.formats.recovery import KeptFile, Recovery
@@ -42,21 +49,31 @@ def export(session: Session, *, file: str, passphrase_file: str | None, as_json:
 
     It holds the node's key and secrets, its node.toml, the peers it knows and the list of the
     files it keeps, under a passphrase that is asked for twice. The node may be running. Keep
-    FILE on another machine; without the passphrase nobody can open it.
+    FILE on another machine; without the passphrase nobody can open it. FILE may be - for the
+    standard output, as long as that is no terminal.
     """
     from ampgrid.crypto.identity import node_id_text
-    from ampgrid.node.recovery import export_to, gather, note_export
+    from ampgrid.node.recovery import export_to, gather, note_export, sealed_export
     from ampgrid.storage.output import output_target
 
     directory = session.directory
     directory.require()
     # Before a passphrase is asked for.
-    output_target(Path(file))
+    to_stdout = file == "-"
+    if to_stdout:
+        _check_stdout(as_json=as_json)
+    else:
+        output_target(Path(file))
     passphrase = passphrase_of(passphrase_file, twice=True)
     # Before the lists are read: what is put meanwhile is put since.
     now = time.time()
     gathered = gather(directory, _known(session, directory), int(now))
-    export_to(Path(file), gathered, passphrase)
+    if to_stdout:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(sealed_export(gathered, passphrase))
+        sys.stdout.buffer.flush()
+    else:
+        export_to(Path(file), gathered, passphrase)
     note_export(directory, now)
     facts = {
         "file": str(Path(file).absolute()),
@@ -67,9 +84,23 @@ def export(session: Session, *, file: str, passphrase_file: str | None, as_json:
         console.print_json(facts)
     else:
         click.echo(
-            f"Wrote {file}: node {facts['node_id']}, {_numbers(gathered)}.\n"
-            "Keep it on another machine. Who has it and the passphrase is this node."
+            f"Wrote {'it' if to_stdout else file}: node {facts['node_id']}, "
+            f"{_numbers(gathered)}.\n"
+            "Keep it on another machine. Who has it and the passphrase is this node.",
+            err=to_stdout,
         )
+
+
+def _check_stdout(*, as_json: bool) -> None:
+    """Return if the standard output can take a recovery file.
+
+    Raises:
+        BadArgumentValueError: it cannot.
+    """
+    if as_json:
+        raise BadArgumentValueError("The standard output is for the file or for JSON, not both.")
+    if sys.stdout.isatty():
+        raise BadArgumentValueError("The file is not for a terminal; name it, or redirect it.")
 
 
 @recovery.command("import")
@@ -117,7 +148,10 @@ def _counts(found: Recovery) -> dict[str, Any]:
 
 
 def _numbers(found: Recovery) -> str:
-    return f"{len(found.kept)} kept files, {len(found.announcements)} known peers"
+    from ampgrid.node.sizes import format_count
+
+    kept = format_count(len(found.kept), "kept file")
+    return f"{kept}, {format_count(len(found.announcements), 'known peer')}"
 
 
 def _known(session: Session, directory: NodeDirectory) -> Known:

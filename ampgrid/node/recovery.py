@@ -232,18 +232,27 @@ def export_to(path: Path, recovery: Recovery, passphrase: str, cost: Cost = DEFA
         BadArgumentValueError: the passphrase is too short or too long, or the whole too large.
         FileError: it cannot be written.
     """
+    # Before the work of sealing.
+    target = output_target(path)
+    sealed = sealed_export(recovery, passphrase, cost)
+    try:
+        write_whole(target, sealed)
+    except ConfigError as error:
+        raise FileError(str(error)) from error
+
+
+def sealed_export(recovery: Recovery, passphrase: str, cost: Cost = DEFAULT_COST) -> bytes:
+    """Return the bytes of a recovery file.
+
+    Raises:
+        BadArgumentValueError: the passphrase is too short or too long, or the whole too large.
+    """
     if len(passphrase) < LEAST_PASSPHRASE:
         raise BadArgumentValueError(
             f"The passphrase has fewer than {LEAST_PASSPHRASE} characters; it is all that "
             "protects the node's key, so take several words."
         )
-    # Before the work of sealing.
-    target = output_target(path)
-    sealed = seal(recovery.pack(), passphrase, PURPOSE, cost=cost)
-    try:
-        write_whole(target, sealed)
-    except ConfigError as error:
-        raise FileError(str(error)) from error
+    return seal(recovery.pack(), passphrase, PURPOSE, cost=cost)
 
 
 def read_export(path: Path, passphrase: str) -> Recovery:
@@ -260,13 +269,18 @@ def read_export(path: Path, passphrase: str) -> Recovery:
             sealed = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise FileError(f"{path} could not be read: {error.strerror}.") from error
+    if not sealed:
+        raise FormatError(f"{path} is empty, and no recovery file.")
     passes, memory_kib = _asked_work(sealed)
     if memory_kib > MOST_MEMORY_KIB or passes * memory_kib > MOST_WORK_KIB:
         raise IntegrityError(
             f"{path} asks for {passes} passes over {memory_kib // 1024} MiB of memory, more than "
             "any export does, and was not opened; look where it comes from."
         )
-    return Recovery.unpack(open_sealed(sealed, passphrase, PURPOSE))
+    try:
+        return Recovery.unpack(open_sealed(sealed, passphrase, PURPOSE))
+    except IntegrityError as error:
+        raise IntegrityError(f"{path}: {error}") from None
 
 
 def _asked_work(sealed: bytes) -> tuple[int, int]:

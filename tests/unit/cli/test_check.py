@@ -136,7 +136,8 @@ class CheckTests(CommandLineCase):
             for cap in ("nothing", CHK[:-9], "URI:DIR:x"):
                 self.assertNotIn(cap, self.refused(9, *words, cap))
             self.refused(9, *words, "-", stdin=b"nothing\n")
-            self.refused(2, *words, "-", stdin=b"")
+            for nothing in (b"", b"\xff\x00"):
+                self.refused(9, *words, "-", stdin=nothing)
             self.refused(3, *words, CHK)
         self.refused(3, "kept", "list")
         self.refused(3, "keeper", "run")

@@ -108,7 +108,8 @@ class CapArgumentTests(CommandLineCase):
     def test_a_bad_cap_is_refused_before_anything_else(self) -> None:
         self.refused(9, "get", LIT + "!")
         self.refused(9, "get", "-", stdin=b"URI:CHK:1")
-        self.refused(2, "get", "-")
+        for nothing in (b"", b"\xff\x00"):
+            self.refused(9, "get", "-", stdin=nothing)
         self.refused(9, "get", VERIFY)
 
 

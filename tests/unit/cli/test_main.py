@@ -18,7 +18,7 @@ from ampgrid.cli import main
 from ampgrid.cli.console import _counts
 from ampgrid.cli.params import argument_text
 from ampgrid.commands.errors import NotEnoughSharesFoundError
-from ampgrid.errors import BadArgumentValueError, FileError, NotEnoughSharesError
+from ampgrid.errors import BadAddressError, BadCapError, FileError, NotEnoughSharesError
 from tests.unit.cli.command_line import CommandLineCase, run
 
 ROOT = Path(__file__).parents[3]
@@ -191,4 +191,6 @@ class StandardInputTests(CommandLineCase):
     def test_what_is_no_text_is_refused(self) -> None:
         for data in [b"", b"\n \n", b"\xff", b"a" * 65_537]:
             self.given(data)
-            self.assertRaises(BadArgumentValueError, argument_text, "-", "a cap")
+            self.assertRaises(BadCapError, argument_text, "-", "a cap")
+            self.given(data)
+            self.assertRaises(BadAddressError, argument_text, "-", "the address")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pty
+import signal
 import subprocess
 import sys
 from typing import Any
@@ -62,7 +63,44 @@ class RecoveryTests(CommandLineCase):
         self.file.write_bytes(b"no such file")
         again = self.refused(7, *words, "--passphrase-file", self.words)
         self.assertEqual(told, again)
+        self.assertIn(str(self.file), told)
+        self.file.write_bytes(b"")
+        self.assertIn(
+            f"{self.file} is empty", self.refused(7, *words, "--passphrase-file", self.words)
+        )
         self.assertFalse((self.root / "new").exists())
+
+    def test_to_the_standard_output(self) -> None:
+        words = ["-d", self.node.path, "recovery", "export", "-", "--passphrase-file", self.words]
+        self.assertIn("not both", self.refused(2, *words, "--json"))
+        program = [sys.executable, "-m", "ampgrid", *map(str, words)]
+        with self.file.open("wb") as file:
+            done = subprocess.run(
+                program, stdout=file, stderr=subprocess.PIPE, env=environment(), check=True
+            )
+        self.assertIn(b"0 kept files", done.stderr)
+        self.assertTrue(read_export(self.file, WORDS).node_key)
+        terminal, other = pty.openpty()
+        with os.fdopen(terminal), os.fdopen(other) as tty:
+            done = subprocess.run(
+                program, stdout=tty, stderr=subprocess.PIPE, env=environment(), check=False
+            )
+        self.assertEqual(done.returncode, 2)
+        self.assertIn(b"terminal", done.stderr)
+
+    def test_two_quick_interrupts(self) -> None:
+        os.mkfifo(self.root / "fifo")
+        words = ["-d", self.node.path, "recovery", "export", self.file, "--passphrase-file"]
+        program = [sys.executable, "-m", "ampgrid", *map(str, words), str(self.root / "fifo")]
+        child = subprocess.Popen(program, stderr=subprocess.PIPE, env=environment())
+        # When it is opened for writing, the command waits for what is written.
+        with (self.root / "fifo").open("wb"):
+            for _ in range(2):
+                child.send_signal(signal.SIGINT)
+            _, err = child.communicate(timeout=PATIENCE)
+        self.assertEqual(child.returncode, 130)
+        self.assertIn(b"ampgrid: Interrupted.", err)
+        self.assertNotIn(b"Traceback", err)
 
     def test_what_is_refused(self) -> None:
         words = ["-d", self.node.path, "recovery", "export", self.file]
