@@ -108,8 +108,17 @@ class BoxParser:
             self._skip -= dropped
             data = data[dropped:]
         buffer = self._buffer
-        buffer += data
         position = 0
+        if not buffer and self._key is None and not self._box:
+            while (whole := self._whole_box(data, position)) is not None:
+                box, size = whole
+                position += size
+                yield box, size
+            if position == len(data):
+                return
+            data = data[position:]
+            position = 0
+        buffer += data
         try:
             while len(buffer) - position >= 2:
                 length = (buffer[position] << 8) | buffer[position + 1]
@@ -128,6 +137,48 @@ class BoxParser:
         finally:
             if position:
                 del buffer[:position]
+
+    def _whole_box(self, data: bytes, start: int) -> tuple[Box, int] | None:
+        """Return a box that is here whole and breaks no bound, and its size.
+
+        Of anything else, None: that is for the careful way, byte by byte.
+        """
+        box: Box = {}
+        at, end = start, len(data)
+        while at + 2 <= end:
+            length = (data[at] << 8) | data[at + 1]
+            at += 2
+            if not length:
+                fits = at - start <= self.most_bytes and self._is_routed(box)
+                return (box, at - start) if fits else None
+            middle = at + length
+            if length > MAX_KEY_BYTES or len(box) == MAX_KEYS or middle + 2 > end:
+                return None
+            key = data[at:middle]
+            at = middle + 2 + ((data[middle] << 8) | data[middle + 1])
+            if at > end or key in box:
+                return None
+            box[key] = data[middle + 2 : at]
+        return None
+
+    def _is_routed(self, box: Box) -> bool:
+        """Tell whether a box is a call of a known Command, or an answer that was asked for."""
+        keys = iter(box)
+        first = next(keys, None)
+        if first == ASK:
+            if next(keys, None) != COMMAND or ANSWER in box or ERROR in box:
+                return False
+            name = box[COMMAND]
+            return (
+                0 < len(box[ASK]) <= MAX_TAG_BYTES
+                and len(name) <= MAX_KEY_BYTES
+                and self._knows(name)
+            )
+        if first not in (ANSWER, ERROR) or COMMAND in box or ASK in box:
+            return False
+        tag = box[first]
+        others = ANSWER in box and ERROR in box
+        return not others and 0 < len(tag) <= MAX_TAG_BYTES and self._expects(tag)
 
     def _grow(self, size: int) -> None:
         if self._size + size > self.most_bytes:

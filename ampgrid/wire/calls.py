@@ -10,6 +10,7 @@ Spec: ``docs/specs/wire.md``, "Calls, answers, credits".
 from __future__ import annotations
 
 from collections.abc import Hashable
+from heapq import heapify, heappop, heappush
 from typing import Any, cast
 
 import attrs
@@ -19,11 +20,13 @@ from twisted.python.failure import Failure
 
 from ampgrid.commands import errors as e
 from ampgrid.errors import AmpgridError, CallTimeoutError
-from ampgrid.ports import Clock, Patience
+from ampgrid.ports import Clock, DelayedCall, Patience
 from ampgrid.wire import boxes
 from ampgrid.wire.outbound import OutboundQueue
 
 _MOST_ERROR_TEXT = 1_000
+#: So many ends of calls are kept before those of answered calls are thrown away.
+_ENDS_KEPT = 256
 
 
 @attrs.define(eq=False)
@@ -61,6 +64,10 @@ class Calls:
         self._counter = 0
         self._calls: dict[bytes, _Call] = {}
         self._waiting: OutboundQueue[_Call] = OutboundQueue()
+        #: When callers give up, and one timer for the first of them.
+        self._ends: list[tuple[float, int, bytes]] = []
+        self._alarm: DelayedCall | None = None
+        self._alarm_at = 0.0
         #: Calls in flight, and bytes of them.
         self.flying_calls = 0
         self.flying_bytes = 0
@@ -101,9 +108,39 @@ class Calls:
         if isinstance(deadline, Patience):
             self._be_patient(tag, call, deadline)
         elif deadline is not None:
-            timer = self._clock.callLater(deadline, self._time_out, tag, call)
-            call.result.addBoth(_stop_timer, timer)
+            self._end_in(deadline, tag)
         return call.result
+
+    def _end_in(self, seconds: float, tag: bytes) -> None:
+        """Let a call's caller give up after so many seconds."""
+        if len(self._ends) > max(_ENDS_KEPT, 2 * len(self._calls)):
+            # Nearly all calls are answered long before.
+            self._ends = [end for end in self._ends if end[2] in self._calls]
+            heapify(self._ends)
+        moment = self._clock.seconds() + seconds
+        heappush(self._ends, (moment, self._counter, tag))
+        self._wake_at(moment, seconds)
+
+    def _wake_at(self, moment: float, seconds: float) -> None:
+        if self._alarm is not None:
+            if self._alarm_at <= moment:
+                return
+            self._alarm.cancel()
+        self._alarm_at = moment
+        self._alarm = self._clock.callLater(seconds, self._awake)
+
+    def _awake(self) -> None:
+        self._alarm = None
+        now = self._clock.seconds()
+        while self._ends:
+            moment, _, tag = self._ends[0]
+            call = self._calls.get(tag)
+            if call is not None and moment > now:
+                self._wake_at(moment, moment - now)
+                return
+            heappop(self._ends)
+            if call is not None and call.abandoned is None:
+                self._time_out(tag, call)
 
     def _be_patient(self, tag: bytes, call: _Call, patience: Patience) -> None:
         clock = self._clock
@@ -162,6 +199,10 @@ class Calls:
 
     def fail_all(self, error: AmpgridError) -> None:
         """Fail every call that waits for an answer: none will come."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        self._ends.clear()
         calls, self._calls = self._calls, {}
         self._waiting = OutboundQueue()
         for call in calls.values():

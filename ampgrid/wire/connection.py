@@ -16,6 +16,7 @@ Spec: ``docs/specs/wire.md``, "Calls, answers, credits".
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from functools import cache
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred
@@ -207,7 +208,7 @@ class Connection(amp.BinaryBoxProtocol):
         """
         if self._lost is not None or self._closing or self.transport is None:
             raise NotConnectedError("there is no connection to that peer")
-        if operation is not None and any(name == b"operation" for name, _ in command.arguments):
+        if operation is not None and _names_operation(command):
             arguments["operation"] = operation
         box = command.makeArguments(arguments, self)
         asking = self._calls.ask(command.commandName, box, operation, deadline)
@@ -309,6 +310,11 @@ class Connection(amp.BinaryBoxProtocol):
         pinging = Deferred.fromCoroutine(self.call(Ping, deadline=None))
         # No answer shows as silence; nothing else is to be done about it here.
         pinging.addErrback(lambda failure: failure.trap(AmpgridError))
+
+
+@cache
+def _names_operation(command: type[amp.Command]) -> bool:
+    return any(name == b"operation" for name, _ in command.arguments)
 
 
 def _log_abort(reason: str) -> None:

@@ -26,6 +26,7 @@ from zope.interface import implementer
 from ampgrid.ports import Clock
 from ampgrid.wire import boxes
 from ampgrid.wire.connection import Connection
+from ampgrid.wire.prompt import prompt
 from ampgrid.wire.tls import Credentials
 
 _log = Logger()
@@ -141,6 +142,7 @@ class Gate(Protocol):
             cast("Any", self._clock),
         )
         factory.noisy = False
+        prompt(factory, self._clock)
         tls = factory.buildProtocol(None)
         self._tls = tls
         tls.makeConnection(self.transport)

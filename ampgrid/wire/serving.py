@@ -14,7 +14,7 @@ from collections.abc import Callable, Hashable
 from typing import Any, cast
 
 import attrs
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 from twisted.protocols import amp
 from twisted.python.failure import Failure
@@ -57,6 +57,8 @@ class Serving:
         self._limits = limits
         self._answer_waits = answer_waits
         self._locator: amp.CommandLocator | None = None
+        #: The responders that were asked for, by the names of their Commands.
+        self._found: dict[bytes, Callable[[boxes.Box], Any]] = {}
         self._answers: OutboundQueue[tuple[bytes, int]] = OutboundQueue()
         self._logged: dict[tuple[bytes, type], tuple[float, str]] = {}
         self._stopped = False
@@ -67,15 +69,24 @@ class Serving:
     def use(self, locator: amp.CommandLocator | None) -> None:
         """Answer the Commands of ``locator`` from now on."""
         self._locator = locator
+        self._found.clear()
 
     def knows(self, name: bytes) -> bool:
         """Tell whether a Command would be answered."""
-        return self._locator is not None and self._locator.locateResponder(name) is not None
+        return self._find(name) is not None
+
+    def _find(self, name: bytes) -> Callable[[boxes.Box], Any] | None:
+        responder = self._found.get(name)
+        if responder is None and self._locator is not None:
+            responder = self._locator.locateResponder(name)
+            if responder is not None:
+                self._found[name] = responder
+        return responder
 
     def stop(self) -> None:
         """Send no more answers, and forget those that wait."""
         self._stopped = True
-        self._locator = None
+        self.use(None)
         self._answers = OutboundQueue()
 
     def take(self, box: boxes.Box, size: int) -> None:
@@ -91,7 +102,7 @@ class Serving:
         name = box[boxes.COMMAND]
         operation = (name, box.get(b"storage_index") or box.get(b"bucket"))
         asked = _Asked(box[boxes.ASK], name, operation, size)
-        responder = None if self._locator is None else self._locator.locateResponder(name)
+        responder = self._find(name)
         if responder is None:
             self._push(asked, _error(asked, amp.UNHANDLED_ERROR_CODE, "unknown Command"))
             return
@@ -103,13 +114,24 @@ class Serving:
             _log.debug("malformed {name!r}: {kind}", name=name, kind=type(error).__name__)
             self._push(asked, _error(asked, e.BadArgumentError.code, "malformed arguments"))
             return
-        answer: Deferred[Any] = maybeDeferred(lambda: answering)
-        answer.addCallback(lambda box: boxes.serialize({**box, boxes.ANSWER: asked.tag}))
-        answer.addErrback(lambda failure: self._failed(asked, failure))
-        answer.addCallback(lambda data: self._push(asked, data))
-        answer.addErrback(lambda failure: _log.failure("an answer could not be sent", failure))
+        if not isinstance(answering, Deferred):
+            answering = succeed(answering)
+        answering.addCallbacks(
+            self._answered, self._refused, callbackArgs=(asked,), errbackArgs=(asked,)
+        )
+        answering.addErrback(_not_sent)
 
     # Answers.
+
+    def _answered(self, box: boxes.Box, asked: _Asked) -> None:
+        try:
+            data = boxes.serialize({**box, boxes.ANSWER: asked.tag})
+        except Exception:  # noqa: BLE001 - a responder's answer may be anything
+            data = self._failed(asked, Failure())
+        self._push(asked, data)
+
+    def _refused(self, failure: Failure, asked: _Asked) -> None:
+        self._push(asked, self._failed(asked, failure))
 
     def _push(self, asked: _Asked, data: bytes) -> None:
         if not self._stopped:
@@ -154,6 +176,10 @@ class Serving:
         self.flying_calls -= 1
         self.flying_bytes -= size
         return data
+
+
+def _not_sent(failure: Failure) -> None:
+    _log.failure("an answer could not be sent", failure)
 
 
 def _error(asked: _Asked, code: bytes, text: str) -> bytes:

@@ -279,3 +279,40 @@ class ArbitraryBytesTest(SynchronousTestCase):
                 return
             held = sum(len(key) + len(value) for key, value in made._box.items())
             self.assertLessEqual(len(made._buffer) + held, most + len(piece))
+
+
+keys = st.sampled_from(
+    [boxes.ASK, boxes.ANSWER, boxes.ERROR, boxes.COMMAND, boxes.ERROR_CODE, b"a", b"b", b"k" * 256]
+)
+values = st.sampled_from([KNOWN, b"Other", b"a1", b"t", b"", b"v" * 21, b"w" * 256, b"x" * 400])
+wild_boxes = st.lists(st.tuples(keys, values), max_size=18).map(
+    lambda pairs: b"".join(pair(key, value) for key, value in pairs) + b"\0\0"
+)
+
+
+class TwoWaysTest(SynchronousTestCase):
+    """A box that comes whole is read in one go; that must make no difference."""
+
+    def outcome(self, pieces: list[bytes], most: int) -> tuple[list[object], str]:
+        made = parser(most)
+        found: list[object] = []
+        try:
+            for piece in pieces:
+                found += [(list(box.items()), size) for box, size in made.feed(piece)]
+        except RemoteProtocolError as error:
+            return found, str(error)
+        return found, ""
+
+    @given(st.lists(wild_boxes, max_size=3), st.sampled_from([100, 700, boxes.MAX_BOX_BYTES]))
+    def test_wild_boxes(self, many: list[bytes], most: int) -> None:
+        data = b"".join(many)
+        whole = self.outcome([data], most)
+        self.assertEqual(whole, self.outcome([bytes([byte]) for byte in data], most))
+
+    @given(st.lists(calls | answers | errors, max_size=3), st.integers(0, 3_000))
+    def test_good_boxes(self, many: list[dict[bytes, bytes]], cut: int) -> None:
+        data = b"".join(serialize(box) for box in many)
+        whole = self.outcome([data], boxes.MAX_BOX_BYTES)
+        self.assertEqual(whole[1], "")
+        self.assertEqual(len(whole[0]), len(many))
+        self.assertEqual(whole, self.outcome([data[:cut], data[cut:]], boxes.MAX_BOX_BYTES))

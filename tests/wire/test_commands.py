@@ -63,6 +63,10 @@ def make_commands() -> ModuleType:
     return module
 
 
+#: What a Command may do in its own way.
+_OVERRIDDEN = {"makeArguments", "makeResponse", "parseArguments", "parseResponse"}
+
+
 class CommandsTest(SynchronousTestCase):
     def test_there_are_commands(self) -> None:
         self.assertGreaterEqual(len(all_commands()), 25)
@@ -80,7 +84,7 @@ class CommandsTest(SynchronousTestCase):
             for base in command.__mro__:
                 if base.__module__.startswith("ampgrid"):
                     own = {name for name in vars(base) if not name.startswith("__")}
-                    self.assertEqual(own - MEANINGFUL, set(), base)
+                    self.assertEqual(own - MEANINGFUL - _OVERRIDDEN, set(), base)
 
     def test_argument_names(self) -> None:
         """The parser needs the routing keys first, and Python wants an identifier."""

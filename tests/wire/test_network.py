@@ -190,7 +190,7 @@ class DialTest(InMemory):
             self.assertEqual(self.clock.getDelayedCalls(), [])
             self.assertEqual(self.one.connected, [])
             self.assertEqual(self.two.counters(), (0, 0))
-        self.assertGreaterEqual(steps, 8)
+        self.assertGreaterEqual(steps, 7)
 
     def test_a_connector_that_fails_late(self) -> None:
         """It built the gate, connected it, and failed nevertheless."""
@@ -219,7 +219,7 @@ class DialTest(InMemory):
             self.clock.advance(20)
             self.assertEqual(self.two.counters(), (0, 0))
             self.assertEqual(self.clock.getDelayedCalls(), [])
-        self.assertGreaterEqual(steps, 8)
+        self.assertGreaterEqual(steps, 7)
 
     def test_upper_rooms_that_fail_leave_nothing_half_open(self) -> None:
         def fail(_connection: Connection) -> list[amp.CommandLocator]:
