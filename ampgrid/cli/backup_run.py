@@ -211,11 +211,12 @@ class Backup:
         if known is None:
             cap = await self._grid.make_directory(opened.children, opened.found.path)
             known = KnownDirectory(contents, cap, self._now())
-            self._memory.add_directory(known)
+            if cap:
+                self._memory.add_directory(known)
             self.tally.directories_made += 1
         else:
             self.tally.directories_reused += 1
-        # What is only tried out has none.
+        # What is only tried out has no cap, and is no reason to take anything for known.
         cap = parse_cap(known.cap).get_readonly().to_string() if known.cap else ""
         return Child(opened.found.name, cap, opened.found.metadata)
 

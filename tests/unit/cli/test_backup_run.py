@@ -249,11 +249,20 @@ class BackupTests(BackupCase):
             [child] = self.grid.directories[cap]
             cap = child.cap
 
+    def test_in_a_trial_no_directory_is_taken_for_another(self) -> None:
+        self.make("d/f", "e/f")
+        for path in (self.tree / "d", self.tree / "e"):
+            os.utime(path / "f", (1, 1))
+            os.utime(path, (1, 1))
+        self.begin(TrialSide(), keep=False)
+        self.assertEqual((self.tally.directories_made, self.tally.directories_reused), (3, 0))
+
     def test_a_trial_does_nothing(self) -> None:
         self.make("a", "d/b", "e/c")
         self.backup()
         (self.tree / "a").write_bytes(b"new")
         self.make("f/g")
+        (self.tree / "f" / "g").chmod(0o600)
         self.begin(TrialSide(), keep=False)
         self.assertEqual(self.grid.steps, [])
         told = (self.tally.files_uploaded, self.tally.files_reused, self.tally.directories_made)
