@@ -18,6 +18,8 @@ from ampgrid.ports import Entropy
 
 #: Files up to this size are read once and kept in memory, bytes.
 IN_MEMORY_BYTES = 1024 * 1024
+#: Files up to this size are hashed and encoded without a thread, bytes.
+SMALL_BYTES = 16 * 1024
 
 
 class Uploadable(Protocol):

@@ -35,10 +35,11 @@ from ampgrid.immutable.encoder import AHEAD, ShareSender
 from ampgrid.immutable.existing import claimed_extension
 from ampgrid.immutable.operation import Operation
 from ampgrid.immutable.several import each
-from ampgrid.immutable.uploadables import Data, Uploadable
+from ampgrid.immutable.uploadables import SMALL_BYTES, Data, Uploadable
 from ampgrid.placement import PlacementPlan, permute
 from ampgrid.ports import Clock, Threads
 from ampgrid.storage.client import WINDOW_BYTES, Allocation, BucketWriter, StorageServer
+from ampgrid.wire import InlineThreads
 
 _log = Logger()
 
@@ -94,6 +95,10 @@ class Uploaded:
 Remember = Callable[[ChkVerifierCap, Encoding], Awaitable[None]]
 
 
+#: Puts a cap where it belongs.
+Link = Callable[[ChkCap | LitCap], Awaitable[None]]
+
+
 async def _forget(_cap: ChkVerifierCap, _encoding: Encoding) -> None:
     """Keep no list of files."""
 
@@ -134,9 +139,19 @@ class Uploader:
         return await self.upload(Data(data), encoding, Operation())
 
     async def upload(
-        self, source: Uploadable, encoding: Encoding, operation: Operation
+        self,
+        source: Uploadable,
+        encoding: Encoding,
+        operation: Operation,
+        link: Link | None = None,
     ) -> Uploaded:
         """Upload what ``source`` holds; the caller closes it.
+
+        Args:
+            source: what is uploaded.
+            encoding: how.
+            operation: shows the progress.
+            link: puts the cap where it belongs, once the shares are stored.
 
         Raises:
             BadArgumentValueError: there is no convergence secret.
@@ -144,6 +159,7 @@ class Uploader:
             FileError: the source cannot be read, or changed on the way; or the file could not
                 be noted as one to be kept.
             OperationCancelledError: somebody has cancelled.
+            Exception: whatever ``link`` raises.
         """
         if not self._convergence:
             # With a key that all the world can derive, whoever guesses a file can confirm it.
@@ -151,16 +167,31 @@ class Uploader:
         size = source.get_size()
         operation.enter("hashing", size)
         if size <= MAX_LIT_SIZE:
-            data = await self._threads.run(source.read_at, 0, size)
+            lit = LitCap(await self._whole(source))
             operation.done = size
-            return Uploaded(LitCap(data), size)
+            if link is not None:
+                await link(lit)
+            return Uploaded(lit, size)
         operation.enter("waiting for its turn")
         async with self._budget.take(self._memory(size, encoding), operation.check):
             uploaded = await self._spread(source, encoding, operation)
         verify = uploaded.cap.get_verify_cap()
         assert verify is not None
-        await self._remember(verify, encoding)
+        work = [self._remember(verify, encoding)]
+        if link is not None:
+            # Both wait for a disk: at the same time.
+            work.append(link(uploaded.cap))
+        outcomes = await each({n: _started(one) for n, one in enumerate(work)})
+        for outcome in outcomes.values():
+            if isinstance(outcome, Exception):
+                raise outcome
         return uploaded
+
+    async def _whole(self, source: Uploadable) -> bytes:
+        size = source.get_size()
+        if isinstance(source, Data):
+            return source.read_at(0, size)
+        return await self._threads.run(source.read_at, 0, size)
 
     def _memory(self, size: int, encoding: Encoding) -> int:
         """Return what an upload may hold at once, bytes: segments, their blocks, the windows."""
@@ -179,8 +210,10 @@ class Uploader:
             raise FileError("the file is too large for segments of this size")
         if size <= segment_size:
             # Read once: what is in memory cannot change between the two passes.
-            source = Data(await self._threads.run(source.read_at, 0, size))
-        key = await self._convergent_key(source, encoding, segment_size, operation)
+            source = Data(await self._whole(source))
+        # A small file is encoded before a thread had even begun.
+        threads = InlineThreads() if size <= SMALL_BYTES else self._threads
+        key = await self._convergent_key(source, encoding, segment_size, operation, threads)
         own_extension: bytes | None = None
         for _attempt in range(_ATTEMPTS):
             upload = _Upload(
@@ -190,7 +223,7 @@ class Uploader:
                 segment_size=segment_size,
                 encoding=encoding,
                 servers=self._servers(),
-                threads=self._threads,
+                threads=threads,
                 clock=self._clock,
                 operation=operation,
                 own_extension=own_extension,
@@ -207,7 +240,12 @@ class Uploader:
         )
 
     async def _convergent_key(
-        self, source: Uploadable, encoding: Encoding, segment_size: int, operation: Operation
+        self,
+        source: Uploadable,
+        encoding: Encoding,
+        segment_size: int,
+        operation: Operation,
+        threads: Threads,
     ) -> bytes:
         hasher = self._hasher(encoding, segment_size)
         size = source.get_size()
@@ -219,7 +257,7 @@ class Uploader:
 
         while operation.done < size:
             operation.check()
-            operation.done += await self._threads.run(hash_piece, operation.done)
+            operation.done += await threads.run(hash_piece, operation.done)
         return hasher.digest()
 
 
@@ -449,6 +487,13 @@ class _Upload:
         for writer in writers:
             # Nobody waits for it: the server frees it at the latest when the connection goes.
             Deferred.fromCoroutine(writer.abort())
+
+
+def _started(work: Awaitable[None]) -> Callable[[], Deferred[None]]:
+    async def run() -> None:
+        await work
+
+    return lambda: Deferred.fromCoroutine(run())
 
 
 def _starter(

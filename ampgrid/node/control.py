@@ -162,9 +162,7 @@ class ControlResponder(amp.CommandLocator):
                         make=bool(parents),
                     )
                 encoding = given or node.encoding()
-                uploaded = await node.uploader.upload(source, encoding, progress)
-                if link is not None:
-                    await link(uploaded.cap)
+                uploaded = await node.uploader.upload(source, encoding, progress, link)
             finally:
                 source.close()
         return {

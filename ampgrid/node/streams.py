@@ -12,6 +12,7 @@ from typing import Protocol
 
 from ampgrid.errors import BadArgumentValueError, FileError
 from ampgrid.immutable import (
+    Data,
     DownloadTarget,
     OpenFile,
     Operation,
@@ -20,6 +21,7 @@ from ampgrid.immutable import (
     ToFile,
     Uploadable,
 )
+from ampgrid.immutable.uploadables import SMALL_BYTES
 from ampgrid.node.answering import absolute
 from ampgrid.node.sizes import format_size
 from ampgrid.ports import Entropy, Threads
@@ -50,7 +52,7 @@ async def source_of(
     if (path is None) == (descriptor is None):
         raise BadArgumentValueError("give either a path or a descriptor")
     if path is not None:
-        return await node.work.run(OpenFile.at, absolute(path))
+        return await node.work.run(_opened, absolute(path))
     assert descriptor is not None
     if not _is_whole_file(descriptor):
         return await _spooled(node, descriptor, operation)
@@ -60,6 +62,18 @@ async def source_of(
     except BaseException:
         os.close(own)
         raise
+
+
+def _opened(path: Path) -> Uploadable:
+    """Open a file; a small one is read at once (in a thread)."""
+    file = OpenFile.at(path)
+    size = file.get_size()
+    if size > SMALL_BYTES:
+        return file
+    try:
+        return Data(file.read_at(0, size))
+    finally:
+        file.close()
 
 
 async def _spooled(node: Machine, descriptor: int, operation: Operation) -> Spool:

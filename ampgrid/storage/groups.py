@@ -47,8 +47,13 @@ class Groups(Generic[W]):
         self._threads = threads
         self._spawn = spawn
         self._do_all = do_all
-        self._free = at_once
+        self._at_once = self._free = at_once
         self._waiting: deque[tuple[W, Deferred[Any]]] = deque()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits or is being done."""
+        return self._free == self._at_once and not self._waiting
 
     async def run(self, work: W) -> Any:
         """Have it done and return its result, or raise its error."""

@@ -23,7 +23,7 @@ from ampgrid.formats.ballot import Prepare
 from ampgrid.formats.pointer import Pointer
 from ampgrid.formats.record import EMPTY_ROOT, Record
 from ampgrid.ports import Clock, DelayedCall, Entropy, Threads, WallClock
-from ampgrid.storage.groups import Groups
+from ampgrid.storage.groups import Groups, Result
 from ampgrid.store.directories import Caller, DirectoryStore, Judged, Shown
 from ampgrid.store.directory_upkeep import DirectoryCounts
 from ampgrid.store.sql import Job
@@ -104,7 +104,9 @@ class VdriveService:
         # Both take one after the other, so calls keep their order; while some are written, others
         # are checked, which leaves the interpreter to those.
         self._checks: Groups[Callable[[], Job[Any]]] = Groups(threads, self._spawn, _do_all)
-        self._changes: Groups[Job[Any]] = Groups(threads, self._spawn, store.run_all)
+        self._changes: Groups[Callable[[], Job[Any]]] = Groups(
+            threads, self._spawn, self._change_all
+        )
         self._looks: Groups[Callable[[], Any]] = Groups(
             threads, self._spawn, _do_all, _LOOKS_AT_ONCE
         )
@@ -376,9 +378,21 @@ class VdriveService:
     async def _change(self, make: Callable[[], Job[T]]) -> T:
         if not self._serving:
             raise e.BusyError("the service is not accepting")
-        job: Job[T] = await self._checks.run(make)
-        changed: T = await self._changes.run(job)
+        changed: T
+        if self._checks.idle and self._changes.idle:
+            # Nobody else is there: one hop into a thread for both.
+            changed = await self._changes.run(make)
+        else:
+            job: Job[T] = await self._checks.run(make)
+            changed = await self._changes.run(lambda: job)
         return changed
+
+    def _change_all(self, makes: Sequence[Callable[[], Job[Any]]]) -> list[Result]:
+        """Check what was not checked yet, and run what holds, all with one commit."""
+        made = _do_all(makes)
+        jobs = [done.value for done in made if done.error is None]
+        outcomes = iter(self._store.run_all(jobs) if jobs else ())
+        return [done if done.error is not None else next(outcomes) for done in made]
 
     async def _look(self, look: Callable[[], T]) -> T:
         if not self._serving:
