@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -210,11 +211,11 @@ def names_of(storage: int, clients: int) -> list[str]:
 
 
 def wait_for_address(directory: NodeDirectory) -> str:
-    """Return a node's address, with the secret, once it listens."""
-    import time
-
+    """Return a node's address, with the secret, once its port is known."""
+    listen = directory.load_config().listen
+    assert listen is not None
     deadline = time.monotonic() + UP_SECONDS
-    while directory.listen_port() is None:
+    while not (listen[1] or directory.listen_port()):
         if time.monotonic() > deadline:
             raise AssertionError(f"{directory.path.name} does not listen")
         time.sleep(_LOOK)
