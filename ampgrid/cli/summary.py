@@ -7,7 +7,8 @@ from datetime import datetime
 from typing import Any
 
 from ampgrid.cli import console
-from ampgrid.node.sizes import format_size
+from ampgrid.node.reports import why_full
+from ampgrid.node.sizes import format_count, format_size
 
 #: Peers that are listed before the rest is only counted.
 _MOST_PEERS = 20
@@ -66,25 +67,29 @@ def when(moment: float | None) -> str:
 
 def _grid(facts: dict[str, Any]) -> str:
     up = sum(introducer["connected"] for introducer in facts["introducers"])
-    line = f"{facts['storage_peers']} storage peers connected, files are spread {facts['shares']}"
+    peers = format_count(facts["storage_peers"], "storage peer")
+    line = f"{peers} connected, files are spread {facts['shares']}"
     if facts["introducers"]:
-        line += f", {up} of {len(facts['introducers'])} introducers connected"
+        line += f", {up} of {format_count(len(facts['introducers']), 'introducer')} connected"
     return line + (", open to everybody" if facts["open_grid"] else "")
 
 
 def _storage(storage: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    line = f"{storage['shares']} shares, {format_size(storage['used'])}"
+    line = f"{format_count(storage['shares'], 'share')}, {format_size(storage['used'])}"
     room = format_size(storage["available"])
     takes = f"takes {room} more" if storage["accepts"] else "takes nothing now"
+    if why := why_full(storage):
+        takes = f"takes nothing: {why}"
     yield "storage", f"{line}; {takes}"
     if storage["alarm"]:
         yield "ALARM", console.one_line(storage["alarm"])
     scrub, expiry = storage["scrub"], storage["expiry"]
     last = when(scrub["last_full_cycle"])
-    yield "scrub", f"last whole round {last}, {scrub['bad_ever']} bad shares found so far"
+    bad = format_count(scrub["bad_ever"], "bad share")
+    yield "scrub", f"last whole round {last}, {bad} found so far"
     if expiry["enabled"]:
         freed = format_size(expiry["freed_bytes"])
-        yield "expiry", f"{expiry['marked']} files marked, {freed} freed so far"
+        yield "expiry", f"{format_count(expiry['marked'], 'file')} marked, {freed} freed so far"
 
 
 def _vdrive(vdrive: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -111,7 +116,7 @@ def _drive(drive: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _keeper(keeper: dict[str, Any]) -> str:
-    line = f"{keeper['kept']} files kept"
+    line = f"{format_count(keeper['kept'], 'file')} kept"
     if keeper["failing"]:
         line += f", {keeper['failing']} of them in trouble: see 'ampgrid kept list'"
     return line + (f", wakes next {when(keeper['next_run'])}" if keeper["next_run"] else "")
@@ -121,7 +126,7 @@ def _recovery(recovery: dict[str, Any]) -> str:
     if recovery["reminder"]:
         return str(recovery["reminder"])
     since = recovery["kept_added_since"] or 0
-    return f"exported {when(recovery['exported_at'])}, {since} files put since"
+    return f"exported {when(recovery['exported_at'])}, {format_count(since, 'file')} put since"
 
 
 def peer_line(peer: dict[str, Any]) -> str:

@@ -131,7 +131,8 @@ class ShareSender:
             )
 
         tail = await self.segments(deliver)
-        self._operation.enter("storing")
+        # All bytes are out, and nobody knows how long the disks take.
+        self._operation.phase = "storing"
         await self._to_all(writers, loss, lambda writer: self._end(writer, tail))
         return tail
 

@@ -223,7 +223,7 @@ def _size(value: object) -> int:
     if isinstance(value, str):
         return parse_size(value)
     if not 0 <= value <= MAX_SIZE:
-        raise BadArgumentValueError("it is out of bounds.")
+        raise BadArgumentValueError(f"it must be from 0 to {MAX_SIZE} bytes.")
     return value
 
 
@@ -313,7 +313,7 @@ def parse_config(text: str, name: str = "node.toml") -> NodeConfig:
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{name} is not valid TOML: {error}.") from None
+        raise ConfigError(f"{name} is not valid TOML: {_where(text, str(error))}.") from None
     version = document.pop("version", None)
     if isinstance(version, bool) or version != CONFIG_VERSION:
         raise ConfigError(
@@ -330,6 +330,24 @@ def parse_config(text: str, name: str = "node.toml") -> NodeConfig:
     if "kind" not in values:
         raise ConfigError(f'{name}: [node] kind is missing; it is "introducer" or "node".')
     return _checked_together(name, document, values)
+
+
+def _where(text: str, problem: str) -> str:
+    """Return what is wrong with a text that is no TOML, with the key on that line.
+
+    Args:
+        text: the whole text.
+        problem: what the reader says; it tells lines by number.
+    """
+    found = re.search(r"at line ([0-9]{1,9})", problem)
+    lines = text.splitlines()
+    if found is None or not 1 <= int(found[1]) <= len(lines):
+        return problem
+    key, equals, _ = lines[int(found[1]) - 1].partition("=")
+    key = key.strip()
+    problem = problem.replace("Cannot overwrite a value", "it stands there twice")
+    # Never what is behind the sign: it may be a secret.
+    return f"{key[:60]}: {problem}" if equals and key.isprintable() else problem
 
 
 def _names() -> str:

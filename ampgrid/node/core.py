@@ -43,6 +43,8 @@ from ampgrid.node.drive_parts import drive_keeper, tables_over
 from ampgrid.node.operations import Operations
 from ampgrid.node.public_root import PublicRootResponder
 from ampgrid.node.recovery import Reminder
+from ampgrid.node.reports import why_full
+from ampgrid.node.sizes import format_count
 from ampgrid.node.surroundings import Secrets, Surroundings
 from ampgrid.peers import (
     INTRODUCER_SERVICE,
@@ -321,6 +323,8 @@ class NodeCore:
         await self.book.start()
         if self.storage is not None:
             await self.storage.start()
+            if why := why_full(self.storage.status()):
+                _log.warn("no shares are taken: {why}", why=why)
             self.loopback.serve(StorageResponder(self.storage, self.loopback))
             self._servers[self.node_id] = StorageServer(self.loopback, self._lease_secrets)
         if self.vdrive is not None:
@@ -407,7 +411,7 @@ class NodeCore:
         found = len(self.servers())
         if not enough:
             raise NotEnoughPeersError(
-                f"{found} storage peers are connected, {count} were asked for; "
+                f"{format_count(found, 'storage peer')} connected, {count} were asked for; "
                 "look at 'ampgrid status' for who is missing and why"
             )
         return found

@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ampgrid.node.sizes import format_size
+
 #: The largest report, bytes; a value of a box holds 62,000 and more.
 MOST_REPORT_BYTES = 60_000
 #: The largest page of a list, bytes.
@@ -14,6 +16,25 @@ MOST_PAGE_BYTES = 50_000
 _MOST_CHARACTERS = 300
 #: Lists are cut to half of this, to a quarter and so on, until the whole fits.
 _LONGEST_LIST = 4096
+
+
+def why_full(storage: Mapping[str, Any]) -> str:
+    """Return why a store that accepts shares has room for none, empty if it has.
+
+    Args:
+        storage: the status of the storage service (``docs/reference/status.md``).
+    """
+    if not storage["accepts"] or storage["available"] > 0:
+        return ""
+    free, reserve, quota = storage["free"], storage["reserve"], storage["quota"]
+    if free <= reserve:
+        return (
+            f"its disk has {format_size(free)} free for shares, and {format_size(reserve)} must "
+            "stay free ('reserve' in node.toml)"
+        )
+    if quota is not None:
+        return f"the quota of {format_size(quota)} is used up"
+    return "the disk is full"
 
 
 def _spell(value: object) -> str:

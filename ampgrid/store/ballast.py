@@ -23,6 +23,9 @@ BALLAST_BYTES = 4 * 1024 * 1024
 LARGE_BALLAST_BYTES = 20 * 1024 * 1024
 #: What the disk must have free for the large one, bytes.
 _LARGE_DISK_BYTES = 1024 * 1024 * 1024
+#: It takes at most this part of a quota, since the database is then small, too; but so much.
+_PART_OF_QUOTA = 10
+_LEAST_BYTES = 256 * 1024
 #: What shares leave free even without a reserve, bytes.
 HEADROOM_BYTES = 4 * 1024 * 1024
 
@@ -35,12 +38,22 @@ class Ballast:
         path: of the file.
         reserve: what the disk must keep free beside it, bytes.
         small: its size on a small disk, bytes.
+        quota: the most that is stored, bytes; None for no such bound.
     """
 
     def __init__(
-        self, files: FileSystem, path: Path, reserve: int, small: int = BALLAST_BYTES
+        self,
+        files: FileSystem,
+        path: Path,
+        reserve: int,
+        small: int = BALLAST_BYTES,
+        quota: int | None = None,
     ) -> None:
-        self._small = small
+        most = LARGE_BALLAST_BYTES
+        if quota is not None:
+            most = max(_LEAST_BYTES, quota // _PART_OF_QUOTA)
+        self._small = min(small, most)
+        self._large = min(LARGE_BALLAST_BYTES, most)
         self._files = files
         self._path = path
         self._reserve = reserve
@@ -66,7 +79,7 @@ class Ballast:
             self._files.unlink(self._path)
             descriptor = self._files.open_new(self._path)
             try:
-                self._files.allocate(descriptor, LARGE_BALLAST_BYTES if large else self._small)
+                self._files.allocate(descriptor, self._large if large else self._small)
             finally:
                 self._files.close(descriptor)
 

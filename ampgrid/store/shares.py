@@ -65,7 +65,7 @@ class ShareStore:
         self._files: FileSystem = files or PosixFileSystem()
         self._read_only = read_only
         self._health = Health(self._files, self._places.probe)
-        self._ballast = Ballast(self._files, self._places.ballast, reserve)
+        self._ballast = Ballast(self._files, self._places.ballast, reserve, quota=quota)
         self._space = Space(quota, reserve)
         self._readers = Readers(self._files)
         self._open_uploads = OpenUploads()

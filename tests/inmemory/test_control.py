@@ -242,6 +242,7 @@ class OperationTests(ControlCase):
             done = [d for p, d, _ in seen if p == phase]
             self.assertEqual(done, sorted(done))
         self.assertGreater(len({d for p, d, _ in seen if p == "uploading"}), 1)
+        self.assertEqual({d for p, d, _ in seen if p == "storing"}, {2_000_000})
         self.assertTrue(all(d <= t == 2_000_000 for p, d, t in seen if p == "uploading"))
         with self.assertRaises(e.NoSuchOperationError):
             self.call(control.Progress, number=7)

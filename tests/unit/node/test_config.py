@@ -195,6 +195,13 @@ class ConfigTests(SynchronousTestCase):
     def test_no_toml(self) -> None:
         self.refused("version = = 1", "not valid TOML")
 
+    def test_a_doubled_key_is_named(self) -> None:
+        for text, told in [
+            ('version = 1\n[node]\nkind = "node"\nnickname="a"\nnickname = "b"\n', "nickname: it"),
+            ('version = 1\n[node]\nkind = "node"\n[node]\nnickname="a"\n', "'node'"),
+        ]:
+            self.assertIn(told, str(self.assertRaises(ConfigError, parse_config, text)))
+
     def test_secrets_of_different_grids(self) -> None:
         pair = [f"amp://{ID}@h:1/{SECRET}", f"amp://{'b' * 32}@h:1/{OTHER}"]
         self.refused(f"{LEAST}[grid]\nintroducers = {pair}\n", "different secrets")

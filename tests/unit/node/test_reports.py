@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ampgrid.commands.arguments import Text
 from ampgrid.immutable import BadShare, CheckReport, RepairReport
-from ampgrid.node.reports import MOST_REPORT_BYTES, page_text, report_text
+from ampgrid.node.reports import MOST_REPORT_BYTES, page_text, report_text, why_full
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=20),
@@ -26,6 +26,21 @@ def size_of(value: Any) -> int:
     if isinstance(value, list):
         return len(value) + sum(map(size_of, value))
     return sum(map(size_of, value.values())) if isinstance(value, dict) else 0
+
+
+class FullTests(SynchronousTestCase):
+    def why(self, **facts: Any) -> str:
+        usual = {"accepts": True, "available": 0, "free": 10**9, "reserve": 0, "quota": None}
+        return why_full(usual | facts)
+
+    def test_why_there_is_no_room(self) -> None:
+        self.assertEqual(self.why(available=1), "")
+        self.assertEqual(self.why(accepts=False), "")
+        told = self.why(reserve=10**12)
+        self.assertIn("1 GB free", told)
+        self.assertIn("1 TB must stay free", told)
+        self.assertIn("quota of 5 MB", self.why(quota=5 * 10**6))
+        self.assertIn("full", self.why())
 
 
 class ReportTests(SynchronousTestCase):
