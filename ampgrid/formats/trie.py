@@ -26,6 +26,7 @@ from ampgrid.formats.trienode import (
     Branch,
     Leaf,
     Read,
+    Visited,
     check_node,
     node_hash,
     parse_node,
@@ -163,9 +164,11 @@ def _walk(
     root: bytes, read: Read, after: bytes | None
 ) -> Iterator[tuple[bytes, bytes, Leaf | Branch]]:
     least = "" if after is None else after.hex()
+    visited = Visited()
     waiting = [(root, "")] if root != EMPTY_ROOT else []
     while waiting:
         digest, prefix = waiting.pop()
+        visited.add(digest)
         data = read(digest)
         if data is None:
             beyond = [other for other, _ in reversed(waiting) if read(other) is None]
@@ -185,16 +188,18 @@ def wanted(root: bytes, read: Read) -> list[bytes]:
     Raises:
         FormatError: a node is malformed.
     """
-    lacking: dict[bytes, None] = {}
+    lacking: list[bytes] = []
+    visited = Visited()
     waiting = [(root, "")] if root != EMPTY_ROOT else []
     while waiting:
         digest, prefix = waiting.pop()
+        visited.add(digest)
         data = read(digest)
         if data is None:
-            lacking[digest] = None
+            lacking.append(digest)
             continue
         node = parse_node(data, prefix)
         if isinstance(node, dict):
             below = [(child, prefix + NIBBLES[nibble]) for nibble, child in node.items()]
             waiting += reversed(below)
-    return list(lacking)
+    return lacking

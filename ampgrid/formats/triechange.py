@@ -24,6 +24,7 @@ from ampgrid.formats.trienode import (
     Branch,
     Leaf,
     Read,
+    Visited,
     is_branch,
     leaf_size,
     must_be_leaf,
@@ -314,7 +315,7 @@ def diff(
         new_root: of the one that is to take its place, 32 bytes.
         read_old: reads nodes of the old trie.
         read_new: reads nodes of the new trie.
-        most: nodes that are looked at.
+        most: nodes that are looked at, or for, in both.
 
     Raises:
         MissingNodesError: nodes of the new trie are not at hand, or, if none of these lacks,
@@ -340,6 +341,7 @@ class _Side:
         read: reads its nodes.
 
     Attributes:
+        visited: hashes of the nodes that were looked for.
         nodes: hash and bytes of each node that was seen.
         lacking: hashes of those that are not at hand.
         count: of the entries that were seen.
@@ -347,14 +349,20 @@ class _Side:
 
     def __init__(self, read: Read) -> None:
         self.read = read
+        self.visited = Visited()
         self.nodes: dict[bytes, bytes] = {}
         self.lacking: dict[bytes, None] = {}
         self.count = 0
 
     def node(self, digest: bytes | None, prefix: str) -> Leaf | Branch | None:
-        """Return a node, and remember it; None if there is none or it lacks."""
+        """Return a node, and remember it; None if there is none or it lacks.
+
+        Raises:
+            FormatError: it is malformed, or was looked for at another place before.
+        """
         if digest is None:
             return None
+        self.visited.add(digest)
         data = self.read(digest)
         if data is None:
             self.lacking[digest] = None
@@ -372,7 +380,7 @@ class _Comparison:
     Args:
         read_old: reads nodes of the old trie.
         read_new: reads nodes of the new trie.
-        most: nodes that are looked at.
+        most: nodes that are looked at, or for, in both.
     """
 
     def __init__(self, read_old: Read, read_new: Read, most: int) -> None:
@@ -384,7 +392,7 @@ class _Comparison:
         """Look at the nodes of two hashes at one place, and at all below where they differ."""
         if old == new:
             return
-        if len(self.old.nodes) + len(self.new.nodes) >= self._most:
+        if len(self.old.visited) + len(self.new.visited) >= self._most:
             raise FormatError("The change of the trie touches too many nodes.")
         new_node = self.new.node(new, prefix)
         if new is not None and new_node is None:

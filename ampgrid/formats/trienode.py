@@ -96,6 +96,31 @@ def is_branch(node: bytes) -> bool:
     return node.startswith(_BRANCH)
 
 
+class Visited:
+    """The hashes that were met on a way through one trie.
+
+    No node of a trie is at two places, since the slots below these differ. Whoever followed a
+    hash as often as it occurs would follow 16 children all alike, and theirs, as often as a
+    trie can have leaves.
+    """
+
+    def __init__(self) -> None:
+        self._hashes: set[bytes] = set()
+
+    def __len__(self) -> int:
+        return len(self._hashes)
+
+    def add(self, digest: bytes) -> None:
+        """Note a hash.
+
+        Raises:
+            FormatError: it was met before.
+        """
+        if digest in self._hashes:
+            raise FormatError("A node of the trie is at two places.")
+        self._hashes.add(digest)
+
+
 def parse_node(node: bytes, prefix: str = "") -> Leaf | Branch:
     """Read a node.
 
@@ -153,6 +178,8 @@ def _parse_branch(node: bytes, depth: int) -> Branch:
     }
     if EMPTY_ROOT in children.values():
         raise FormatError("A branch of the trie has an empty child.")
+    if len(set(children.values())) < len(children):
+        raise FormatError("A branch of the trie has one child at two places.")
     return children
 
 

@@ -469,6 +469,56 @@ class NotCanonicalTest(SynchronousTestCase):
         one = leaf((slot_at("0"), b"a" * 4000))
         self.refused(branch({0: one, 1: one}), one)
 
+    def test_one_node_at_many_places(self):
+        """Followed as often as it occurs, it would be looked for 2 ** 30 times, or 16 ** 30."""
+        small = leaf((slot_at("0"), b"a"))
+        for nibbles, apart in ((range(16), False), (range(2), True)):
+            node, here = small, {trie.node_hash(small): small}
+            for _ in range(30):
+                if apart:  # Two children that differ, and have the same child.
+                    parts = [branch({0: node}), branch({1: node})]
+                    node = branch(dict(enumerate(parts)))
+                    nodes = (*parts, node)
+                else:
+                    node = branch(dict.fromkeys(nibbles, node))
+                    nodes = (node,)
+                here |= {trie.node_hash(each): each for each in nodes}
+            self.not_followed(trie.node_hash(node), here)
+
+    def not_followed(self, root, here):
+        reads = []
+
+        def read(digest):
+            reads.append(digest)
+            self.assertLess(len(reads), 1_000)
+            return here.get(digest)
+
+        for work in (
+            lambda: trie.wanted(root, read),
+            lambda: list(trie.preorder(root, read)),
+            lambda: list(trie.entries(root, read)),
+            lambda: trie.diff(EMPTY, root, {}.get, read),
+            lambda: trie.diff(BIG_ROOT, root, BIG_NODES.get, read),
+        ):
+            reads.clear()
+            self.assertRaises(FormatError, work)
+
+    def test_what_lacks_at_many_places(self):
+        parts = [bytes.fromhex("020001") + b"h" * 32, bytes.fromhex("020002") + b"h" * 32]
+        root = branch(dict(enumerate(parts)))
+        here = {trie.node_hash(node): node for node in (root, *parts)}
+        self.assertRaises(FormatError, trie.wanted, trie.node_hash(root), here.get)
+        self.assertRaises(FormatError, trie.diff, EMPTY, trie.node_hash(root), {}.get, here.get)
+
+    def test_what_lacks_counts_as_looked_at(self):
+        root = b"\2\xff\xff" + b"".join(bytes([n]) * 32 for n in range(1, 17))
+        digest, here = trie.node_hash(root), {trie.node_hash(root): root}
+        error = self.assertRaises(
+            MissingNodesError, trie.diff, EMPTY, digest, {}.get, here.get, 17
+        )
+        self.assertEqual(len(error.hashes), 16)
+        self.assertRaises(FormatError, trie.diff, EMPTY, digest, {}.get, here.get, 16)
+
     def test_changes_of_it_are_the_same_for_all(self):
         """A replica and a client that apply a change to it agree at least with each other."""
         one, two = leaf((slot_at("0"), b"a")), leaf((slot_at("1"), b"b"))

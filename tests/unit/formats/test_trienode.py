@@ -85,6 +85,8 @@ class NodesTest(SynchronousTestCase):
             b"\2\0\1" + b"h" * 33,
             b"\2\0\1" + b"h" * 64,
             b"\2\0\3" + b"h" * 32,
+            b"\2\0\3" + b"h" * 64,
+            b"\2\0\7" + b"h" * 32 + b"i" * 32 + b"h" * 32,
             b"\2\0\3" + b"h" * 32 + bytes(32),
             b"\1" + bytes(9000),
         ):

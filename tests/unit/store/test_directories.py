@@ -81,6 +81,51 @@ class StoreCase(SynchronousTestCase):
         return owner, record
 
 
+class HostileTrieTests(StoreCase):
+    """What a writer signs as the root of a directory takes no more than a bounded time."""
+
+    def staged(self, owner, record, nodes, count):
+        self.store.run(self.store.staging(owner.index, self.caller(), nodes, shown=True))
+        return record.successor(
+            owner.keys,
+            ballot=owner.ballot(),
+            root=trie.node_hash(nodes[-1]),
+            count=count,
+            operation=b"%08d" % 9,
+        )
+
+    def test_one_node_at_many_places(self):
+        self.open()
+        owner, record = self.make(entries=5)
+        digest, nodes = b"h" * 32, []
+        for _ in range(12):
+            nodes += [b"\2\0\1" + digest, b"\2\0\2" + digest]
+            parts = b"".join(map(trie.node_hash, nodes[-2:]))
+            nodes.append(b"\2\0\3" + parts)
+            digest = trie.node_hash(nodes[-1])
+        hostile = self.staged(owner, record, nodes, 1)
+        self.assertRaises(FormatError, self.accept, hostile)
+        alike = b"\2\0\3" + b"h" * 64
+        self.assertRaises(
+            FormatError, self.store.staging, owner.index, self.caller(), [alike], shown=True
+        )
+        # The directory goes on as it was.
+        changes = {slot_of(9): entry_of(9)}
+        self.assertEqual(self.accept(owner.change(record, changes), changes).verdict, Verdict.DONE)
+
+    def test_more_nodes_than_one_acceptance_looks_at(self):
+        self.open()
+        owner, record = self.make()
+        other = Owner(1, self.store.me)
+        grown = other.change(record, {slot_of(n): entry_of(n) for n in range(200)}, owner.ballot())
+        nodes = other.nodes_of(grown)
+        self.store.run(self.store.staging(owner.index, self.caller(), nodes, shown=True))
+        self.patch(directory_changes, "MOST_COMPARED", len(nodes) - 1)
+        self.assertRaises(FormatError, self.accept, grown)
+        self.patch(directory_changes, "MOST_COMPARED", len(nodes))
+        self.assertEqual(self.accept(grown).verdict, Verdict.DONE)
+
+
 class FileTests(StoreCase):
     def test_nothing_is_in_clear(self):
         self.open()
