@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 
 from ampgrid.commands import vdrive as commands
 from ampgrid.crypto.directory_keys import WriteKeys
-from ampgrid.errors import AmpgridError, GridError
+from ampgrid.errors import AmpgridError, GridError, RolledBackError
 from ampgrid.formats.ballot import Ballot, Prepare
 from ampgrid.formats.record import Record, ReplicaId
 from ampgrid.register import words, writer
@@ -112,6 +112,7 @@ class Attempt:
         self._prepared: Prepare | None = None
         self._with_nodes: bytes | None = None
         self._end: Deferred[Any] = Deferred()
+        self._floor: Record | None = None
         self.state: State | None = None
         self.shown: dict[ReplicaId, Record] = {}
 
@@ -153,6 +154,8 @@ class Attempt:
         self.state, outputs = step
         for output in outputs:
             if isinstance(output, words.SendPrepare):
+                # A quorum that answers from now on shows nothing below this.
+                self._floor = self._ground.means.remembered.get(self._ground.index)
                 self._prepare_all(output)
             elif isinstance(output, words.SendAccept):
                 for replica_id in in_turn(output.to):
@@ -221,6 +224,20 @@ class Attempt:
         members = in_turn(words.members(record))
         return self._ground.fetch(hashes, holders if certain else (), members)
 
+    def _check_floor(self, base: Record) -> None:
+        """Check that the replicas have not all gone back; nothing is signed on such a base.
+
+        Raises:
+            RolledBackError: they have.
+        """
+        floor = self._floor
+        if floor is not None and base.ballot < floor.ballot:
+            raise RolledBackError(
+                f"the replicas show version {base.version} of the directory, but version"
+                f" {floor.version} was there before: bring the later one back with"
+                " recover-directory, or wait for the peers that had it"
+            )
+
     async def _change(self, need: writer.NeedChange[Record]) -> None:
         base = need.base
 
@@ -235,6 +252,8 @@ class Attempt:
             return Deferred.fromCoroutine(fetched(hashes))
 
         try:
+            if base is not None:
+                self._check_floor(base)
             delivery = await self._make(Base(base, need.ballot, self._desk, fetch))
         except NodesWithheldError as error:
             self._withheld(base, error)
@@ -266,6 +285,11 @@ class Attempt:
                 self._feed(words.Withheld(replica_id))
 
     def _propose_same(self, need: writer.NeedSame[Record]) -> None:
+        try:
+            self._check_floor(need.base)
+        except RolledBackError as error:
+            self._fail(error)
+            return
         record = need.base.reproposed(self._keys, need.ballot)
         self._propose(Delivery(record, self._desk))
 

@@ -208,7 +208,10 @@ class Changer:
         operations = (batch.operation,)
         if last is not None and last.proposal is not None and last.following is not None:
             members = words.members(last.proposal)
-            if self._may_reach(last.proposal):
+            floor = self._ground.means.remembered.get(self._ground.index)
+            # A read may have met a later record meanwhile: then those promises are void.
+            is_last = floor is None or not last.proposal.ballot < floor.ballot
+            if is_last and self._may_reach(last.proposal):
                 return writer.begin(last.following, members, operations, after=last)
         known = await self._last_known()
         if not self._may_reach(known):
