@@ -422,7 +422,8 @@ class PlacementPlan(Generic[Server]):
         failed = sum(candidate.failed for candidate in known)
         reasons = []
         if len(known) < self.happy:
-            reasons.append(f"only {_count(len(known), 'server')} could be asked")
+            asked = f"only {_count(len(known), 'server')}" if known else "no server"
+            reasons.append(f"{asked} could be asked")
         if refused:
             reasons.append(f"{_count(refused, 'server')} refused for want of room")
         if failed:

@@ -15,6 +15,7 @@ from ampgrid.cli.params import json_option
 from ampgrid.cli.session import Session
 from ampgrid.commands.errors import NotEnoughSharesFoundError
 from ampgrid.errors import FormatError
+from ampgrid.node.sizes import format_count
 
 if TYPE_CHECKING:
     from ampgrid.cli.control import Conversation
@@ -95,7 +96,7 @@ def lines_of(report: dict[str, Any], nicknames: dict[str, str] | None = None) ->
     problems = [*report["problems"], *report.get("repair_problems", [])]
     lines += [f"  problem: {_with_full_names(problem, named, nicknames)}" for problem in problems]
     if report["left_out"]:
-        lines.append(f"  and {report['left_out']} lines more")
+        lines.append(f"  and {format_count(report['left_out'], 'line')} more")
     return [_indent(line) + console.one_line(line) for line in lines]
 
 
@@ -120,7 +121,7 @@ def _cautions(report: dict[str, Any]) -> list[str]:
     lines = []
     happy = report["servers_happy"]
     if report["shares_good"] == report["shares_total"] and happy < report.get("servers_wanted", 0):
-        line = f"All shares are there, but on {happy} servers only"
+        line = f"All shares are there, but on {format_count(happy, 'server')} only"
         lines.append(
             f"{line}; the loss of one can lose the file." if _fragile(report) else f"{line}."
         )

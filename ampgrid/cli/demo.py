@@ -194,4 +194,6 @@ def _print(report: Report, *, as_json: bool) -> None:
 def _spread(report: Report) -> str:
     if report.cap.startswith("URI:LIT:"):
         return "so small that the cap holds all of it"
-    return f"{report.shares_placed} shares placed ({report.shares})"
+    from ampgrid.node.sizes import format_count
+
+    return f"{format_count(report.shares_placed, 'share')} placed ({report.shares})"

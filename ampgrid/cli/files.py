@@ -18,7 +18,7 @@ import click
 from ampgrid.cli import console
 from ampgrid.cli.gridpaths import about, cap_or_place, grid_place
 from ampgrid.cli.gridpaths import target_of as grid_target_of
-from ampgrid.cli.params import SHARES, SIZE, json_option
+from ampgrid.cli.params import LENGTH, SHARES, json_option
 from ampgrid.cli.session import Session
 from ampgrid.commands.errors import FileFailedError
 from ampgrid.errors import BadArgumentValueError, BadCapError, FileError
@@ -229,8 +229,18 @@ async def _target(node: Conversation, place: GridPath, file: str, *, parents: bo
 @click.command()
 @click.argument("cap", metavar="CAP|PATH")
 @click.argument("out", metavar="[OUT]", required=False)
-@click.option("--offset", type=SIZE, help="Where to begin, bytes from the start of the file.")
-@click.option("--length", type=SIZE, help="How much, bytes; the rest of the file by default.")
+@click.option(
+    "--offset",
+    type=LENGTH,
+    metavar="SIZE",
+    help="Where to begin, bytes from the start of the file.",
+)
+@click.option(
+    "--length",
+    type=LENGTH,
+    metavar="SIZE",
+    help="How much, bytes; the rest of the file by default.",
+)
 @json_option
 @click.pass_obj
 def get(

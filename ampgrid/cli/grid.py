@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ampgrid.cli import console
-from ampgrid.cli.params import SHARES, json_option
+from ampgrid.cli.params import NODE_COUNT, SHARES, json_option
 from ampgrid.cli.session import Session
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ async def started_unless_stopped(grid: Any, stop: Stop) -> dict[str, Any] | None
 @click.argument("path", metavar="DIR")
 @click.option(
     "--nodes",
-    type=click.IntRange(1, 200),
+    type=NODE_COUNT,
     metavar="N",
     help="Storage nodes; as many as DIR holds already, or 5.",
 )

@@ -190,11 +190,14 @@ def run_keeper(context: click.Context, *, now: bool, dry_run: bool, as_json: boo
 
 def run_lines(report: dict[str, Any]) -> list[str]:
     """Return the report of a walk for a reader."""
+    from ampgrid.node.sizes import format_count
+
+    written = report["shares_written"]
     would = "would be " if report["dry_run"] else ""
     lines = [
-        f"{report['walked']} files looked at, {report['verified']} of them read whole.",
+        f"{format_count(report['walked'], 'file')} looked at, {report['verified']} read whole.",
         f"Leases of {report['renewed']} {would}renewed, {report['repaired']} {would}repaired"
-        + (f" with {report['shares_written']} shares." if report["shares_written"] else "."),
+        + (f" with {format_count(written, 'share')}." if written else "."),
     ]
     for count, text in (
         (report["waiting"], "wait for a second look before shares count as lost."),
@@ -211,7 +214,7 @@ def run_lines(report: dict[str, Any]) -> list[str]:
     if not report["complete"]:
         lines.append("No storage peer is connected, so the walk ended early.")
     for file in report["files"]:
-        words = [file["outcome"], f"{file['shares_good']} shares", file["problem"]]
+        words = [file["outcome"], format_count(file["shares_good"], "share"), file["problem"]]
         line = ", ".join(word for word in words if word)
         lines.append("  " + console.one_line(f"{file['cap']}: {line}"))
     left_out = report["files_left_out"] + report["left_out"]

@@ -9,7 +9,13 @@ from typing import Any
 import click
 
 from ampgrid.cli.session import Session
-from ampgrid.errors import AmpgridError, BadAddressError, BadCapError, FileError
+from ampgrid.errors import (
+    AmpgridError,
+    BadAddressError,
+    BadArgumentValueError,
+    BadCapError,
+    FileError,
+)
 
 #: The most that is read from the standard input in place of a cap or addresses, bytes.
 MAX_ARGUMENT_BYTES = 64 * 1024
@@ -62,6 +68,30 @@ def _read_nickname(text: str) -> str:
     return check_nickname(text)
 
 
+def _read_whole(least: int, most: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        number = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else -1
+        if not least <= number <= most:
+            raise BadArgumentValueError(f"it must be a whole number from {least} to {most}.")
+        return number
+
+    return read
+
+
+def _read_length(text: str) -> int:
+    from ampgrid.node.sizes import parse_size
+
+    try:
+        return parse_size(text)
+    except BadArgumentValueError:
+        raise BadArgumentValueError(
+            f"{text[:40]!r} is no number of bytes; write it as 4096, 500K or 1MiB."
+        ) from None
+
+
+LENGTH = _Read("bytes", _read_length)
+SHARE_NUMBER = _Read("number", _read_whole(0, 255))
+NODE_COUNT = _Read("number", _read_whole(1, 200))
 SIZE = _Read("size", _read_size)
 SHARES = _Read("k/happy/n", _read_shares)
 LISTEN = _Read("host:port", _read_listen)

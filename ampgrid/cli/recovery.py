@@ -109,7 +109,7 @@ def _check_stdout(*, as_json: bool) -> None:
 @json_option
 @click.pass_obj
 def import_(session: Session, *, file: str, passphrase_file: str | None, as_json: bool) -> None:
-    """Make the node directory (-d DIR) of the node that FILE was exported from.
+    """Make the node of FILE again, in DIR (-d).
 
     DIR must be missing or empty. The node has the same node id as before, so the old one must
     not run any more.

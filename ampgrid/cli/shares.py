@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ampgrid.cli import console, exits
-from ampgrid.cli.params import json_option
+from ampgrid.cli.params import SHARE_NUMBER, json_option
 from ampgrid.cli.session import Session, require_storage
 from ampgrid.errors import BadArgumentValueError, ConfigError, FormatError, NotRunningError
 
@@ -210,7 +210,7 @@ def _print_report(report: dict[str, Any], *, dry_run: bool) -> None:
 
 @click.command("export-share")
 @click.argument("storage_index", metavar="STORAGE_INDEX")
-@click.argument("number", metavar="NUMBER", type=click.IntRange(0, 255))
+@click.argument("number", metavar="NUMBER", type=SHARE_NUMBER)
 @click.argument("out", metavar="OUT")
 @json_option
 @click.pass_obj

@@ -101,7 +101,7 @@ def _vdrive(vdrive: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _drive(drive: dict[str, Any]) -> Iterator[tuple[str, str]]:
     roots = [name for name in ("private", "public") if drive[f"{name}_root"]]
-    line = f"{drive['vdrive_peers']} peers for directories connected"
+    line = f"{format_count(drive['vdrive_peers'], 'peer')} for directories connected"
     line += f", roots: {' and '.join(roots)}" if roots else ", no root yet"
     if drive["aliases"]:
         line += f", {drive['aliases']} aliases"

@@ -302,7 +302,7 @@ class PlanExampleTests(SynchronousTestCase):
         plan = PlacementPlan([], 10, 7)
         self.assertEqual({}, plan.requests())
         self.assertEqual(
-            "placed 0 of 10 shares on 0 servers, 7 servers needed; only 0 servers could be asked",
+            "placed 0 of 10 shares on 0 servers, 7 servers needed; no server could be asked",
             plan.summary(),
         )
 

@@ -183,7 +183,7 @@ class KeeperTests(CommandLineCase):
         self.assertEqual(
             run_lines(report),
             [
-                "7 files looked at, 2 of them read whole.",
+                "7 files looked at, 2 read whole.",
                 "Leases of 6 renewed, 0 repaired.",
             ],
         )

@@ -65,7 +65,9 @@ class MainTests(CommandLineCase):
         self.assertIn("'ampgrid put --help'", self.refused(2, "put"))
         self.assertIn("--colour", self.refused(2, "put", "x", "--colour"))
         self.assertIn("3/7/10", self.refused(2, "put", "x", "--shares", "3"))
-        self.assertIn("500MB", self.refused(2, "get", "x", "--offset", "one"))
+        self.assertIn("500K", self.refused(2, "get", "x", "--offset", "one"))
+        told = self.refused(2, "export-share", "a" * 26, "256", "x")
+        self.assertIn("a whole number from 0 to 255", told)
 
     def test_errors_in_json(self) -> None:
         for words in [["put", "--json"], ["status", "--json"], ["get", "x", "--json"]]:
