@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from ampgrid.caps import Cap
-from ampgrid.errors import AmpgridError, IntegrityError, OperationCancelledError
+from ampgrid.errors import AmpgridError, BadCapError, IntegrityError, OperationCancelledError
 from ampgrid.immutable import FileNode, Operation
 from ampgrid.vdrive.metadata import NOTHING, Metadata
 
@@ -99,13 +99,13 @@ class _Ahead:
         self._waiting: Deferred[None] | None = None
         operation.on_cancel(self._wake)
 
-    def look(self, coming: Sequence[DirectoryNode], seen: set[bytes]) -> None:
+    def look(self, coming: Sequence[DirectoryNode], entered: set[Cap]) -> None:
         """Begin to read directories that come next; the last of ``coming`` is the very next."""
         for node in reversed(coming[-self._at_once :]):
             held = sum(reading.size for reading in self._readings.values())
             if len(self._readings) >= self._at_once or held >= _CHILDREN_AHEAD:
                 return
-            if node.index not in seen and node.cap not in self._readings:
+            if _as_read(node) not in entered and node.cap not in self._readings:
                 self._begin(node)
 
     def _begin(self, node: DirectoryNode) -> _Reading:
@@ -162,6 +162,9 @@ async def walk(
     operation.enter("walking", 0)
     ahead = _Ahead(operation, at_once)
     seen: set[bytes] = set()
+    #: By read cap, not by index: whoever may write to a directory can link another one with a
+    #: wrong key, which opens none of its entries, before the place where it really is.
+    entered: set[Cap] = set()
     places = [_Place((), root)]
     #: The directories among the places, in the same order.
     coming: list[DirectoryNode] = [] if isinstance(root, FileNode) else [root]
@@ -174,12 +177,13 @@ async def walk(
             yield Visit(place.path, node, place.metadata, again=_met_before(node, seen))
             continue
         coming.pop()
-        if node.index in seen:
+        as_read = _as_read(node)
+        if as_read in entered:
             ahead.drop(node)
             yield Visit(place.path, node, place.metadata, again=True)
             continue
-        ahead.look([*coming[-at_once:], node], seen)
-        seen.add(node.index)
+        ahead.look([*coming[-at_once:], node], entered)
+        entered.add(as_read)
         try:
             listing = await ahead.take(node)
         except OperationCancelledError:
@@ -195,6 +199,15 @@ async def walk(
         # What it holds is now held by the places.
         del listing
         yield Visit(place.path, node, place.metadata, children=count, problems=problems)
+
+
+def _as_read(node: DirectoryNode) -> Cap:
+    """Return the read cap of a directory, or its own if that is of no directory."""
+    try:
+        return node.cap.get_readonly()
+    except BadCapError:
+        # Reading it tells why.
+        return node.cap
 
 
 def _met_before(node: FileNode, seen: set[bytes]) -> bool:

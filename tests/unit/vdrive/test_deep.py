@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from ampgrid.caps import LitCap
+from ampgrid.caps import DirReadCap, LitCap
 from ampgrid.errors import (
     IntegrityError,
     NotConnectedError,
@@ -164,6 +164,18 @@ class WalkTests(DeepCase):
         self.assertEqual((len(root.problems), below.path), (1, ("a",)))
         with self.assertRaises(IntegrityError):
             self.run_one(self.root.build_manifest())
+
+    def test_a_link_with_a_wrong_key_hides_nothing(self) -> None:
+        self.make("sub/deep")
+        real = self.directory("sub")
+        self.run_one(real.add_file("f", Data(LARGER)))
+        self.run_one(self.root.set_uri("aaa", DirReadCap(bytes(16), real.cap.fingerprint)))
+        for at_once in (1, 8):
+            visits = {"/".join(visit.path): visit for visit in self.visits(at_once=at_once)}
+            self.assertEqual(list(visits), ["", "aaa", "sub", "sub/deep", "sub/f"])
+            self.assertEqual([path for path, visit in visits.items() if visit.again], [])
+            self.assertTrue(visits["aaa"].problems or visits["aaa"].error)
+            self.assertFalse(visits["sub"].problems)
 
     def test_it_can_be_cancelled_while_it_waits(self) -> None:
         self.make("a/b")
