@@ -94,6 +94,31 @@ def one_json(result: Result) -> list[str]:
     return [json.dumps(result, ensure_ascii=False)]
 
 
+class Trouble:
+    """What of a walk was not found, and how the command ends for it.
+
+    Attributes:
+        unread: whether a directory could not be read.
+        unopened: whether an entry of one could not be opened.
+    """
+
+    def __init__(self) -> None:
+        self.unread = False
+        self.unopened = False
+
+    def note(self, result: Result) -> None:
+        """Note what is told of one thing."""
+        self.unread |= bool(result.get("error"))
+        self.unopened |= bool(result.get("problems"))
+
+    @property
+    def ending(self) -> exits.Exit:
+        """How the command ends: what is damaged goes first, as it does not come back."""
+        if self.unopened:
+            return exits.DAMAGED
+        return exits.DIRECTORY_UNREACHABLE if self.unread else exits.DONE
+
+
 class Tree:
     """The lines of a printed tree, or the whole of it as nested objects.
 
@@ -101,13 +126,13 @@ class Tree:
         root: how the root is called.
 
     Attributes:
-        troubled: whether a directory could not be read.
-        top: the nested objects: ``name``, ``type``, ``cap``, ``size``, ``again``, ``error`` and
-            ``children`` of each.
+        trouble: what was not found.
+        top: the nested objects: ``name``, ``type``, ``cap``, ``size``, ``again``, ``error``,
+            ``problems`` and ``children`` of each.
     """
 
     def __init__(self, root: str) -> None:
-        self.troubled = False
+        self.trouble = Trouble()
         self.top: Result = {}
         self._root = root
         self._chain: list[Result] = []
@@ -117,19 +142,21 @@ class Tree:
         path = result["path"]
         name = console.shown(path[-1]) if path else self._root
         error = result.get("error", "")
-        self.troubled |= bool(error)
+        self.trouble.note(result)
         if result["type"] == "directory" and not name.endswith(":"):
             name += "/"
         if result["again"] and result["type"] == "directory":
             name += " (above)"
         if error:
             name += f" (cannot be read: {console.one_line(error)})"
-        return ["  " * len(path) + name]
+        margin = "  " * len(path)
+        problems = [console.one_line(problem) for problem in result.get("problems", [])]
+        return [margin + name, *(f"{margin}  (cannot be opened: {each})" for each in problems)]
 
     def gather(self, result: Result) -> list[str]:
         """Add one result to the nested objects; nothing is printed yet."""
         path = result["path"]
-        self.troubled |= bool(result.get("error", ""))
+        self.trouble.note(result)
         found: Result = {
             "name": path[-1] if path else "",
             "type": result["type"],
@@ -138,7 +165,8 @@ class Tree:
             "again": result["again"],
         }
         if found["type"] == "directory":
-            found |= {"error": result.get("error", ""), "children": []}
+            told = {"error": result.get("error", ""), "problems": result.get("problems", [])}
+            found |= told | {"children": []}
         del self._chain[len(path) :]
         if self._chain:
             self._chain[-1]["children"].append(found)
@@ -162,7 +190,7 @@ def tree(context: click.Context, *, path: str, as_json: bool) -> None:
     walk(context, place, "manifest", found.gather if as_json else found.lines)
     if as_json:
         console.print_json(found.top)
-    end(context, exits.DIRECTORY_UNREACHABLE if found.troubled else exits.DONE)
+    end(context, found.trouble.ending)
 
 
 @click.command()
@@ -175,17 +203,18 @@ def manifest(context: click.Context, *, path: str, as_json: bool) -> None:
     With --json one object a line, with the verify cap and the metadata too.
     """
     place = grid_place(path)
-    troubled = False
+    trouble = Trouble()
 
     def lines(result: Result) -> list[str]:
-        nonlocal troubled
-        troubled |= bool(result.get("error", ""))
+        trouble.note(result)
         return one_json(result) if as_json else [f"{result['cap']} {path_text(result['path'])}"]
 
     walk(context, place, "manifest", lines)
-    if troubled and not as_json:
+    if trouble.unread and not as_json:
         console.note("ampgrid: some directories could not be read; 'ampgrid tree' names them")
-    end(context, exits.DIRECTORY_UNREACHABLE if troubled else exits.DONE)
+    if trouble.unopened and not as_json:
+        console.note("ampgrid: some entries could not be opened; 'ampgrid tree' names them")
+    end(context, trouble.ending)
 
 
 @click.command()
@@ -202,8 +231,14 @@ def du(context: click.Context, *, path: str, as_json: bool) -> None:
         console.print_json(summary)
     else:
         click.echo("\n".join(size_lines(summary)))
-    unread = summary["unreadable"]
-    end(context, exits.DIRECTORY_UNREACHABLE if unread else exits.DONE)
+    end(context, size_ending(summary))
+
+
+def size_ending(summary: Result) -> exits.Exit:
+    """Return how a command ends of which these statistics are told."""
+    trouble = Trouble()
+    trouble.unread, trouble.unopened = bool(summary["unreadable"]), bool(summary["unopened"])
+    return trouble.ending
 
 
 def size_lines(summary: Result) -> list[str]:
@@ -221,6 +256,8 @@ def size_lines(summary: Result) -> list[str]:
     lines += [f"  up to {format_size(size)}: {count} files" for size, count in summary["sizes"]]
     if summary["unreadable"]:
         lines.append(f"{summary['unreadable']} directories, and all in them, could not be read.")
+    if summary["unopened"]:
+        lines.append(f"{summary['unopened']} entries of directories could not be opened.")
     return lines
 
 

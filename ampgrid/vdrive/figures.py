@@ -48,6 +48,7 @@ class DeepSize:
     Attributes:
         directories: that could be read.
         unreadable: directories that could not.
+        unopened: entries of directories that could not be opened.
         files: with shares in the grid.
         literals: files whose cap holds their data.
         again: ways to what was counted before.
@@ -60,6 +61,7 @@ class DeepSize:
 
     directories: int = 0
     unreadable: int = 0
+    unopened: int = 0
     files: int = 0
     literals: int = 0
     again: int = 0
@@ -77,6 +79,7 @@ class DeepSize:
         elif isinstance(node, DirectoryNode):
             self.unreadable += visit.error is not None
             self.directories += visit.error is None
+            self.unopened += len(visit.problems)
             self.largest_directory = max(self.largest_directory, visit.children)
         else:
             self._add_file(node.get_size(), literal=node.get_refresh_capability() is None)
@@ -97,6 +100,7 @@ class DeepSize:
         return {
             "directories": self.directories,
             "unreadable": self.unreadable,
+            "unopened": self.unopened,
             "files": self.files,
             "literals": self.literals,
             "again": self.again,

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from ampgrid.cli import check_directory, console, deep_check, exits, recovering
 from ampgrid.cli.changing import removal_lines
 from ampgrid.cli.copying import line_of, name_in_grid
-from ampgrid.cli.deep import Tree, size_lines
+from ampgrid.cli.deep import Tree, Trouble, size_ending, size_lines
 from ampgrid.cli.gridpaths import about, cap_or_place, grid_place, read_list, read_object
 from ampgrid.cli.listing import kind_of, long_lines, redundancy, time_of, with_caps
 from ampgrid.cli.tree_link import kept_metadata
@@ -185,7 +185,7 @@ class ReportTests(SynchronousTestCase):
                 "  b/ (cannot be read: not reachable)",
             ],
         )
-        self.assertTrue(tree.troubled)
+        self.assertEqual(tree.trouble.ending, exits.DIRECTORY_UNREACHABLE)
         nested = Tree("private:")
         for visit in visits:
             self.assertEqual(nested.gather(visit), [])
@@ -193,11 +193,40 @@ class ReportTests(SynchronousTestCase):
         self.assertEqual(names, [("a", 2), ("b", 0)])
 
     def test_sizes(self) -> None:
-        keys = ("directories", "unreadable", "files", "literals", "bytes_files", "bytes_literals")
+        keys = (
+            "directories",
+            "unreadable",
+            "unopened",
+            "files",
+            "literals",
+            "bytes_files",
+            "bytes_literals",
+        )
         more = {"largest_file": 1_500, "largest_directory": 2, "sizes": [[1_000, 1], [10_000, 1]]}
         lines = size_lines(dict.fromkeys(keys, 1) | more)
         self.assertEqual(lines[0], "2 B in 2 files (1 of them within their caps), 1 directories.")
         self.assertIn("1 directories, and all in them, could not be read.", lines)
+        self.assertIn("1 entries of directories could not be opened.", lines)
+        for unread, unopened, ending in [
+            (0, 0, exits.DONE),
+            (1, 0, exits.DIRECTORY_UNREACHABLE),
+            (0, 1, exits.DAMAGED),
+            (1, 1, exits.DAMAGED),
+        ]:
+            told = {"unreadable": unread, "unopened": unopened}
+            self.assertEqual(size_ending(told), ending)
+
+    def test_entries_that_cannot_be_opened(self) -> None:
+        spoilt = self.visit("a", problems=["an entry\nof it"])
+        tree, nested, trouble = Tree("private:"), Tree("private:"), Trouble()
+        nested.gather(self.visit())
+        told = tree.lines(spoilt)
+        nested.gather(spoilt)
+        trouble.note(spoilt)
+        self.assertEqual(told, ["  a/", "    (cannot be opened: an entry of it)"])
+        self.assertEqual(nested.top["children"][0]["problems"], ["an entry\nof it"])
+        for found in (tree.trouble, nested.trouble, trouble):
+            self.assertEqual(found.ending.status, 7)
 
     def test_a_directory(self) -> None:
         replica = {

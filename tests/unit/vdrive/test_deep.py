@@ -162,6 +162,7 @@ class WalkTests(DeepCase):
         self.run_one(self.drive.maker.table(cap).change(spoil))
         root, below = self.visits()
         self.assertEqual((len(root.problems), below.path), (1, ("a",)))
+        self.assertEqual(self.run_one(deep_size(self.root)).to_json()["unopened"], 1)
         with self.assertRaises(IntegrityError):
             self.run_one(self.root.build_manifest())
 
