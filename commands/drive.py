@@ -57,6 +57,10 @@ CHANGE_ERRORS = (
 )
 
 
+#: Digits of the mark of what a recovery would bring back.
+MARK_DIGITS = 64
+
+
 class MakeDirectory(GridCommand):
     """Make an empty directory and answer its write cap (seed 001's create_empty_directory).
 
@@ -284,7 +288,8 @@ class RecoverDirectory(GridCommand):
     """Bring a directory back of which too few replicas are left, and answer a report as JSON.
 
     The best signed version is taken that a replica or a snapshot has, so later changes may be
-    lost; the report tells what it is. It needs the write cap. With ``dry_run`` it is only told.
+    lost; the report tells what it is. It needs the write cap. With ``dry_run`` it is only told,
+    and so it is where ``confirmed`` is not the ``mark`` of what is found now.
 
     :answered-by: nodes, on their socket
     :needs: the socket
@@ -293,7 +298,12 @@ class RecoverDirectory(GridCommand):
     :since: 1
     """
 
-    arguments = [_PATH, (b"dry_run", Flag(optional=True)), _OPERATION]
+    arguments = [
+        _PATH,
+        (b"dry_run", Flag(optional=True)),
+        (b"confirmed", Text(MARK_DIGITS, optional=True)),
+        _OPERATION,
+    ]
     response = [_REPORT]
     errors = error_map(*CHANGE_ERRORS, e.NotEnoughSharesFoundError, e.CancelledError)
 

@@ -55,15 +55,20 @@ def recover_directory(
     if not (dry_run or yes or asks):
         raise BadArgumentValueError(f"Later changes of {place} could be lost; {_HINT}.")
 
-    async def recover(node: Conversation, *, dry: bool) -> dict[str, Any]:
+    async def recover(node: Conversation, **given: Any) -> dict[str, Any]:
         with about(place):
-            answer = await node.watched(RecoverDirectory, path=place.to_string(), dry_run=dry)
+            answer = await node.watched(RecoverDirectory, path=place.to_string(), **given)
         return read_object(answer["report"])
 
     async def work(node: Conversation) -> dict[str, Any]:
-        if asks:
-            _ask(place, await recover(node, dry=True))
-        return await recover(node, dry=dry_run)
+        if not asks:
+            return await recover(node, dry_run=dry_run)
+        report = await recover(node, dry_run=True)
+        # It is asked again if something else is there by the time of the answer.
+        while not (report["healthy"] or report["recovered"]):
+            _ask(place, report)
+            report = await recover(node, dry_run=False, confirmed=report["mark"])
+        return report
 
     with console.ProgressBar() as bar:
         report = converse(session, work, bar=bar)

@@ -245,7 +245,7 @@ class DirectoryResponder(amp.CommandLocator):
 
     @commands.RecoverDirectory.responder
     async def recover_directory(
-        self, path: str, dry_run: bool | None, operation: int | None
+        self, path: str, dry_run: bool | None, confirmed: str | None, operation: int | None
     ) -> dict[str, Any]:
         """Bring a directory back of which too few replicas are left."""
         with as_wire_errors(), self._operation(operation) as progress:
@@ -253,7 +253,7 @@ class DirectoryResponder(amp.CommandLocator):
             await self._node.settle_directories(progress.check)
             cap = await self._to_recover(path)
             report = await recover_directory(
-                self._drive.maker, cap, progress, dry_run=bool(dry_run)
+                self._drive.maker, cap, progress, dry_run=bool(dry_run), confirmed=confirmed
             )
         return {"report": report_text(report)}
 

@@ -18,7 +18,6 @@ from ampgrid.errors import (
 from ampgrid.formats.pointer import Pointer
 from ampgrid.immutable import Data, Encoding, FileNode, KeptFiles, Operation, Uploader
 from ampgrid.immutable.several import each
-from ampgrid.register import words
 from ampgrid.vdrive.maker import NodeMaker
 from ampgrid.vdrive.recovering import (
     MAX_SNAPSHOT_BYTES,
@@ -132,7 +131,12 @@ class StoredSnapshots:
 
 
 async def recover_directory(
-    maker: NodeMaker, cap: DirCap, operation: Operation, *, dry_run: bool
+    maker: NodeMaker,
+    cap: DirCap,
+    operation: Operation,
+    *,
+    dry_run: bool,
+    confirmed: str | None = None,
 ) -> dict[str, Any]:
     """Bring a directory back of which too few replicas are left.
 
@@ -141,6 +145,7 @@ async def recover_directory(
         cap: of the directory.
         operation: progress and cancelling.
         dry_run: only tell.
+        confirmed: the mark of a report; if something else is found now, it is only told.
 
     Returns:
         A report for JSON (``docs/reference/drive.md``).
@@ -162,8 +167,7 @@ async def recover_directory(
     found = await survey(table, cap.keys, read_file)
     operation.check()
     record = found.snapshot.record
-    healthy = words.is_quorum(words.sets_of(record), found.holders) and not found.warnings
-    recovered = not dry_run and not healthy
+    recovered = not (dry_run or found.healthy) and confirmed in (None, found.mark)
     if recovered:
         operation.enter("bringing it back", 0)
         record = await recover(table, cap.keys, found)
@@ -174,6 +178,7 @@ async def recover_directory(
         "entries": record.count,
         "holders": len(found.holders),
         "warnings": list(found.warnings),
-        "healthy": healthy,
+        "healthy": found.healthy,
         "recovered": recovered,
+        "mark": found.mark,
     }

@@ -108,6 +108,16 @@ class RememberDatabase:
             )
         )
 
+    def drop_fork(self, directory: bytes) -> None:
+        """Forget the records of a directory that contradict each other.
+
+        Raises:
+            StoreError: the file could not be written.
+        """
+        self._database.call(
+            lambda sql: sql.execute("DELETE FROM forks WHERE directory = ?", (directory,))
+        )
+
     def close(self) -> None:
         """Close the file."""
         self._database.close()

@@ -16,6 +16,7 @@ Source: ``docs/specs/directories.md``, ``docs/specs/register.md#membership``.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
 import attrs
@@ -31,9 +32,11 @@ from ampgrid.errors import (
     IntegrityError,
     MissingNodesError,
     NotReachableError,
+    UncertainChangeError,
+    UndecidedError,
 )
 from ampgrid.formats import trie
-from ampgrid.formats.ballot import Prepare
+from ampgrid.formats.ballot import Ballot, Prepare
 from ampgrid.formats.pointer import Pointer
 from ampgrid.formats.record import Record, ReplicaId
 from ampgrid.immutable.several import each
@@ -42,7 +45,7 @@ from ampgrid.vdrive.attempt import Ballots
 from ampgrid.vdrive.lanes import Delivery
 from ampgrid.vdrive.nodes import Desk, NodeCache, with_nodes
 from ampgrid.vdrive.replica import Replica, Shown, Verdict
-from ampgrid.vdrive.seeker import identify, in_order
+from ampgrid.vdrive.seeker import in_order
 from ampgrid.vdrive.table import Table
 
 #: So many peers of the permuted order keep the pointer to a snapshot.
@@ -188,6 +191,8 @@ class Survey:
         from_file: whether it comes from the snapshot file.
         warnings: what may be lost, in sentences; empty if nothing can be.
         epoch: the highest that was met.
+        latest: the highest ballot of a record that was met, whole or not.
+        healthy: whether a quorum holds it, and nothing is against going on from there.
     """
 
     snapshot: Snapshot
@@ -195,6 +200,15 @@ class Survey:
     from_file: bool
     warnings: tuple[str, ...]
     epoch: int
+    latest: Ballot
+    healthy: bool
+
+    @property
+    def mark(self) -> str:
+        """What tells this survey from one that found something else, in hexadecimal digits."""
+        record = self.snapshot.record
+        parts = (record.content, record.ballot.pack(), self.latest.pack())
+        return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
 async def survey(table: Table, keys: WriteKeys, read_file: ReadFile | None = None) -> Survey:
@@ -209,18 +223,12 @@ async def survey(table: Table, keys: WriteKeys, read_file: ReadFile | None = Non
         NotReachableError: nothing whole was found.
     """
     ground = table.ground
-    peers = in_order(ground)
-    ids = await identify(peers)
+    order = in_order(ground)
+    peers = await _identified(order)
     shown: dict[ReplicaId, Record] = {}
     epochs = [0]
-    for replica_id, answer in zip(
-        ids,
-        await _of_all(
-            [ground.means.replicas()[one.node_id] for one in ids],
-            lambda peer: peer.record(table.index),
-        ),
-        strict=True,
-    ):
+    answers = await _of_all([*peers.values()], lambda peer: peer.record(table.index))
+    for replica_id, answer in zip(peers, answers, strict=True):
         if isinstance(answer, Shown):
             if answer.held is not None:
                 shown[replica_id] = answer.held
@@ -228,22 +236,47 @@ async def survey(table: Table, keys: WriteKeys, read_file: ReadFile | None = Non
             if answer.prepared is not None:
                 epochs.append(answer.prepared.ballot.epoch)
     known = ground.means.remembered.get(table.index)
+    forked = ground.means.remembered.fork(table.index) or ()
+    epochs += [one.ballot.epoch for one in forked]
     if known is not None:
         epochs.append(known.ballot.epoch)
-    filed, problem = await _from_file(table, keys, peers, read_file)
+    filed, problem = await _from_file(table, keys, order, read_file)
     found = await _best(table, shown, filed)
     if found is None:
         raise NotReachableError(
-            f"not reachable: no whole version of the directory was found at {len(ids)} peers"
+            f"not reachable: no whole version of the directory was found at {len(peers)} peers"
             + (f"; {problem}" if problem else ""),
         )
     record = found.record
-    holders = tuple(sorted(one for one, held in shown.items() if held.content == record.content))
+    holders = _holders(record, shown)
     warnings = _warnings(record, holders, shown, known)
+    if forked:
+        versions = " and ".join(str(one.version) for one in forked)
+        warnings += (f"Two signed versions contradict each other, {versions}: one is left.",)
+    is_held = words.is_quorum(words.sets_of(record), holders)
+    healthy = is_held and not warnings
     if problem:
         warnings = (*warnings, problem)
+    latest = max([record.ballot, *(held.ballot for held in shown.values())])
     from_file = filed is not None and found is filed
-    return Survey(found, holders, from_file, warnings, max(epochs))
+    return Survey(found, holders, from_file, warnings, max(epochs), latest, healthy)
+
+
+def _holders(record: Record, shown: Mapping[ReplicaId, Record]) -> tuple[ReplicaId, ...]:
+    return tuple(sorted(one for one, held in shown.items() if held.content == record.content))
+
+
+async def _identified(peers: Sequence[Replica]) -> dict[ReplicaId, Replica]:
+    """Return those of some peers that answer, by their ids, in their order.
+
+    They are kept here: one that leaves meanwhile fails when it is asked, and is not looked up.
+    """
+    answers = await _of_all(peers, lambda peer: peer.id())
+    return {
+        answer: peer
+        for peer, answer in zip(peers, answers, strict=True)
+        if isinstance(answer, ReplicaId)
+    }
 
 
 async def _best(
@@ -314,27 +347,41 @@ def _warnings(
 async def recover(table: Table, keys: WriteKeys, found: Survey) -> Record:
     """Make what was found the first record of a later epoch, over peers that are there.
 
+    Before anything is sent, a quorum of the new set has to promise it; those of the old set that
+    are there are asked too, so that they take no other change, and show what they took.
+
     Args:
         table: to be brought back.
         keys: of it.
         found: what `survey` returned; the user has seen its warnings.
 
     Raises:
-        NotReachableError: too few peers took it.
+        NotReachableError: too few peers promised to take it; nothing was sent.
+        UncertainChangeError: too few took it, of those that had promised.
+        UndecidedError: the directory changed since the survey, or needs no recovery.
     """
+    if found.healthy:
+        raise _not_needed()
     ground = table.ground
-    wanted = ground.means.wanted_replicas
-    there = await identify(in_order(ground))
-    replicas = [one for one in there if one in found.holders]
-    replicas += [one for one in there if one not in replicas]
-    replicas = replicas[: max(wanted, 1)]
+    base = found.snapshot.record
+    peers = await _identified(in_order(ground))
+    there = sorted(peers, key=lambda one: one not in found.holders)
+    replicas = there[: max(ground.means.wanted_replicas, 1)]
     if not replicas:
         raise NotReachableError("not reachable: no peer that keeps directories is connected")
-    base = found.snapshot.record
-    ballots = Ballots(ground.means.entropy(8))
-    ballot = ballots.above(base.ballot, epoch=found.epoch + 1)
+    ballot = Ballots(ground.means.entropy(8)).above(base.ballot, epoch=found.epoch + 1)
     record = base.new_epoch(keys, ballot, tuple(sorted(replicas)), recovered=True)
-    promised = await _promised(table, replicas, Prepare.make(keys, ballot))
+    members = words.members(base)
+    asked = {one: peers[one] for one in there if one in members or one in replicas}
+    promised = await _promised(table, found, asked, Prepare.make(keys, ballot))
+    willing = [one for one in replicas if one in promised]
+    if not words.is_quorum(words.sets_of(record), willing):
+        raise NotReachableError(
+            f"not reachable: {len(willing)} of {len(replicas)} peers would take the recovered"
+            " directory; nothing was sent, try again",
+            found=len(willing),
+            wanted=len(replicas),
+        )
     desk = Desk(NodeCache(0), most_cached=0)
     desk.add(found.snapshot.nodes)
     delivery = Delivery(record, desk)
@@ -342,27 +389,48 @@ async def recover(table: Table, keys: WriteKeys, found: Survey) -> Record:
     def start(replica_id: ReplicaId) -> Callable[[], Deferred[Verdict]]:
         return lambda: table.lane(replica_id).send(delivery)
 
-    outcomes = await each({number: start(one) for number, one in enumerate(promised)})
+    outcomes = await each({number: start(one) for number, one in enumerate(willing)})
     taken = sum(_is_done(outcome) for outcome in outcomes.values())
     if taken < record.quorum:
-        raise NotReachableError(
-            f"not reachable: {taken} of {len(replicas)} peers took the recovered directory",
-            found=taken,
-            wanted=len(replicas),
+        raise UncertainChangeError(
+            f"the directory may or may not be recovered: {taken} of {len(replicas)} peers took it;"
+            " change nothing in it, and recover it again"
         )
     return table.remember(record)
 
 
 async def _promised(
-    table: Table, replicas: Sequence[ReplicaId], prepare: Prepare
-) -> list[ReplicaId]:
-    """Return those that promise the new epoch, so that no two recoveries both succeed."""
-    peers = table.ground.means.replicas()
-    answers = await _of_all(
-        [peers[one.node_id] for one in replicas],
-        lambda peer: peer.prepare(table.index, prepare),
+    table: Table, found: Survey, peers: Mapping[ReplicaId, Replica], prepare: Prepare
+) -> set[ReplicaId]:
+    """Return those that promise the new epoch, so that no two recoveries both succeed.
+
+    Raises:
+        UndecidedError: what they hold is not what was found, or is enough without a recovery.
+    """
+    answers = await _of_all([*peers.values()], lambda peer: peer.prepare(table.index, prepare))
+    promised: set[ReplicaId] = set()
+    shown: dict[ReplicaId, Record] = {}
+    for replica_id, answer in zip(peers, answers, strict=True):
+        if _is_done(answer):
+            promised.add(replica_id)
+        if isinstance(answer, Verdict) and answer.held is not None:
+            shown[replica_id] = answer.held
+    if any(held.ballot > found.latest for held in shown.values()):
+        raise UndecidedError("the directory changed since it was looked at: look again")
+    base = found.snapshot.record
+    holders = _holders(base, shown)
+    # Where a quorum had it before and something spoke against it, that still does.
+    was_held = words.is_quorum(words.sets_of(base), found.holders)
+    if not was_held and words.is_quorum(words.sets_of(base), holders):
+        raise _not_needed()
+    return promised
+
+
+def _not_needed() -> UndecidedError:
+    return UndecidedError(
+        "the directory needs no recovery, enough replicas have its last version: repair it"
+        " with check --repair"
     )
-    return [one for one, answer in zip(replicas, answers, strict=True) if _is_done(answer)]
 
 
 def _is_done(answer: object) -> bool:

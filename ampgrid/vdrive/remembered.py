@@ -45,6 +45,10 @@ class Remembered(Protocol):
         """Remember two records that contradict each other; the first such pair stays."""
         ...
 
+    def drop_fork(self, index: bytes) -> None:
+        """Forget such records of a directory, which was recovered from one of them."""
+        ...
+
 
 class MemoryRemembered:
     """It is kept as long as the process lives.
@@ -80,6 +84,10 @@ class MemoryRemembered:
         """See `Remembered`."""
         self._forks.setdefault(one.index, (one, other))
 
+    def drop_fork(self, index: bytes) -> None:
+        """See `Remembered`."""
+        self._forks.pop(index, None)
+
 
 class RecordStore(Protocol):
     """Where packed records are durable (`ampgrid.store.rememberdb`). Every call blocks."""
@@ -98,6 +106,10 @@ class RecordStore(Protocol):
 
     def put_fork(self, directory: bytes, one: bytes, other: bytes, /) -> None:
         """Remember two packed records that contradict each other."""
+        ...
+
+    def drop_fork(self, directory: bytes, /) -> None:
+        """Forget two such records."""
         ...
 
 
@@ -150,6 +162,10 @@ class LastingRemembered:
     def put_fork(self, one: Record, other: Record) -> None:
         """See `Remembered`."""
         self._store.put_fork(one.index, one.pack(), other.pack())
+
+    def drop_fork(self, index: bytes) -> None:
+        """See `Remembered`."""
+        self._store.drop_fork(index)
 
     def _write(self) -> None:
         self._timer = None

@@ -350,6 +350,8 @@ class Table:
             raise
         if best != known:
             remembered.put(best)
+        if best.recovered:
+            self._lift_fork(best)
         if self._changer is not None:
             self._changer.outdated(best)
         return best
@@ -363,8 +365,19 @@ class Table:
         )
         return _fork_error()
 
+    def _lift_fork(self, record: Record) -> None:
+        """Forget a fork of epochs before that in which the directory was recovered."""
+        fork = self._means.remembered.fork(self.index)
+        if fork is not None and all(one.ballot.epoch < record.epoch for one in fork):
+            self._means.remembered.drop_fork(self.index)
+
+    @property
+    def is_forked(self) -> bool:
+        """Whether two of its signed records contradict each other, and neither was left since."""
+        return self._means.remembered.fork(self.index) is not None
+
     def _check_not_forked(self) -> None:
-        if self._means.remembered.fork(self.index) is not None:
+        if self.is_forked:
             raise _fork_error()
 
 

@@ -92,7 +92,11 @@ class RecoverTests(KeeperCase):
             (told["source"], told["holders"], told["recovered"]), ("replica", 1, False)
         )
         self.assertTrue(told["warnings"])
-        self.assertTrue(self.recover(cap)["recovered"])
+        # Something else was confirmed than what is found now.
+        other = self.recover(cap, confirmed="0" * 64)
+        self.assertEqual((other["recovered"], other["mark"]), (False, told["mark"]))
+        self.fails(e.NotReachableWireError, commands.ListDirectory, path=cap)
+        self.assertTrue(self.recover(cap, confirmed=told["mark"])["recovered"])
         self.assertEqual(self.names(cap), ["x", "y"])
         self.link(f"{cap}/z")
         self.assertEqual(self.names(cap), ["x", "y", "z"])

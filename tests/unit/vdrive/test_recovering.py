@@ -6,8 +6,18 @@ import random
 from typing import Any
 
 from ampgrid.caps import ChkCap, FileCap
-from ampgrid.errors import AmpgridError, FormatError, IntegrityError, NotReachableError
+from ampgrid.commands import errors as e
+from ampgrid.commands import vdrive as commands
+from ampgrid.errors import (
+    AmpgridError,
+    ForkError,
+    FormatError,
+    IntegrityError,
+    NotReachableError,
+    UndecidedError,
+)
 from ampgrid.formats.pointer import Pointer
+from ampgrid.testing.replicas import MemoryReplica
 from ampgrid.vdrive.recovering import (
     Snapshot,
     make_snapshot,
@@ -15,7 +25,17 @@ from ampgrid.vdrive.recovering import (
     recover,
     survey,
 )
-from tests.unit.vdrive.test_table import Case, setting, slot_of
+from tests.unit.vdrive.test_table import Case, slot_of
+
+
+class Unwilling(MemoryReplica):
+    """It promises nothing."""
+
+    @commands.Prepare.responder
+    def prepare(self, index: bytes, prepare: bytes, slots: Any = None) -> dict[str, Any]:
+        """Refuse."""
+        raise e.NoSuchDirectoryError
+
 
 CAP = ChkCap(b"k" * 16, b"u" * 32, 3, 5, 1_000)
 
@@ -146,10 +166,91 @@ class RecoveryTests(Case):
         self.assertIn("could not be read", found.warnings[-1])
         self.assertEqual(record.count, 1)
 
-    def test_healthy_directory_is_recovered_without_loss(self) -> None:
+    def test_healthy_directory_is_not_recovered(self) -> None:
         self.put(1, 2)
-        found, record = self.bring_back()
-        self.assertEqual(found.warnings, ())
-        self.assertEqual(record.count, 2)
-        self.run_(self.table.change(setting({slot_of(3): b"x"})))
+        found = self.run_(survey(self.table, self.keys))
+        self.assertEqual((found.warnings, found.healthy), ((), True))
+        self.assertRaises(UndecidedError, self.run_, recover(self.table, self.keys, found))
+        self.assertEqual(self.run_(self.reader().record()).epoch, 0)
+
+    def test_a_fork_is_left_behind(self) -> None:
+        one, other = self.put(1), self.put(2)
+        self.writer.remembered.put_fork(one, other)
+        self.assertRaises(ForkError, self.put, 3)
+        found = self.run_(survey(self.table, self.keys))
+        self.assertFalse(found.healthy)
+        self.assertIn("contradict each other", found.warnings[0])
+        self.run_(recover(self.table, self.keys, found))
+        self.assertFalse(self.table.is_forked)
+        self.put(3)
         self.assertEqual(len(self.list_(self.reader())), 3)
+
+    def test_another_client_leaves_the_fork_behind_too(self) -> None:
+        one, other = self.put(1), self.put(2)
+        second = self.world.client()
+        for client in (self.writer, second):
+            client.remembered.put_fork(one, other)
+        self.run_(recover(self.table, self.keys, self.run_(survey(self.table, self.keys))))
+        table = second.tables.table(self.table.index, self.keys)
+        self.assertTrue(table.is_forked)
+        self.run_(table.record())
+        self.put(3, table=table)
+        self.assertEqual(len(self.list_(table)), 3)
+
+
+class RacingTests(Case):
+    """What happens between the survey and the recovery; four peers, all of them replicas."""
+
+    def stale(self) -> Any:
+        """Survey with two of four replicas, which then are there again."""
+        self.put(1)
+        self.world.kill(0)
+        self.world.kill(1)
+        found = self.run_(survey(self.table, self.keys))
+        self.world.revive(0)
+        self.world.revive(1)
+        self.assertFalse(found.healthy)
+        return found
+
+    def epochs(self) -> list[int]:
+        kept = [replica.kept[self.table.index] for replica in self.world.replicas]
+        return [one.state.accepted.epoch for one in kept]
+
+    def test_what_was_acknowledged_since_the_survey_stays(self) -> None:
+        found = self.stale()
+        other = self.world.client().tables.table(self.table.index, self.keys)
+        self.put(2, table=other)
+        self.assertRaises(UndecidedError, self.run_, recover(self.table, self.keys, found))
+        self.assertEqual(self.epochs(), [0] * 4)
+        self.assertEqual(len(self.list_(self.reader())), 2)
+        self.put(3)
+        self.assertEqual(len(self.list_(self.reader())), 3)
+
+    def test_replicas_that_came_back_are_enough(self) -> None:
+        found = self.stale()
+        self.assertRaises(UndecidedError, self.run_, recover(self.table, self.keys, found))
+        self.assertEqual(self.epochs(), [0] * 4)
+        self.put(2)
+        self.assertEqual(len(self.list_(self.reader())), 2)
+
+    def test_nothing_is_sent_without_a_quorum_of_promises(self) -> None:
+        for deaf in ((0, 1), (1, 2, 3)):
+            self.setUp()
+            found = self.stale()
+            for number in deaf:
+                self.world.replicas[number].__class__ = Unwilling
+            work = recover(self.table, self.keys, found)
+            self.assertRaises(NotReachableError, self.run_, work)
+            for number in deaf:
+                self.world.replicas[number].__class__ = MemoryReplica
+            self.assertEqual(self.epochs(), [0] * 4)
+            self.put(2)
+            self.put(3)
+            self.assertEqual(len(self.list_(self.reader())), 3)
+
+    def test_a_peer_that_leaves_during_the_survey_is_no_mistake(self) -> None:
+        self.put(1)
+        self.world.freeze(3)
+        self.world.clock.callLater(1.0, lambda: self.world.kill(1))
+        table = self.world.client().tables.table(self.table.index, self.keys)
+        self.assertEqual(self.run_(survey(table, self.keys)).snapshot.record.count, 1)

@@ -43,6 +43,8 @@ class MemoryRememberedTests(SynchronousTestCase):
         remembered.put_fork(one, two)
         remembered.put_fork(two, one)
         self.assertEqual(remembered.fork(one.index), (one, two))
+        remembered.drop_fork(one.index)
+        self.assertIsNone(remembered.fork(one.index))
 
 
 class LastingRememberedTests(SynchronousTestCase):
@@ -71,6 +73,8 @@ class LastingRememberedTests(SynchronousTestCase):
         self.assertIsNone(remembered.get(record_of(3).index))
         self.assertEqual(remembered.fork(one.index), (one, later))
         self.assertIsNone(remembered.fork(two.index))
+        remembered.drop_fork(one.index)
+        self.assertIsNone(remembered.fork(one.index))
         self.database.close()
 
     def test_stop_writes_what_is_left(self) -> None:
