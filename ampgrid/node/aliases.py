@@ -46,7 +46,16 @@ def unpack_aliases(data: bytes, name: str) -> dict[str, RootCap]:
     Raises:
         ConfigError: a line is none; the message has its number.
     """
+    found, error = _sound_lines(data, name)
+    if error:
+        raise ConfigError(error)
+    return found
+
+
+def _sound_lines(data: bytes, name: str) -> tuple[dict[str, RootCap], str]:
+    """Return the aliases of the lines that are sound, and what the first other one is."""
     found: dict[str, RootCap] = {}
+    first = ""
     for number, line in enumerate(data.decode("utf-8", "replace").splitlines(), 1):
         text = line.strip()
         if not text or text.startswith("#"):
@@ -58,8 +67,8 @@ def unpack_aliases(data: bytes, name: str) -> dict[str, RootCap]:
                 raise BadNameError("the name stands there twice")
             found[alias] = parse_root(cap)
         except (BadNameError, BadCapError) as error:
-            raise ConfigError(f"{name}, line {number}: {error}.") from None
-    return found
+            first = first or f"{name}, line {number}: {error}."
+    return found, first
 
 
 def pack_aliases(aliases: Mapping[str, RootCap]) -> bytes:
@@ -79,6 +88,14 @@ def read_aliases(path: Path) -> dict[str, RootCap]:
     return unpack_aliases(read_secret_file(path, MAX_FILE_BYTES), str(path))
 
 
+def _read_sound(path: Path) -> dict[str, RootCap]:
+    """Return what can be read of a damaged file of aliases (blocking)."""
+    try:
+        return _sound_lines(read_secret_file(path, MAX_FILE_BYTES), str(path))[0]
+    except ConfigError:
+        return {}
+
+
 class Aliases:
     """The aliases of a running node.
 
@@ -96,6 +113,8 @@ class Aliases:
         self._threads = threads
         self._turn = DeferredLock()
         self._caps: dict[str, RootCap] = {}
+        #: Of a file that cannot be used, what can be read of it.
+        self._sound: dict[str, RootCap] = {}
 
     async def start(self) -> None:
         """Read the file. One that cannot be used is told of when an alias is asked for."""
@@ -104,6 +123,8 @@ class Aliases:
         except ConfigError as error:
             self.error = str(error)
             _log.error("{error}", error=self.error)
+            assert self._path is not None
+            self._sound = await self._threads.run(_read_sound, self._path)
 
     async def _read(self) -> None:
         if self._path is not None:
@@ -132,6 +153,13 @@ class Aliases:
         """Return (name, cap) of all, in the order of their names (see `get`)."""
         self.check()
         return sorted(self._caps.items())
+
+    def sound(self) -> list[tuple[str, RootCap]]:
+        """Return (name, cap) of all that can be read, even if the file cannot be used.
+
+        What is kept alive is not to end because a line of the file is damaged.
+        """
+        return sorted((self._sound if self.error else self._caps).items())
 
     def __len__(self) -> int:
         return len(self._caps)

@@ -214,9 +214,8 @@ class NodeDrive:
 
     def _problem(self, count: int, walked: Mapping[str, Any]) -> str:
         """Return what is wrong, in a sentence; empty if nothing is."""
-        for error in (self.private.error, self.public.error, self.aliases.error):
-            if error:
-                return error
+        if error := self.roots_problem():
+            return error
         if self.public_root.refused:
             return "an introducer told another public root than the known one; it was refused"
         if count < WANTED_REPLICAS:
@@ -326,9 +325,17 @@ class NodeDrive:
         self._may_write()
         return await self.virtual.create_directory()
 
+    def roots_problem(self) -> str:
+        """Return why roots or aliases may be missing from `walked_roots`; empty if none is."""
+        errors = (self.private.error, self.public.error, self.aliases.error)
+        return next(filter(None, errors), "")
+
     def walked_roots(self) -> list[tuple[str, RootCap]]:
-        """Return (name, cap) of all that this node keeps alive, each directory once."""
-        named = [(PRIVATE, self.private.cap), (PUBLIC, self.public.cap), *self.aliases.all()]
+        """Return (name, cap) of all that this node keeps alive, each directory once.
+
+        What cannot be read of its files is left out (see `roots_problem`).
+        """
+        named = [(PRIVATE, self.private.cap), (PUBLIC, self.public.cap), *self.aliases.sound()]
         found: dict[bytes, tuple[str, RootCap]] = {}
         for name, cap in named:
             if cap is None:

@@ -151,6 +151,7 @@ class DriveKeeper:
         clock: time and timers.
         wall: wall-clock time.
         enabled: whether it walks by itself.
+        roots_problem: returns why directories may be missing from the roots; empty if none is.
     """
 
     def __init__(
@@ -167,6 +168,7 @@ class DriveKeeper:
         clock: Clock,
         wall: WallClock,
         enabled: bool,
+        roots_problem: Callable[[], str] = lambda: "",
     ) -> None:
         self._roots = roots
         self._maker = maker
@@ -179,6 +181,7 @@ class DriveKeeper:
         self._clock = clock
         self._wall = wall
         self._enabled = enabled
+        self._roots_problem = roots_problem
         self._due = _Due()
         self._last: dict[str, Any] | None = None
         #: {verify cap: since when it is wanting}.
@@ -288,6 +291,8 @@ class DriveKeeper:
         self, walked: Walked, operation: Operation, *, full: bool, snapshots: bool
     ) -> None:
         seen: set[str] = set()
+        if problem := self._roots_problem():
+            walked.trouble("the roots", problem)
         for name, cap in self._roots():
             walking = Operation()
             operation.on_cancel(walking.cancel)

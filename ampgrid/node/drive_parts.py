@@ -70,4 +70,5 @@ def drive_keeper(
         clock=world.clock,
         wall=world.wall,
         enabled=config.keeper_enabled and config.kind == "node",
+        roots_problem=drive.roots_problem,
     )

@@ -162,6 +162,24 @@ class PublicRootTests(RootCase):
                 self.grid.run(connection.call(SetPublicRoot, uri=text))
 
 
+class DamagedAliasesTests(RootCase):
+    def test_the_others_are_kept_alive(self) -> None:
+        core = self.grid.client.core
+        self.call(commands.ListDirectory, path="private:")
+        path = self.aliases_path()
+        path.write_text(f"broken line\nsound: {OTHER.to_string()}\n")
+        path.chmod(0o600)
+        self.grid.run(core.drive.aliases.start())
+        names = [name for name, _ in core.drive.walked_roots()]
+        self.assertEqual(names, ["private", "sound"])
+        self.assertIn("line 1", core.drive.roots_problem())
+
+    def aliases_path(self) -> Path:
+        path = self.grid.client.core.drive.aliases._path
+        assert path is not None
+        return path
+
+
 class FewPeersTests(RootCase):
     """With fewer than four it waits for more, then goes on with what there is."""
 

@@ -65,6 +65,7 @@ class KeeperCase(SynchronousTestCase):
         self.files, self.snapshots = Files(), Snapshots()
         self.aliases: list[tuple[str, Any]] = []
         self.peers = 4
+        self.roots_problem = ""
         self.root = self.run_(self.drive.get_private_root())
         self.below = self.run_(self.root.create_empty_directory("below"))
         self.run_(self.below.set_uri("file", FILE))
@@ -86,6 +87,7 @@ class KeeperCase(SynchronousTestCase):
             clock=self.clock,
             wall=self.wall,
             enabled=enabled,
+            roots_problem=lambda: self.roots_problem,
         )
 
     def wall(self) -> float:
@@ -103,6 +105,13 @@ class KeeperCase(SynchronousTestCase):
 
 
 class WalkTests(KeeperCase):
+    def test_roots_that_cannot_be_read_are_told_of(self) -> None:
+        self.assertEqual(self.walk()["problems"], [])
+        self.roots_problem = "aliases, line 1: no cap."
+        told = self.walk()
+        self.assertEqual((told["complete"], told["directories"], told["failed"]), (True, 2, 1))
+        self.assertEqual(told["problems"], ["the roots: aliases, line 1: no cap."])
+
     def test_everything_is_renewed_and_checked_once(self) -> None:
         self.aliases = [("again", self.below.cap), ("read", self.root.read_only().cap)]
         told = self.walk()
