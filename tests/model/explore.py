@@ -6,7 +6,8 @@ import time
 from collections import deque
 from typing import NamedTuple
 
-from tests.model.register_model import RegisterModel, Wrong
+from tests.model.bounds import Wrong
+from tests.model.register_model import RegisterModel
 
 
 class Found(NamedTuple):
@@ -31,7 +32,7 @@ class Found(NamedTuple):
     whole: bool
 
 
-def explore(bounds, *, most=None, traced=False, each=None, model_class=RegisterModel) -> Found:
+def explore(bounds, *, most=None, traced=False, deep=False, each=None) -> Found:
     """Try everything within the bounds.
 
     Args:
@@ -39,11 +40,12 @@ def explore(bounds, *, most=None, traced=False, each=None, model_class=RegisterM
         most: stop after so many states (then it is not the whole).
         traced: whether to keep the way to each state, at the price of memory. Without, the
             search begins anew with it where something is wrong.
+        deep: whether to go on from the last state that was found and not from the first, which
+            often leads sooner to what is wrong, by a longer way.
         each: called with the model and each state.
-        model_class: of the model.
     """
     begun = time.process_time()
-    model = model_class(bounds)
+    model = RegisterModel(bounds)
     first = model.start()
     seen = {first: None} if traced else {first}
     queue = deque([first])
@@ -52,10 +54,10 @@ def explore(bounds, *, most=None, traced=False, each=None, model_class=RegisterM
     try:
         model.check(first)
         while queue:
-            state = queue.popleft()
+            state = queue.pop() if deep else queue.popleft()
             if each is not None:
                 each(model, state)
-            for label, raw in model.successors(state):  # noqa: B007
+            for label, raw in model.successors(state):
                 steps += 1
                 if raw in seen:
                     continue
@@ -72,7 +74,7 @@ def explore(bounds, *, most=None, traced=False, each=None, model_class=RegisterM
                 break
     except Wrong as wrong:
         if not traced:
-            return explore(bounds, most=most, traced=True, each=each, model_class=model_class)
+            return explore(bounds, most=most, traced=True, each=each)
         way = (*_way(seen, state), label)
         seconds = time.process_time() - begun
         return Found(len(seen), steps, seconds, str(wrong), way, frozenset(model.ends), False)

@@ -8,7 +8,8 @@ but the first set makes one change, and then a reader reads it.
 from __future__ import annotations
 
 from ampgrid.register import acceptor, reader, words, writer
-from tests.model.register_model import LIAR, Op, Wrong, _refusal
+from tests.model.bounds import Op, Wrong
+from tests.model.register_model import refusal
 
 LAST = Op("the last")
 #: More attempts than this mean that it goes round in circles: one for each ballot in its way, one
@@ -31,7 +32,7 @@ class Alone:
             return
         self.checked.add(key)
         unusable = [r for r, column in enumerate(columns) if column.fate]
-        for down in {*range(model.size)} if not unusable else unusable:
+        for down in unusable or range(model.size):
             kept = {r: column.kept for r, column in enumerate(columns) if r != down}
             self._go(model, kept, columns, committed, down)
 
@@ -54,7 +55,9 @@ class Alone:
                 ends.append(output)
             for end in ends:
                 if isinstance(end, writer.Done):
-                    if any(one.content != end.record.content[: one.version - 1] for one in committed):
+                    if any(
+                        one.content != end.record.content[: one.version - 1] for one in committed
+                    ):
                         raise Wrong(f"{end.record} does not follow what was committed")
                     return end.record, kept
             machine, outputs = writer.again(machine, model.ballot_after(0, machine.above))
@@ -67,17 +70,16 @@ class Alone:
             output = todo.pop(0)
             events = []
             if isinstance(output, words.SendPrepare):
-                for replica in sorted(output.to):
-                    events.append(self._prepare(model, kept, replica, output.ballot))
+                events += [self._prepare(model, kept, r, output.ballot) for r in sorted(output.to)]
             elif isinstance(output, words.SendAccept):
-                for replica in sorted(output.to):
-                    events.append(self._accept(machines, kept, replica, output.record))
+                events += [
+                    self._accept(machines, kept, r, output.record) for r in sorted(output.to)
+                ]
             elif isinstance(output, words.SendAsk):
-                for replica in sorted(output.to):
-                    if replica in kept:
-                        events.append(words.Answer(replica, kept[replica].accepted))
-                    else:
-                        events.append(words.Unreachable(replica))
+                events += [
+                    words.Answer(r, kept[r].accepted) if r in kept else words.Unreachable(r)
+                    for r in sorted(output.to)
+                ]
             elif isinstance(output, writer.NeedChange):
                 base = output.base
                 record = model.records.record(
@@ -105,7 +107,7 @@ class Alone:
         kept[replica], answer = acceptor.prepare(kept[replica], asked)
         if isinstance(answer, acceptor.PromiseMade):
             return words.Promised(replica, answer.accepted)
-        return _refusal(replica, answer)
+        return refusal(replica, answer)
 
     @staticmethod
     def _accept(machines, kept, replica, record):
@@ -116,4 +118,4 @@ class Alone:
             if machines is reader:
                 return words.Answer(replica, record)
             return words.Accepted(replica)
-        return _refusal(replica, answer)
+        return refusal(replica, answer)

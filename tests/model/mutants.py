@@ -7,14 +7,15 @@ within which it is found; the whole machines are clean within the same bounds.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import NamedTuple
 from unittest import mock
 
 from ampgrid.register import acceptor, reader, words, writer
-from tests.model import register_model
+from tests.model import bounds, register_model
 from tests.model.configurations import (
     AMNESIA,
+    CREATION,
     DECLINES,
     EXPIRY,
     FAST,
@@ -22,8 +23,8 @@ from tests.model.configurations import (
     LIAR,
     LIAR_READ,
     MOVE,
+    MOVE_ON,
     MOVE_READ,
-    MOVE_RETRY,
     RACE,
     READ,
     RETRY,
@@ -33,6 +34,7 @@ from tests.model.configurations import (
 _prepare, _accept, _forget = acceptor.prepare, acceptor.accept, acceptor.forget
 _choose, _accepted = writer._choose, writer._accepted
 _begin, _decide = writer.begin, reader._decide
+_ballot_after = register_model.RegisterModel.ballot_after
 
 
 class Mutant(NamedTuple):
@@ -41,19 +43,23 @@ class Mutant(NamedTuple):
     Attributes:
         name: what is broken.
         bounds: within which it is found.
-        parts: what is replaced: module, name, by what.
+        where: the module or class with what is replaced.
+        part: its name.
+        by: what takes its place.
+        alone: whether nothing goes wrong with it, but a writer alone gets nowhere.
     """
 
     name: str
-    bounds: register_model.Bounds
-    parts: tuple[tuple[object, str, Callable], ...]
+    bounds: bounds.Bounds
+    where: object
+    part: str
+    by: Callable
+    alone: bool = False
 
     @contextmanager
     def alive(self):
         """Break the machines, for the time of a with statement."""
-        with ExitStack() as stack:
-            for where, name, by in self.parts:
-                stack.enter_context(mock.patch.object(where, name, by))
+        with mock.patch.object(self.where, self.part, self.by):
             yield
 
 
@@ -109,12 +115,18 @@ def promises_the_next_and_forgets_it(state, record, me, following=None):
 
 def promises_the_next_with_an_old_record(state, record, me, following=None):
     held = state.accepted
-    if held is not None and following is not None and held.ballot > record.ballot:
-        if state.promised <= following.ballot:
-            return (
-                acceptor.AcceptorState(following.ballot, following, held),
-                acceptor.RecordAccepted(next_promised=True),
-            )
+    later = held is not None and held.ballot > record.ballot
+    if later and following is not None and state.promised <= following.ballot:
+        return (
+            acceptor.AcceptorState(following.ballot, following, held),
+            acceptor.RecordAccepted(next_promised=True),
+        )
+    return _accept(state, record, me, following)
+
+
+def votes_in_the_new_set_only(state, record, me, following=None):
+    if me not in record.replicas:
+        return state, acceptor.NotMine()
     return _accept(state, record, me, following)
 
 
@@ -127,13 +139,21 @@ def promises_though_it_has_forgotten(state, asked):
 
 
 def votes_as_a_stranger(self, state, replica, column):
-    lost = register_model.Column(acceptor.AcceptorState(), column.votes)
-    columns = register_model._put(state.columns, replica, self.column(lost))
+    lost = bounds.Column(acceptor.AcceptorState(), column.votes)
+    columns = bounds.put(state.columns, replica, self.column(lost))
     if sum(number == self.column(lost) for number in state.columns) < self.bounds.disk_losses:
         yield ("disk lost", replica), state._replace(columns=columns)
 
 
 # Writers
+
+
+def creates_under_any_ballot(self, ballot):
+    return ballot
+
+
+def begins_again_under_its_old_ballot(self, who, above):
+    return _ballot_after(self, who, 0)
 
 
 def takes_the_lowest(records):
@@ -143,6 +163,10 @@ def takes_the_lowest(records):
 
 def half_is_enough(size):
     return size // 2
+
+
+def two_of_four_are_enough(size):
+    return 2
 
 
 def knows_every_base_as_current(state, base, *, committed, current):
@@ -209,34 +233,40 @@ def one_less_is_enough(sets, replicas):
 
 _MODEL = register_model.RegisterModel
 
+
+def _mutant(where, part, by, within, *, alone=False):
+    return Mutant(by.__name__.replace("_", " "), within, where, part, by, alone)
+
+
 MUTANTS = [
-    Mutant(by.__name__.replace("_", " "), bounds, ((where, name, by),))
-    for where, name, by, bounds in [
-        (acceptor, "accept", accepts_below_its_promise, RACE),
-        (acceptor, "accept", accepts_below_what_it_holds, RACE),
-        (acceptor, "prepare", promises_and_forgets_it, RACE),
-        (acceptor, "prepare", promises_below_what_it_promised, RACE),
-        (acceptor, "prepare", promises_and_hides_what_it_holds, RACE),
-        (acceptor, "accept", promises_the_next_whatever_it_promised, FAST_RACE),
-        (acceptor, "accept", promises_the_next_and_forgets_it, FAST_RACE),
-        (acceptor, "accept", promises_the_next_with_an_old_record, FAST_RACE),
-        (acceptor, "forget", lets_the_ballot_go_with_the_record, EXPIRY),
-        (acceptor, "prepare", promises_though_it_has_forgotten, EXPIRY),
-        (_MODEL, "_misfortunes", votes_as_a_stranger, AMNESIA),
-        (writer, "highest", takes_the_lowest, RETRY),
-        (words, "quorum_of", half_is_enough, RACE),
-        (writer, "_choose", knows_every_base_as_current, DECLINES),
-        (writer, "_choose", knows_its_last_record_as_current, FAST),
-        (writer, "_declined", forgets_that_it_tried, TRIED),
-        (writer, "_choose", ignores_operations, RETRY),
-        (writer, "_accepted", counts_every_acceptance_as_a_grant, FAST_RACE),
-        (writer, "begin", follows_without_a_quorum, FAST_RACE),
-        (writer, "is_quorum", one_less_is_enough, LIAR),
-        (writer, "is_between_sets", goes_on_from_a_move_under_way, MOVE_RETRY),
-        (writer, "sets_of", only_the_new_set, MOVE),
-        (reader, "_decide", returns_the_highest, READ),
-        (reader, "_decide", returns_the_first, READ),
-        (reader, "is_quorum", one_less_is_enough, LIAR_READ),
-        (reader, "sets_of", only_the_new_set, MOVE_READ),
-    ]
+    _mutant(acceptor, "accept", accepts_below_its_promise, RACE),
+    _mutant(acceptor, "accept", accepts_below_what_it_holds, RACE),
+    _mutant(acceptor, "accept", votes_in_the_new_set_only, MOVE, alone=True),
+    _mutant(acceptor, "accept", promises_the_next_whatever_it_promised, FAST_RACE),
+    _mutant(acceptor, "accept", promises_the_next_and_forgets_it, FAST_RACE),
+    _mutant(acceptor, "accept", promises_the_next_with_an_old_record, FAST_RACE),
+    _mutant(acceptor, "prepare", promises_and_forgets_it, RACE),
+    _mutant(acceptor, "prepare", promises_below_what_it_promised, RACE),
+    _mutant(acceptor, "prepare", promises_and_hides_what_it_holds, RACE),
+    _mutant(acceptor, "prepare", promises_though_it_has_forgotten, EXPIRY),
+    _mutant(acceptor, "forget", lets_the_ballot_go_with_the_record, EXPIRY),
+    _mutant(_MODEL, "_misfortunes", votes_as_a_stranger, AMNESIA),
+    _mutant(_MODEL, "creation_ballot", creates_under_any_ballot, CREATION),
+    _mutant(_MODEL, "ballot_after", begins_again_under_its_old_ballot, RETRY),
+    _mutant(words, "quorum_of", half_is_enough, RACE),
+    _mutant(words, "quorum_of", two_of_four_are_enough, LIAR),
+    _mutant(writer, "highest", takes_the_lowest, RETRY),
+    _mutant(writer, "is_quorum", one_less_is_enough, LIAR),
+    _mutant(writer, "_choose", knows_every_base_as_current, DECLINES),
+    _mutant(writer, "_choose", knows_its_last_record_as_current, FAST),
+    _mutant(writer, "_choose", ignores_operations, RETRY),
+    _mutant(writer, "_declined", forgets_that_it_tried, TRIED),
+    _mutant(writer, "_accepted", counts_every_acceptance_as_a_grant, FAST_RACE),
+    _mutant(writer, "begin", follows_without_a_quorum, FAST_RACE),
+    _mutant(writer, "is_between_sets", goes_on_from_a_move_under_way, MOVE_ON),
+    _mutant(writer, "sets_of", only_the_new_set, MOVE),
+    _mutant(reader, "_decide", returns_the_highest, READ),
+    _mutant(reader, "_decide", returns_the_first, READ),
+    _mutant(reader, "is_quorum", one_less_is_enough, LIAR_READ),
+    _mutant(reader, "sets_of", only_the_new_set, MOVE_READ),
 ]
