@@ -79,15 +79,9 @@ class PutAndGetTests(GridCase):
         self.assertEqual(self.grid.client("get", "-", "-", stdin=cap).out, DATA)
         broken_by_a_mail = cap[:40] + b"\n  " + cap[40:]
         self.assertEqual(self.grid.client("get", "-", "-", stdin=broken_by_a_mail).out, DATA)
-        for bad, status in [
-            (b"", 2),
-            (b"\n", 2),
-            (cap + cap, 9),
-            (b"\xff" * 9, 2),
-            (b"x" * 100_000, 2),
-        ]:
+        for bad in [b"", b"\n", cap + cap, b"\xff" * 9, b"x" * 100_000]:
             refused = self.grid.client("get", "-", self.place / "no", stdin=bad)
-            self.assertEqual((refused.status, refused.out), (status, b""), bad[:9])
+            self.assertEqual((refused.status, refused.out), (9, b""), bad[:9])
             self.assertEqual(refused.err.count("\n"), 1)
         self.assertEqual(sorted(os.listdir(self.place)), ["file", "out"])
 
