@@ -227,12 +227,26 @@ class Writers(Symmetric):
             machine, outputs = writer.again(client.machine, ballot)
             for way in self._drive(who, went, machine, outputs):
                 yield from self._moved(state, who, *way, ("tries again", who, ballot))
+            if self.is_void(state, client, op):
+                machine, outputs = writer.begin(ballot, self.genesis.replicas, (op,))
+                for way in self._drive(who, went, machine, outputs):
+                    yield from self._moved(state, who, *way, ("begins anew", who, ballot))
             if self.bounds.crashes:
                 machine, outputs = writer.begin(
                     ballot, self.genesis.replicas, (op,), tried=True, marker=client.machine.marker
                 )
                 for way in self._drive(who, went, machine, outputs):
                     yield from self._moved(state, who, *way, ("crashed, tries again", who, ballot))
+
+    def is_void(self, state, client, op):
+        """Tell whether a writer can know that all its attempts so far have no effect.
+
+        So it is if a record above their ballots is committed, and does not have the operation.
+        """
+        return any(
+            record.ballot > client.last and op not in record.content
+            for record in self.committed(state)
+        )
 
     def _begin(self, state, who, client, op):
         committed = self.committed(state)

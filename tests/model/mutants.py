@@ -46,6 +46,7 @@ class Mutant(NamedTuple):
         where: the module or class with what is replaced.
         part: its name.
         by: what takes its place.
+        deep: whether to search for it by going deep first, which mostly is quicker.
         alone: whether nothing goes wrong with it, but a writer alone gets nowhere.
     """
 
@@ -54,6 +55,7 @@ class Mutant(NamedTuple):
     where: object
     part: str
     by: Callable
+    deep: bool = True
     alone: bool = False
 
     @contextmanager
@@ -183,6 +185,10 @@ def forgets_that_it_tried(state):
     return writer._same(state, state.base, writer.DECLINED)
 
 
+def is_sure_in_any_case(self, state, client, op):
+    return True
+
+
 def ignores_operations(state, base, *, committed, current):
     went, outputs = _choose(
         state._replace(operations=frozenset()), base, committed=committed, current=current
@@ -234,8 +240,8 @@ def one_less_is_enough(sets, replicas):
 _MODEL = register_model.RegisterModel
 
 
-def _mutant(where, part, by, within, *, alone=False):
-    return Mutant(by.__name__.replace("_", " "), within, where, part, by, alone)
+def _mutant(where, part, by, within, **more):
+    return Mutant(by.__name__.replace("_", " "), within, where, part, by, **more)
 
 
 MUTANTS = [
@@ -258,9 +264,10 @@ MUTANTS = [
     _mutant(writer, "highest", takes_the_lowest, RETRY),
     _mutant(writer, "is_quorum", one_less_is_enough, LIAR),
     _mutant(writer, "_choose", knows_every_base_as_current, DECLINES),
-    _mutant(writer, "_choose", knows_its_last_record_as_current, FAST),
+    _mutant(writer, "_choose", knows_its_last_record_as_current, FAST, deep=False),
     _mutant(writer, "_choose", ignores_operations, RETRY),
     _mutant(writer, "_declined", forgets_that_it_tried, TRIED),
+    _mutant(_MODEL, "is_void", is_sure_in_any_case, TRIED),
     _mutant(writer, "_accepted", counts_every_acceptance_as_a_grant, FAST_RACE),
     _mutant(writer, "begin", follows_without_a_quorum, FAST_RACE),
     _mutant(writer, "is_between_sets", goes_on_from_a_move_under_way, MOVE_ON),

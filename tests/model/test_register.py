@@ -59,7 +59,7 @@ class MutantTests(SynchronousTestCase):
         for mutant in MUTANTS:
             with mutant.alive():
                 each = Alone() if mutant.alone else None
-                found = explore(mutant.bounds, each=each, traced=True, deep=True)
+                found = explore(mutant.bounds, each=each, traced=True, deep=mutant.deep)
             if not found.wrong or not found.way:
                 missed.append(mutant.name)
         self.assertEqual(missed, [])
