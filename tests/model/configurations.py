@@ -73,6 +73,10 @@ SMALL = {
     "liar": (LIAR, "Done"),
     "liar, everything": (LIAR._replace(full=True), "Done"),
     "liar and reader": (LIAR_READ, "Done Committed"),
+    "liar sends prepares on": (
+        LIAR._replace(writers=((A, B),), full=True, fast=True),
+        "Done",
+    ),
     "liar and declines": (LIAR_DECLINES, "Done declined"),
     "disk loss": (AMNESIA, "Done"),
     "expiry": (EXPIRY, "Done"),

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from unittest import mock
 
 from ampgrid.register import acceptor, reader, words, writer
-from tests.model import bounds, register_model
+from tests.model import abstract, bounds, register_model
 from tests.model.configurations import (
     AMNESIA,
     CREATION,
@@ -34,6 +34,7 @@ from tests.model.configurations import (
 _prepare, _accept, _forget = acceptor.prepare, acceptor.accept, acceptor.forget
 _choose, _accepted = writer._choose, writer._accepted
 _begin, _decide = writer.begin, reader._decide
+_record = abstract.Records.record
 _ballot_after = register_model.RegisterModel.ballot_after
 
 
@@ -147,6 +148,12 @@ def votes_as_a_stranger(self, state, replica, column):
         yield ("disk lost", replica), state._replace(columns=columns)
 
 
+def wants_the_epoch_of_the_ballot(self, ballot, content, epoch, *sets):
+    if ballot // bounds.EPOCH != epoch:
+        raise bounds.Wrong(f"no record of epoch {epoch} can be made under ballot {ballot}")
+    return _record(self, ballot, content, epoch, *sets)
+
+
 # Writers
 
 
@@ -257,6 +264,7 @@ MUTANTS = [
     _mutant(acceptor, "prepare", promises_though_it_has_forgotten, EXPIRY),
     _mutant(acceptor, "forget", lets_the_ballot_go_with_the_record, EXPIRY),
     _mutant(_MODEL, "_misfortunes", votes_as_a_stranger, AMNESIA),
+    _mutant(abstract.Records, "record", wants_the_epoch_of_the_ballot, MOVE),
     _mutant(_MODEL, "creation_ballot", creates_under_any_ballot, CREATION),
     _mutant(_MODEL, "ballot_after", begins_again_under_its_old_ballot, RETRY),
     _mutant(words, "quorum_of", half_is_enough, RACE),
