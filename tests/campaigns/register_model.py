@@ -17,6 +17,7 @@ whatever is wrong; exits with 1 then.
 import argparse
 import gc
 import sys
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -71,13 +72,14 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     # Nothing is thrown away, so there is nothing to collect.
     gc.disable()
+    tell = partial(print, flush=True)
     if options.level == 2:
-        return 1 if hunt(options.only, print) else 0
+        return 1 if hunt(options.only, tell) else 0
     table = LARGE if options.level else SMALL
     if options.only:
         table = {name: table[name] for name in options.only}
-    wrong, cut = search(table, options.count, options.level == 0, print)
-    print(f"{len(table)} bounds, {wrong} wrong, {cut} cut short")
+    wrong, cut = search(table, options.count, options.level == 0, tell)
+    tell(f"{len(table)} bounds, {wrong} wrong, {cut} cut short")
     return 1 if wrong else 0
 
 
