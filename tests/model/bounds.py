@@ -55,6 +55,7 @@ class Bounds(NamedTuple):
             higher ones are about.
         full: whether to try also what adds nothing; see `RegisterModel`.
         late_answers: whether answers stay in the air, too.
+        helps: whether an attempt that completes another's move does not count for that.
         alike: groups of replicas that may be exchanged for each other.
     """
 
@@ -77,6 +78,7 @@ class Bounds(NamedTuple):
     low: bool = False
     full: bool = False
     late_answers: bool = False
+    helps: bool = True
     alike: tuple | None = None
 
 

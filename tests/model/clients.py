@@ -158,7 +158,7 @@ class Writers(Symmetric):
                     above=above,
                 )
             # Not yet done: `_writer_turns` begins the next attempt.
-            free = isinstance(end, writer.Completed) and not client.helped
+            free = isinstance(end, writer.Completed) and not client.helped and self.bounds.helps
             client = client._replace(
                 running=False,
                 above=above,

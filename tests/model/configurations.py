@@ -50,7 +50,7 @@ MOVE_READ = MOVE._replace(writers=((MOVES,),), reads=1)
 #: Two replace the same replica, each by another one.
 MOVE_MOVE = MOVE._replace(spare=2, writers=((MOVES,), (MOVES_TOO,)))
 #: Who replaces a replica goes on writing.
-MOVE_ON = MOVE._replace(writers=((MOVES, B), (A,)))
+MOVE_ON = MOVE._replace(writers=((MOVES, B), (A,)), helps=False)
 #: Two create the same directory, and one changes it.
 CREATION = Bounds(absent=True, writers=((CREATES, A), (CREATES_TOO,)), attempts=1)
 
@@ -111,9 +111,9 @@ LARGE = {
     "disk loss and retry": (AMNESIA._replace(attempts=2, relay=False), "Done already"),
     "expiry and retry": (EXPIRY._replace(attempts=2, relay=False), "Done already"),
     "expiry of four": (EXPIRY._replace(replicas=4), "Done"),
-    "move and let go": (MOVE._replace(writers=((MOVES, LETS_GO), (A,))), "Done Completed"),
+    "move and let go": (MOVE_ON._replace(writers=((MOVES, LETS_GO), (A,))), "Done Completed"),
     "move on": (MOVE_ON, "Done Completed"),
-    "move, read, write": (MOVE._replace(reads=1), "Done Completed Committed"),
+    "move, read, write": (MOVE_ON._replace(writers=((MOVES,), (A,)), reads=1), "Done Committed"),
     "move of four": (
         MOVE._replace(
             replicas=4, writers=((Op("moves", "move", (3, 4)),), (A,)), alike=((0, 1, 2),)
