@@ -58,7 +58,9 @@ class PoolThreads:
 
         def wait() -> None:
             self._pool.stop()
-            self._reactor.callFromThread(tell, True)
+            # After the time is up nobody listens, and the reactor may be gone by now.
+            if not ended.called:
+                self._reactor.callFromThread(tell, True)
 
         timer = self._reactor.callLater(seconds, tell, False)
         Thread(target=wait, name=f"{self._name} end", daemon=True).start()
