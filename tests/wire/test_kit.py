@@ -36,8 +36,9 @@ class ClockTest(SynchronousTestCase):
             calls: list[Any] = []
             for operation, number in operations:
                 if operation == "call":
-                    # No two at one time: of those Twisted says nothing.
-                    delay = number + len(calls) / 1_000
+                    # No two at one time: of those Twisted says nothing. Fractions are of powers of
+                    # two, so that sums come out the same in whatever order they are made.
+                    delay = number + len(calls) / 1_024
                     calls.append(clock.callLater(delay, trace.append, (len(calls), "called")))
                 elif operation == "advance":
                     clock.advance(number)
@@ -49,7 +50,7 @@ class ClockTest(SynchronousTestCase):
                         if operation == "cancel":
                             call.cancel()
                         else:
-                            call.reset(number + 0.0005 + which / 1_000_000)
+                            call.reset(number + 2**-11 + which / 2**20)
                     except (AlreadyCalled, AlreadyCancelled) as error:
                         trace.append(type(error))
                     trace.append([each.active() for each in calls])
