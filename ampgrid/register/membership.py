@@ -44,6 +44,31 @@ def is_between_sets(record: RecordLike) -> bool:
     return len(sets_of(record)) > 1
 
 
+def releases(held: RecordLike | None, record: RecordLike, me: Any) -> bool:
+    """Tell whether ``record`` shows that a replica which is leaving the set may go.
+
+    A writer signs a change of a record that changes the set only once that record is committed
+    by a quorum of both sets. So a later record of the same line, in neither set of which the
+    replica is, shows that the set was changed. A recovered one shows nothing: it is made without
+    the old set, and may not have come through.
+
+    Args:
+        held: what the replica has accepted.
+        record: another one, whose signature holds.
+        me: the replica.
+    """
+    return (
+        held is not None
+        and me in held.previous_replicas
+        and me not in held.replicas
+        and me not in members(record)
+        and not record.recovered
+        and record.ballot > held.ballot
+        and record.epoch >= held.epoch
+        and record.version > held.version
+    )
+
+
 def check_follows(base: RecordLike | None, record: RecordLike) -> None:
     """Check that ``record`` may be proposed as a change of ``base``.
 

@@ -424,14 +424,13 @@ class DirectoryStore:
         return self._accounts.look(fresh=fresh)
 
     def account(self, peer: bytes) -> tuple[int, int]:
-        """Return (bytes, number) of the directories that a peer made."""
+        """Return (bytes, directories) of a peer: what it made here, and its pointers."""
 
         def look(sql: Sql) -> tuple[int, int]:
             row = sql.execute("SELECT id FROM peers WHERE node_id = ?", (peer,)).fetchone()
             if row is None:
                 return 0, 0
-            number = row[0]
-            return self._accounts.part("live", number), self._accounts.part("directories", number)
+            return self._accounts.account(row[0])
 
         return self.database.read(look)
 

@@ -34,8 +34,10 @@ FREELY_STAGED_BYTES = 64 * 2**20
 MOST_STAGED_BYTES = 1024 * 2**20
 #: The most bytes of replaced nodes of all directories.
 MOST_REPLACED_BYTES = 2 * 2**30
-#: The most pointers to snapshots that one peer puts here.
-MOST_POINTERS_A_PEER = 4_096
+#: So many bytes a peer may have in pointers to snapshots in any case (43,000 pointers); above it
+#: no more than a quarter of what is then left. On a small grid each peer gets one for every
+#: directory of every other.
+FREELY_POINTED_BYTES = 64 * 2**20
 #: The most directories of one peer of which nothing but a promise is here.
 MOST_PROMISES_A_PEER = 4_096
 #: What is left free of the disk beside what a change brings, for the log.
@@ -135,13 +137,15 @@ class Accounts:
         return self._parts[kind, part]
 
     def largest(self, most: int) -> list[tuple[int, int, int]]:
-        """Return (peer, live bytes, directories) of the makers with most bytes."""
-        makers = [
-            (peer, self._parts["live", peer], count)
-            for (kind, peer), count in self._parts.items()
-            if kind == "directories"
-        ]
+        """Return (peer, bytes, directories) of the peers with most bytes; see `account`."""
+        peers = {peer for kind, peer in self._parts if kind in {"directories", "pointers"}}
+        makers = [(peer, *self.account(peer)) for peer in peers]
         return sorted(makers, key=lambda maker: (-maker[1], maker[0]))[:most]
+
+    def account(self, peer: int) -> tuple[int, int]:
+        """Return the bytes of a peer's directories and pointers, and its number of directories."""
+        pointed = self._parts["pointers", peer] * POINTER_OVERHEAD
+        return self._parts["live", peer] + pointed, self._parts["directories", peer]
 
     @property
     def used(self) -> int:
@@ -199,6 +203,17 @@ class Accounts:
         theirs = self._parts["staged", peer] + size
         if theirs > FREELY_STAGED_BYTES and theirs > min(MOST_STAGED_BYTES, self.left() // 4):
             raise NoRoomError("a peer has staged as much as it may")
+
+    def require_pointer(self, sql: Sql, peer: int) -> None:
+        """Return if a peer may put another pointer to a snapshot.
+
+        Raises:
+            NoRoomError: it may not.
+        """
+        self.require(sql, POINTER_OVERHEAD)
+        theirs = (self._parts["pointers", peer] + 1) * POINTER_OVERHEAD
+        if theirs > FREELY_POINTED_BYTES and theirs > self.left() // 4:
+            raise NoRoomError("a peer has as many bytes in pointers to snapshots as it may")
 
     def look(self, *, fresh: bool) -> DirectoryRoom:
         """Return the accounts; with ``fresh`` ask the disk."""

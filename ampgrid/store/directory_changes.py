@@ -16,7 +16,7 @@ from ampgrid.errors import MissingNodesError, NoRoomError, NotStoredError
 from ampgrid.formats import trie
 from ampgrid.formats.ballot import Prepare
 from ampgrid.formats.record import EMPTY_ROOT, Record, ReplicaId
-from ampgrid.register import acceptor
+from ampgrid.register import acceptor, membership
 from ampgrid.store import directory_leases, directory_nodes
 from ampgrid.store.directory_accounts import (
     MOST_PROMISES_A_PEER,
@@ -224,6 +224,10 @@ class AcceptJob(DirectoryJob[Judged]):
         row = self._inside.rows.load(sql, self._index)
         state, answer = acceptor.accept(row.state, self._record, self._inside.me, self._following)
         if isinstance(answer, acceptor.NotMine):
+            if not row.retired and membership.releases(
+                row.state.accepted, self._record, self._inside.me
+            ):
+                self._retire(sql, row)
             return Judged(Verdict.STRANGER, row.held, row.prepared)
         if isinstance(answer, acceptor.Conflict):
             return Judged(Verdict.CONFLICT, row.held, row.prepared)
@@ -281,23 +285,28 @@ class AcceptJob(DirectoryJob[Judged]):
         if change is not None:
             self.book_all(directory_nodes.add_live(sql, row.id, change.added))
             self.book_all(directory_nodes.replace(sql, row.id, change.removed, now))
-        retired = inside.me not in self._record.replicas
         live = row.live + growth
-        if retired:
-            live = 0
-            until = now + directory_nodes.RETIRED_SECONDS - directory_nodes.GONE_SECONDS
-            self.book_all(directory_nodes.replace_all(sql, row.id, until))
-        self.book("live", live - row.live, row.maker)
+        self.book("live", growth, row.maker)
         new = attrs.evolve(
             row,
             state=state,
             held=self._record.pack() if state.accepted is self._record else row.held,
             prepared=None if state.prepare is None else state.prepare.pack(),
             live=live,
-            retired=retired,
+            retired=False,
         )
         inside.rows.save(sql, self._index, row, new, now)
         self.make_room(sql)
+
+    def _retire(self, sql: Sql, row: Row) -> None:
+        """Keep only the record, as a pointer to where the directory went, and nodes for a day."""
+        assert row.id is not None
+        now = self._caller.now
+        until = now + directory_nodes.RETIRED_SECONDS - directory_nodes.GONE_SECONDS
+        self.book_all(directory_nodes.replace_all(sql, row.id, until))
+        self.book("live", -row.live, row.maker)
+        new = attrs.evolve(row, live=0, retired=True)
+        self._inside.rows.save(sql, self._index, row, new, now)
 
 
 class StageJob(DirectoryJob[None]):

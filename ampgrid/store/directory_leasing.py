@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import struct
 
-from ampgrid.errors import NoRoomError, NotStoredError
+from ampgrid.errors import NotStoredError
 from ampgrid.formats.pointer import Pointer
 from ampgrid.store import directory_leases
-from ampgrid.store.directory_accounts import (
-    LEASE_OVERHEAD,
-    MOST_POINTERS_A_PEER,
-    POINTER_OVERHEAD,
-)
+from ampgrid.store.directory_accounts import LEASE_OVERHEAD
 from ampgrid.store.directory_answers import NoLeaseError
 from ampgrid.store.directory_changes import Caller, DirectoryJob, Inside
 from ampgrid.store.directory_rows import peer_number
@@ -93,10 +89,7 @@ class PointJob(DirectoryJob[None]):
                 )
             return
         peer = peer_number(sql, self._caller.peer)
-        accounts = self._inside.accounts
-        if accounts.part("pointers", peer) >= MOST_POINTERS_A_PEER:
-            raise NoRoomError("a peer has put as many pointers as it may")
-        accounts.require(sql, POINTER_OVERHEAD)
+        self._inside.accounts.require_pointer(sql, peer)
         sql.execute(
             "INSERT INTO pointers (name, peer, version, put_at, pointer) VALUES (?, ?, ?, ?, ?)",
             (self._index, peer, version, now, packed),

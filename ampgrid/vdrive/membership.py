@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
 import attrs
+from twisted.python.failure import Failure
 
 from ampgrid.crypto.directory_keys import WriteKeys
 from ampgrid.crypto.identity import node_id_text
@@ -191,7 +192,16 @@ class SetChanger:
         moved = await self._propose(record, wanted)
         if membership.is_between_sets(moved):
             moved = await self.release(moved)
+        if old is not None and old not in moved.replicas:
+            # Until it sees this it keeps everything: the change might have come to nothing.
+            told = self._lane(old).send(Delivery(moved, self._ground.desk()))
+            told.addErrback(self._not_told)
         return moved
+
+    def _not_told(self, failure: Failure) -> None:
+        """Let it be where the replica that left cannot be told: mostly that is why it left."""
+        if not failure.check(AmpgridError):
+            self._ground.unforeseen(failure)
 
     async def release(self, record: Record) -> Record:
         """End a transition: return a record that names the new set alone.

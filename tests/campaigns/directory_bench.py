@@ -224,9 +224,13 @@ class Bench:
                 self.tell("promised", owner.index, record.ballot)
 
     def move(self, number):
-        """Let the store leave the set."""
+        """Let the store leave the set, and be released."""
         if number in self.records:
-            self.accept(number, self.owner(number).move(self.records[number], ELSEWHERE))
+            owner = self.owner(number)
+            moved = owner.move(self.records[number], ELSEWHERE)
+            self.accept(number, moved)
+            released = owner.release(moved)
+            self._run(self.store.accepting(owner.index, self.caller(), released))
 
     def renew(self, number, peer=PEER):
         """Renew a lease."""

@@ -75,6 +75,16 @@ class Owner:
         ballot = self.ballot(epoch=base.epoch + 1)
         return base.new_epoch(self.keys, ballot, replicas)
 
+    def release(self, base):
+        """Return the record that names the new set alone."""
+        return base.successor(
+            self.keys,
+            ballot=self.ballot(epoch=base.ballot.epoch),
+            root=base.root,
+            count=base.count,
+            operation=b"%08d" % self.counter,
+        )
+
     def nodes_of(self, record):
         """Return all nodes under the root of a record, in preorder."""
         return [node for _, node in trie.preorder(record.root, self.nodes.get)]

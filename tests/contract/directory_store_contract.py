@@ -322,17 +322,61 @@ class DirectoryStoreContract:
 
     # Membership.
 
-    def test_who_leaves_the_set_shows_where_it_went(self):
-        record = self.make(30)
+    def leave(self, record):
+        """Let the store leave the set; returns the record that releases it."""
         moved = self.owner.move(record, ELSEWHERE)
         self.assertEqual(self.accept(moved).verdict, Verdict.DONE)
-        self.assertEqual(self.held(), moved)
-        self.assertRaises(SnapshotLostError, self.store.page, self.owner.index, None, None)
-        # Who is on the way of reading finds the nodes for a while.
-        self.assertEqual(self.listed(record.root), self.owner.entries_of(record))
-        self.now += 25 * HOUR
+        released = self.owner.release(moved)
+        self.assertEqual(self.accept(released).verdict, Verdict.STRANGER)
+        return released
+
+    def sweep_all(self):
         while self.store.upkeep.sweep(self.now):
             pass
+
+    def test_who_leaves_the_set_keeps_everything_until_it_is_released(self):
+        record = self.make(30)
+        other = self.owner.change(record, {slot_of(31): entry_of(31)})
+        moved = self.owner.move(record, ELSEWHERE)
+        self.assertEqual(self.accept(moved).verdict, Verdict.DONE)
+        live = self.store.room(fresh=True).live
+        # None of these says that the change of the set was committed.
+        elsewhere = Owner(1, ELSEWHERE)
+        recovered = record.new_epoch(
+            self.owner.keys, self.owner.ballot(epoch=9), (ELSEWHERE,), recovered=True
+        )
+        for said in (moved, other, record, elsewhere.first(), recovered):
+            self.accept(said)
+        self.reopen()
+        self.now += 200 * 24 * HOUR
+        self.assertEqual(self.store.upkeep.drop_outdated(self.now), 0)
+        self.sweep_all()
+        self.assertEqual(self.held(), moved)
+        self.assertEqual(self.listed(), self.owner.entries_of(record))
+        self.assertEqual(self.store.room(fresh=True).live, live)
+        judged = self.prepare(self.owner.prepare(self.owner.ballot(epoch=2)), [slot_of(3)])
+        self.assertEqual((judged.verdict, judged.held), (Verdict.DONE, moved.pack()))
+        self.assertGreater(len(judged.nodes), 0)
+        # The change that was given up is gone over, by one who has a base without it.
+        later = self.owner.change(record, {slot_of(31): entry_of(31)}, self.owner.ballot(epoch=3))
+        judged = self.accept(later, changes={slot_of(31): entry_of(31)})
+        self.assertEqual(judged.verdict, Verdict.DONE)
+        self.assertEqual(self.listed(), self.owner.entries_of(later))
+
+    def test_who_leaves_the_set_shows_where_it_went(self):
+        record = self.make(30)
+        released = self.leave(record)
+        moved = self.held()
+        self.assertEqual(released.previous, moved.content)
+        self.assertRaises(SnapshotLostError, self.store.page, self.owner.index, None, None)
+        # Who is on the way of reading finds the nodes for a while.
+        self.now += 23 * HOUR
+        self.sweep_all()
+        self.reopen()
+        self.assertEqual(self.listed(record.root), self.owner.entries_of(record))
+        self.assertEqual(self.accept(released).verdict, Verdict.STRANGER)
+        self.now += 2 * HOUR
+        self.sweep_all()
         self.assertEqual(self.store.room(fresh=True).live, 0)
         self.assertEqual(self.store.room(fresh=True).replaced, 0)
         self.assertEqual(self.store.upkeep.drop_outdated(self.now), 0)
@@ -347,12 +391,10 @@ class DirectoryStoreContract:
 
     def test_who_comes_back_into_the_set_needs_all_nodes(self):
         record = self.make(30)
-        moved = self.owner.move(record, ELSEWHERE)
-        self.assertEqual(self.accept(moved).verdict, Verdict.DONE)
+        released = self.leave(record)
         self.now += 25 * HOUR
-        while self.store.upkeep.sweep(self.now):
-            pass
-        back = self.owner.move(moved, ELSEWHERE, self.store.me)
+        self.sweep_all()
+        back = self.owner.move(released, ELSEWHERE, self.store.me)
         self.assertEqual(self.accept(back).missing, (back.root,))
         self.stage(self.owner, self.owner.nodes_of(back))
         self.assertEqual(self.accept(back).verdict, Verdict.DONE)

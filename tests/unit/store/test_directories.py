@@ -22,10 +22,9 @@ from ampgrid.store import (
     directory_accounts,
     directory_changes,
     directory_leases,
-    directory_leasing,
 )
 from ampgrid.store.directories import Caller, DirectoryStore, SnapshotLostError, Verdict
-from ampgrid.store.directory_accounts import DIRECTORY_OVERHEAD
+from ampgrid.store.directory_accounts import DIRECTORY_OVERHEAD, POINTER_OVERHEAD
 from ampgrid.store.directory_schema import DIRECTORY_SCHEMA
 from ampgrid.store.filesystem import PosixFileSystem
 from ampgrid.store.health import PROBE_SECONDS
@@ -281,10 +280,11 @@ class RoomTests(StoreCase):
         self.assertEqual(list(check_accounts(self.store)), [])
 
     def test_promises_pointers_and_leases_are_bounded(self):
-        self.patch(directory_leasing, "MOST_POINTERS_A_PEER", 3)
+        self.patch(directory_accounts, "FREELY_POINTED_BYTES", 3 * POINTER_OVERHEAD)
         self.patch(directory_changes, "MOST_PROMISES_A_PEER", 3)
         self.patch(directory_leases, "MOST_LEASES", 3)
-        self.open()
+        # What is left above three pointers is for others too.
+        self.open(quota=11 * POINTER_OVERHEAD + 3 * (4096 + 128))
         owners = [Owner(number, self.store.me) for number in range(5)]
 
         def prepare(owner):
@@ -315,6 +315,23 @@ class RoomTests(StoreCase):
         self.accept(owners[0].first())
         prepare(owners[3])
         self.assertEqual(list(check_accounts(self.store)), [])
+
+    def test_a_small_grid_has_room_for_the_pointers_of_many_directories(self):
+        """Each of a few peers gets one for every directory of each of the others."""
+        self.open()
+        keys = Owner(0).keys
+        for start in range(0, 5_000, 1_000):
+            jobs = []
+            for number in range(start, start + 1_000):
+                # Who signed it was looked at before, so one key does for all.
+                pointer = Pointer.make(keys, epoch=0, version=1, cap=LitCap(b"x"))
+                jobs.append(self.store.pointing(slot_of(number), self.caller(), pointer))
+            for outcome in self.store.run_all(jobs):
+                outcome.get()
+        self.assertEqual(self.store.room(fresh=True).pointers, 5_000)
+        # They count in the account of who put them.
+        self.assertEqual(self.store.account(PEER), (5_000 * POINTER_OVERHEAD, 0))
+        self.assertEqual(self.store.largest_accounts(3), [(PEER, 5_000 * POINTER_OVERHEAD, 0)])
 
     def test_accounts_are_the_makers(self):
         self.open()

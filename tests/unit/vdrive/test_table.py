@@ -18,7 +18,9 @@ from ampgrid.errors import (
     UncertainChangeError,
 )
 from ampgrid.formats.ballot import Prepare
+from ampgrid.formats.record import Record
 from ampgrid.register import words
+from ampgrid.register.membership import releases
 from ampgrid.testing.liars import StoresNothing
 from ampgrid.testing.replicaworld import Client, ReplicaWorld
 from ampgrid.vdrive.membership import BEHIND, CURRENT, STRANGER, UNREACHABLE
@@ -37,6 +39,21 @@ def setting(changes: dict[bytes, bytes | None]) -> Any:
         return changes
 
     return plan
+
+
+class ForgetfulListener(StoresNothing):
+    """It says that it accepts, keeps nothing, and notes what it was sent."""
+
+    def __init__(self, *ids: bytes) -> None:
+        super().__init__(*ids)
+        self.sent: list[Record] = []
+
+    def judge(
+        self, index: bytes, record: bytes, following: bytes | None, changes: Any
+    ) -> dict[str, Any]:
+        """Note it."""
+        self.sent.append(Record.unpack(record))
+        return super().judge(index, record, following, changes)
 
 
 class Case(SynchronousTestCase):
@@ -333,7 +350,7 @@ class MembershipTests(Case):
         self.assertEqual(report.to_json()["good"], 4)
 
     def test_liar_is_replaced(self) -> None:
-        world = ReplicaWorld(6, 3, dict.fromkeys(range(6), StoresNothing))
+        world = ReplicaWorld(6, 3, dict.fromkeys(range(6), ForgetfulListener))
         keys = world.keys()
         table = world.run(world.client().tables.create(keys))
         world.run(table.change(setting({slot_of(1): b"x"})))
@@ -344,6 +361,10 @@ class MembershipTests(Case):
         report = world.run(table.repair())
         self.assertTrue(report.healthy, report)
         self.assertNotIn(members[1], report.record.replicas)
+        # It is told that the change was committed, so that it need not keep its nodes.
+        world.clock.advance(1.0)
+        moved = next(one for one in liar.sent if one.previous_replicas)
+        self.assertTrue(releases(moved, liar.sent[-1], liar.me))
 
     def test_other_writer_follows_to_the_new_set(self) -> None:
         self.put(1)
