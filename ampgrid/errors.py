@@ -23,6 +23,15 @@ The tree (the root and the branches are never raised themselves)::
     │   ├── NotEnoughPeersError     too few storage peers are connected
     │   ├── NotHappyError           shares could not be placed on enough servers
     │   └── NotEnoughSharesError    too few good shares were found
+    ├── BlobError                 a blob could not be kept or had
+    │   ├── BlobAlreadyExistsError  there is another blob of that name
+    │   ├── BlobDeletedError        a blob of that name was deleted lately
+    │   ├── BlobNotFoundError       there is none of that name
+    │   ├── InvalidFlagsError       a flag that nobody knows
+    │   ├── InvalidBlobError        its bytes are not what was put (an IntegrityError too)
+    │   ├── BlobQuotaError          the remote has no room for this user
+    │   ├── BlobRefusedError        the remote does not accept this user
+    │   └── RemoteUnavailableError  the remote cannot be reached; try again
     ├── PeerError                 a conversation with a peer
     │   ├── NotConnectedError       there is no connection, or it was lost
     │   ├── CallTimeoutError        no answer within the deadline
@@ -202,6 +211,42 @@ class MissingNodesError(AmpgridError):
     def __init__(self, hashes: tuple[bytes, ...]) -> None:
         super().__init__(f"{len(hashes)} nodes of a directory are not at hand")
         self.hashes = hashes
+
+
+class BlobError(AmpgridError):
+    """A blob could not be kept or had."""
+
+
+class BlobAlreadyExistsError(BlobError):
+    """There is another blob of that name already."""
+
+
+class BlobDeletedError(BlobError):
+    """A blob of that name was deleted lately, and deleting wins."""
+
+
+class BlobNotFoundError(BlobError):
+    """There is no blob of that name."""
+
+
+class InvalidFlagsError(BlobError):
+    """A flag that is none of PENDING, PROCESSING, PROCESSED and FAILED."""
+
+
+class InvalidBlobError(BlobError, IntegrityError):
+    """The bytes of a blob are not those that were put."""
+
+
+class BlobQuotaError(BlobError):
+    """The remote has no room left for this user."""
+
+
+class BlobRefusedError(BlobError):
+    """The remote does not accept this user or token."""
+
+
+class RemoteUnavailableError(BlobError):
+    """The remote could not be reached, or broke off; the same may work later."""
 
 
 class PeerError(AmpgridError):

@@ -43,7 +43,12 @@ USAGE = Exit(
     "usage",
     "The command line is wrong: an option, a number, a missing argument.",
     "See `ampgrid COMMAND --help`.",
-    (errors.UsageError, errors.BadArgumentValueError, wire.BadArgumentError),
+    (
+        errors.UsageError,
+        errors.BadArgumentValueError,
+        errors.InvalidFlagsError,
+        wire.BadArgumentError,
+    ),
 )
 DIRECTORY = Exit(
     3,
@@ -55,9 +60,9 @@ DIRECTORY = Exit(
 UNREACHABLE = Exit(
     4,
     "unreachable",
-    "The node does not run, cannot be reached, or went away.",
+    "The node, or the remote of blobs, does not run, cannot be reached, or went away.",
     "Start it with `ampgrid -d DIR run`, then try again.",
-    (errors.PeerError,),
+    (errors.PeerError, errors.RemoteUnavailableError),
 )
 NOT_ENOUGH_SHARES = Exit(
     5,
@@ -81,6 +86,7 @@ NOT_HAPPY = Exit(
         errors.NotEnoughPeersError,
         errors.NotHappyError,
         errors.NoRoomError,
+        errors.BlobQuotaError,
         wire.NotHappyEnoughError,
         wire.NotEnoughPeersConnectedError,
         wire.NoSpaceError,
@@ -91,7 +97,7 @@ DAMAGED = Exit(
     "damaged",
     "What was found does not match its hashes, or cannot be decoded.",
     "Do not trust it; the message says what it was.",
-    (errors.IntegrityError, errors.FormatError, wire.DamagedError),
+    (errors.IntegrityError, errors.FormatError, errors.InvalidBlobError, wire.DamagedError),
 )
 LOCAL_FILE = Exit(
     8,
@@ -163,6 +169,13 @@ READ_ONLY = Exit(
     "Use its write cap (`URI:DIR:...`), or ask its owner.",
     (errors.NotMutableError, wire.NotMutableWireError),
 )
+BLOB = Exit(
+    15,
+    "blob",
+    "There is no such blob, it was deleted, another has its name, or the remote refuses the user.",
+    "The message says which; `ampgrid blob list` shows what is there.",
+    (errors.BlobError,),
+)
 INTERRUPTED = Exit(
     130,
     "interrupted",
@@ -195,6 +208,7 @@ EXITS = (
     PATH,
     DIRECTORY_UNREACHABLE,
     READ_ONLY,
+    BLOB,
     INTERRUPTED,
     BROKEN_PIPE,
 )
