@@ -7,7 +7,7 @@ more than the verify cap. Nothing is taken on a server's word.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from typing import Any, cast
 
 import attrs
@@ -40,6 +40,9 @@ _WAITING = ", waiting for "
 #: Awaited with a number of bytes before they are read, to keep within a bandwidth.
 Pace = Callable[[int], Awaitable[None]]
 
+#: Number of a share and node id of the server that holds it.
+Place = tuple[int, bytes]
+
 
 @attrs.frozen
 class BadShare:
@@ -54,6 +57,11 @@ class BadShare:
     number: int
     server_id: bytes
     reason: str
+
+    @property
+    def place(self) -> Place:
+        """Return where it is."""
+        return self.number, self.server_id
 
 
 @attrs.frozen
@@ -170,6 +178,7 @@ class Checker:
         verify: bool = False,
         pace: Pace = at_once,
         patients: Patients | None = None,
+        doubted: Collection[Place] = (),
     ) -> CheckReport:
         """Look at every share of a file on every connected server.
 
@@ -178,6 +187,7 @@ class Checker:
             operation: progress and cancelling.
             verify: read and hash every byte.
             pace: awaited before bytes are read.
+            doubted: (number, server) of shares of which every byte is read in any case.
             patients: the servers' allowances, where this check is a part of more; who has used
                 his up is named, and not asked.
 
@@ -189,7 +199,9 @@ class Checker:
         if patients is None:
             patients = Patients(self._clock)
         operation = operation or Operation()
-        check = _Check(cap, self._threads, patients, operation, verify=verify, pace=pace)
+        check = _Check(
+            cap, self._threads, patients, operation, verify=verify, pace=pace, doubted=doubted
+        )
         watch = _SilenceWatch(operation, patients, self._clock)
         try:
             return await check.run(self._servers())
@@ -209,12 +221,14 @@ class _Check:
         *,
         verify: bool,
         pace: Pace,
+        doubted: Collection[Place],
     ) -> None:
         self._cap = cap
         self._threads = threads
         self._patients = patients
         self._operation = operation
         self._verify = verify
+        self._doubted = frozenset(doubted)
         self._pace = pace
         self._turns = DeferredSemaphore(_AT_ONCE)
         self._good: dict[int, list[bytes]] = {}
@@ -300,7 +314,7 @@ class _Check:
             if reader.number >= self._cap.total:
                 raise IntegrityError("the file has no share of this number")
             extension = await reader.prepare()
-            if self._verify:
+            if self._verify or (reader.number, server_id) in self._doubted:
                 await self._pace(64 * extension.num_segments)
                 await reader.crypttext_hashes(extension)
                 await self._read_blocks(reader, extension.num_segments)

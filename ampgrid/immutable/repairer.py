@@ -120,12 +120,21 @@ class Repairer:
         repair = _Repair(cap, servers, before, self._threads, self._clock, operation)
         try:
             await repair.place()
-            if not repair.anything_to_do:
+            if repair.anything_to_do:
+                await repair.write(pace)
+            elif not before.bad:
                 return RepairReport(before, before, (), tuple(repair.problems))
-            await repair.write(pace)
         finally:
             repair.let_go()
-        after = await self._checker.check(cap, operation, patients=patients)
+        # What was bad is believed to be good only after all of it was read: rotten blocks have
+        # good hashes, and a server may keep them.
+        after = await self._checker.check(
+            cap,
+            operation,
+            pace=pace or at_once,
+            patients=patients,
+            doubted=[bad.place for bad in before.bad],
+        )
         return RepairReport(before, after, tuple(repair.written), tuple(repair.problems))
 
     async def _advise(

@@ -20,6 +20,9 @@ DAY = 24 * HOUR
 
 #: Missing shares count as lost when they were missing twice, so far apart at least, seconds.
 SECOND_LOOK_SECONDS = HOUR
+#: After so many looks in a row to which too few servers answered, those that did are all there
+#: are. Of the default period that is a week at least, as each wait is twice the one before.
+MOST_SKIPS = 8
 #: Every so many looks at a file every byte of its shares is read.
 VERIFY_EVERY = 4
 #: Between two looks there are from this part of a period to all of it.
@@ -123,7 +126,8 @@ def judge(
     """Return what follows from a check.
 
     A share that nobody showed is not lost yet: its server may be away. So nothing is concluded
-    from fewer answers than the file's happiness, nor from one look. A damaged share is a fact.
+    from fewer answers than the file's happiness, unless it has been like this for long, nor from
+    one look. A damaged share is a fact.
 
     Args:
         file: what was known before.
@@ -135,11 +139,12 @@ def judge(
     short = falls_short(file, report, repair_below)
     if not short and not report.bad:
         return Verdict.WELL
-    if report.servers_answered < file.happy:
+    too_few = report.servers_answered < file.happy
+    if too_few and file.skips < MOST_SKIPS:
         return Verdict.TOO_FEW_SERVERS if short else Verdict.WELL
     if not report.recoverable:
         return Verdict.LOST
-    if report.bad or at_once or _long_suspected(file, now):
+    if report.bad or at_once or too_few or _long_suspected(file, now):
         return Verdict.REPAIR
     return Verdict.SECOND_LOOK
 

@@ -173,6 +173,45 @@ class RepairTests(SynchronousTestCase):
         self.assertEqual(paths, self.paths(grid, cap))
         self.assertEqual(paths[0].stat().st_size, paths[1].stat().st_size)
 
+    def repair_rot(self, shelves):
+        """Verify and repair what is on shelves, of which share 1 on the first has rotted."""
+        share = bytearray(self.shares[1])
+        share[60] ^= 1
+        shelves[0].contents[self.cap.storage_index, 1] = bytes(share)
+        clock = HeapClock()
+        repairer = Repairer(lambda: shelves, InlineThreads(), clock)
+        return clock.run(repairer.repair(self.cap.get_verify_cap(), verify=True))
+
+    def test_a_rotten_block_that_a_server_keeps_is_still_told_of_after_the_repair(self):
+        self.cap, self.shares = make_shares(some_bytes(5_000), 3, 6, max_segment_size=1_000)
+        rest = [0, 2, 3, 4, 5]
+        for spare in (0, 1):
+            shelves = [
+                Shelf(b"1" * 20, {}),
+                *shelves_for(self.cap, [(n, self.shares[n]) for n in rest]),
+            ]
+            shelves += [Shelf(b"s" * 20, {})] * spare
+            report = self.repair_rot(shelves)
+            self.assertEqual([(1, b"1" * 20)], [(b.number, b.server_id) for b in report.after.bad])
+            self.assertFalse(report.after.healthy)
+            self.assertNotIn(b"1" * 20, report.after.good[1])
+            self.assertEqual(6, report.after.count_good)
+
+    def test_a_rotten_copy_that_its_server_sets_aside_is_no_longer_told_of(self):
+        class Listens(Shelf):
+            async def advise_corrupt(self, storage_index, number, reason):
+                del self.contents[storage_index, number]
+
+        self.cap, self.shares = make_shares(some_bytes(5_000), 3, 6, max_segment_size=1_000)
+        shelves = [
+            Listens(bytes([number]) * 20, {(self.cap.storage_index, number): share})
+            for number, share in enumerate(self.shares)
+        ]
+        report = self.repair_rot(shelves)
+        self.assertEqual(1, len(report.before.bad))
+        self.assertEqual(((), ()), (report.written, report.after.bad))
+        self.assertTrue(report.after.healthy)
+
     def test_too_few_left(self):
         grid = self.grid(nodes=5, shares=(3, 5, 5))
         cap = grid.upload(some_bytes(5_000))

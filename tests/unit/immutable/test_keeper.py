@@ -258,6 +258,27 @@ class WalkTests(KeeperCase):
         world.walk()
         self.assertEqual((world.file().skips, world.file().problem), (0, ""))
 
+    def test_a_grid_that_shrank_for_good(self) -> None:
+        world = self.make()
+        cap = world.put(DATA)
+        for shelf in world.shelves[:3]:
+            shelf.connection.connected = False
+        world.pass_days(7)
+        began = world.wall()
+        while not world.walk()["repaired"]:
+            self.assertLess(world.wall() - began, 15 * DAY)
+            world.ahead += max(0.0, world.file().next_at - world.wall())
+        self.assertGreater(world.wall() - began, 7 * DAY)
+        self.assertEqual(set(world.holders(cap)), set(range(5)))
+        # It is told that it is not as it should be, and what is lost later is made again, too.
+        self.assertEqual(world.keeper.status()["failing"], 1)
+        world.lose(cap, 0)
+        for _ in range(20):
+            world.ahead += max(0.0, world.file().next_at - world.wall())
+            world.walk()
+        self.assertEqual(set(world.holders(cap)), set(range(5)))
+        self.assertEqual(world.keeper.status()["failing"], 1)
+
     def test_nobody_is_there(self) -> None:
         world = self.make()
         world.put(DATA)

@@ -15,6 +15,7 @@ from ampgrid.immutable.checker import BadShare, CheckReport
 from ampgrid.immutable.schedule import (
     DAY,
     HOUR,
+    MOST_SKIPS,
     Schedule,
     Verdict,
     falls_short,
@@ -204,6 +205,24 @@ class VerdictTests(SynchronousTestCase):
                 self.judge(self.spread(2, answered=6), at_once=at_once), Verdict.TOO_FEW_SERVERS
             )
         self.assertIs(self.judge(self.spread(7, answered=6)), Verdict.WELL)
+
+    def test_absence_for_long_is_loss(self) -> None:
+        gone = evolve(FILE, skips=MOST_SKIPS)
+        few = self.spread(4, answered=6)
+        self.assertIs(
+            self.judge(few, file=evolve(gone, skips=MOST_SKIPS - 1)), Verdict.TOO_FEW_SERVERS
+        )
+        self.assertIs(self.judge(few, file=gone), Verdict.REPAIR)
+        self.assertIs(self.judge(self.spread(2, answered=6), file=gone), Verdict.LOST)
+        # Once they are back, what is missing has its second look.
+        self.assertIs(self.judge(self.spread(4, answered=7), file=gone), Verdict.SECOND_LOOK)
+
+    def test_long_is_more_than_some_days(self) -> None:
+        for seed in range(20):
+            plan = schedule(7 * DAY, seed)
+            waits = [plan.again(0.0, times) for times in range(1, MOST_SKIPS + 1)]
+            self.assertGreater(sum(waits), 7 * DAY)
+            self.assertLess(sum(waits), 12 * DAY)
 
     def test_lost(self) -> None:
         self.assertIs(self.judge(self.spread(2, answered=7)), Verdict.LOST)
