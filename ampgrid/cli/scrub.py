@@ -55,13 +55,17 @@ def end_of_scrub(report: dict[str, Any]) -> exits.Exit:
     return exits.UNHEALTHY if report["bad"] else exits.DONE
 
 
+#: The node id to which shares are put down that no peer has stored.
+_NOBODY = "a" * 32
+
+
 def lines_of(report: dict[str, Any]) -> list[str]:
     """Return what the standard output gets of the report of a scrub."""
     from ampgrid.node.sizes import format_count, format_size
 
     lines = [
         f"bad: share {share['share']} of {share['storage_index']}, "
-        f"stored by {share['peer']}: {share['reason']}"
+        f"{_origin(share['peer'])}: {share['reason']}"
         for share in report["bad_shares"]
     ]
     missing = report["missing"]
@@ -74,6 +78,10 @@ def lines_of(report: dict[str, Any]) -> list[str]:
     shares = f"{format_count(report['shares'], 'share')} ({format_size(report['bytes'])})"
     lines.append(f"Hashed {shares}; {' and '.join(found) or 'none was bad'}.")
     return [console.one_line(line) for line in lines]
+
+
+def _origin(peer: str) -> str:
+    return "found or imported here" if peer == _NOBODY else f"stored by {peer}"
 
 
 def _print_report(report: dict[str, Any]) -> None:

@@ -86,7 +86,11 @@ def _storage(storage: dict[str, Any]) -> Iterator[tuple[str, str]]:
     scrub, expiry = storage["scrub"], storage["expiry"]
     last = when(scrub["last_full_cycle"])
     bad = format_count(scrub["bad_ever"], "bad share")
-    yield "scrub", f"last whole round {last}, {bad} found so far"
+    line = f"last whole round {last}, {bad} found so far"
+    if scrub["recent_bad"]:
+        # By the scrub, or when a peer called it bad.
+        line += f"; latest bad share {when(scrub['recent_bad'][0]['found_at'])}"
+    yield "scrub", line
     if expiry["enabled"]:
         freed = format_size(expiry["freed_bytes"])
         yield "expiry", f"{format_count(expiry['marked'], 'file')} marked, {freed} freed so far"

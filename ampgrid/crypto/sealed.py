@@ -43,8 +43,9 @@ from ampgrid.ports import Entropy
 MAX_SEALED_BYTES = 256 * 1024 * 1024
 #: The longest passphrase, bytes of UTF-8.
 MAX_PASSPHRASE_BYTES = 1024
+#: How everything sealed begins.
+MAGIC = b"AMPSEAL1"
 
-_MAGIC = b"AMPSEAL1"
 _ARGON2ID = 1
 _ARGON2_VERSION = 0x13
 _SALT_SIZE = 16
@@ -115,7 +116,7 @@ def seal(
     secret = _spelled(passphrase)
     salt = entropy(_SALT_SIZE)
     head = _HEADER.pack(
-        _MAGIC, _ARGON2ID, cost.lanes, cost.passes, cost.memory_kib, salt, len(data)
+        MAGIC, _ARGON2ID, cost.lanes, cost.passes, cost.memory_kib, salt, len(data)
     )
     key, commitment = _derive(secret, salt, cost, purpose)
     header = head + commitment
@@ -138,7 +139,7 @@ def open_sealed(sealed: bytes, passphrase: str, purpose: bytes) -> bytes:
         raise error
     magic, kind, lanes, passes, memory_kib, salt, length = _HEADER.unpack_from(sealed)
     cost = Cost(passes, memory_kib, lanes)
-    if magic != _MAGIC or kind != _ARGON2ID or not _is_within_bounds(cost):
+    if magic != MAGIC or kind != _ARGON2ID or not _is_within_bounds(cost):
         raise error
     if length != len(sealed) - OVERHEAD:
         raise error

@@ -18,7 +18,7 @@ from attrs import field, frozen
 
 from ampgrid.crypto.identity import Identity
 from ampgrid.crypto.keyfile import read_secret_file, write_secret_file
-from ampgrid.crypto.sealed import DEFAULT_COST, OVERHEAD, Cost, open_sealed, seal
+from ampgrid.crypto.sealed import DEFAULT_COST, MAGIC, OVERHEAD, Cost, open_sealed, seal
 from ampgrid.errors import (
     BadArgumentValueError,
     BadCapError,
@@ -284,11 +284,11 @@ def read_export(path: Path, passphrase: str) -> Recovery:
 
 
 def _asked_work(sealed: bytes) -> tuple[int, int]:
-    """Return the passes and the memory (KiB) that opening would take, 0 of what is too short.
+    """Return the passes and the memory (KiB) that opening would take, 0 of what is none.
 
     Source: ``docs/specs/recovery.md``, "The sealed file".
     """
-    if len(sealed) < OVERHEAD:
+    if len(sealed) < OVERHEAD or not sealed.startswith(MAGIC):
         return 0, 0
     return int.from_bytes(sealed[10:14], "big"), int.from_bytes(sealed[14:18], "big")
 

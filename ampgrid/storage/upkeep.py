@@ -38,6 +38,11 @@ MOST_NAMED = 10
 _MOST_COUNTED_OFTEN = 50_000
 
 _MONTH_SECONDS = 30 * 86_400
+_DAMAGED = (
+    "The store's database is damaged, and some of the small shares in it cannot be read. Stop the "
+    "node, move store.db and its -wal file away, and start again: shares in files are found "
+    "again, and what is lost are the small shares and all leases."
+)
 
 
 @attrs.frozen
@@ -215,6 +220,8 @@ class Upkeep:
     @property
     def alarm(self) -> str:
         """One sentence if the disk cannot be trusted, else nothing."""
+        if self._upkeep.damaged:
+            return _DAMAGED
         if self._upkeep.broken:
             return "The disk failed, and nothing is accepted until a probe passes."
         recent = self._counted.recent_bad

@@ -165,6 +165,11 @@ class StoreUpkeep(Protocol):
         """Whether the disk failed and no probe has passed since."""
         ...
 
+    @property
+    def damaged(self) -> bool:
+        """Whether a part of what the store knows was found to be unreadable for good."""
+        ...
+
     def keep_time(self, now: int) -> None:
         """Write the latest time seen down."""
         ...

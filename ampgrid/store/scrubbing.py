@@ -40,6 +40,7 @@ from ampgrid.store.readers import Readers
 from ampgrid.store.recovery import Places, free_name
 from ampgrid.store.space import Space
 from ampgrid.store.sql import Database, Job, Sql
+from ampgrid.store.stored import StoredShare, StoredShares
 
 #: What a look at a share costs beside its bytes, in bytes: finding, opening, closing it.
 COST_OF_A_SHARE = 4096
@@ -47,39 +48,8 @@ COST_OF_A_SHARE = 4096
 #: What is told of a share whose file is not there.
 MISSING = "Its file is missing."
 
-#: Rows fetched at once.
-_ROWS = 100
-
 #: How a disk says that it cannot read what it has.
 _UNREADABLE = frozenset({errno.EIO, errno.EBADMSG, getattr(errno, "EUCLEAN", errno.EIO)})
-
-
-@attrs.frozen
-class StoredShare:
-    """A share as its row has it.
-
-    Attributes:
-        row_id: of the row; rising in the order of storing.
-        storage_index: of the file, 16 bytes.
-        number: of the share.
-        size: bytes.
-        in_file: whether its bytes are a file of their own.
-        peer: node id of who stored it first, 20 bytes.
-        tail: hash of its last bytes, None if not known.
-    """
-
-    row_id: int
-    storage_index: bytes
-    number: int
-    size: int
-    in_file: bool
-    peer: bytes
-    tail: bytes | None
-
-    @property
-    def key(self) -> tuple[bytes, int]:
-        """Return what it is stored under."""
-        return self.storage_index, self.number
 
 
 @attrs.define
@@ -90,7 +60,8 @@ class Step:
         cost: bytes read, and `COST_OF_A_SHARE` for each share.
         size: bytes of the shares that were finished.
         shares: shares that were finished.
-        skipped: those of them that could not be looked at, or not be set aside on a full disk.
+        skipped: shares that could not be looked at, or not be set aside on a full disk;
+            rows side by side that the database does not give count as one.
         bad: what was found bad, and set aside.
         position: row of the last share that was finished.
         ended: whether there are no more.
@@ -217,6 +188,7 @@ class Examiner:
 
     Attributes:
         lost_any: whether a row lost its file, so that the next start must look for it.
+        stored: which shares there are.
         quarantine: where bad shares are set aside.
     """
 
@@ -231,6 +203,7 @@ class Examiner:
         locks: ShareLocks,
     ) -> None:
         self.lost_any = False
+        self.stored = StoredShares(database)
         self._database = database
         self._files = files
         self._places = places
@@ -239,28 +212,6 @@ class Examiner:
         self._readers = readers
         self._locks = locks
         self.quarantine = Quarantine(database, files, places, health, space)
-
-    # Which shares there are.
-
-    def after(self, position: int) -> list[StoredShare]:
-        """Return the next shares after a row, in their order; none after the last."""
-        return self._select("shares.id > ? ORDER BY shares.id", (position,))
-
-    def named(self, storage_index: bytes, number: int) -> list[StoredShare]:
-        """Return the share of this name, if there is one."""
-        return self._select("storage_index = ? AND number = ?", (storage_index, number))
-
-    def _select(self, which: str, values: tuple[object, ...]) -> list[StoredShare]:
-        rows = self._database.read(
-            lambda sql: sql.execute(
-                "SELECT shares.id, storage_index, number, size, data IS NULL, node_id, tail"  # noqa: S608
-                f" FROM shares JOIN peers ON peers.id = shares.peer WHERE {which} LIMIT {_ROWS}",
-                values,
-            ).fetchall()
-        )
-        return [
-            StoredShare(r[0], bytes(r[1]), r[2], r[3], bool(r[4]), bytes(r[5]), r[6]) for r in rows
-        ]
 
     # Looking at one.
 
@@ -279,7 +230,7 @@ class Examiner:
             data = self._database.read(
                 lambda sql: catalog.data(sql, *share.key, 0, share.size + 1)
             )
-            if data is None and self.named(*share.key) != [share]:
+            if data is None and self.stored.named(*share.key) != [share]:
                 raise NotStoredError("the share is gone")
             if len(data or b"") != share.size:
                 raise IntegrityError("Its row is not of the size that was stored.")
@@ -290,7 +241,7 @@ class Examiner:
         try:
             yield from self._look_at_file(share)
         except FileNotFoundError:
-            if self.named(*share.key) != [share]:
+            if self.stored.named(*share.key) != [share]:
                 raise NotStoredError("the share is gone") from None
             raise _MissingError from None
         except OSError as error:
@@ -346,7 +297,7 @@ class Examiner:
         """
         finding = Finding(share.storage_index, share.number, share.size, share.peer, reason, now)
         with self._locks.shares.of(share.key):
-            if self.named(*share.key)[:1] != [share]:
+            if self.stored.named(*share.key)[:1] != [share]:
                 return None
             if not keep:
                 return self._drop(share, finding)
@@ -496,7 +447,9 @@ class Walk:
 
     def _begin(self, step: Step) -> None:
         if not self._rows:
+            before = self._examiner.stored.unreadable
             self._rows.extend(self._more(self._position))
+            step.skipped += self._examiner.stored.unreadable - before
         if not self._rows:
             self._ended = True
             return

@@ -44,6 +44,14 @@ from ampgrid.store.uploads import FileUpload, MemoryUpload, OpenUploads, Upload
 _COMPARED_BYTES = 256 * 1024
 
 
+def _unusable(directory: Path, error: OSError) -> ConfigError:
+    """Return why a store cannot be opened, with the name of what is in the way."""
+    what = error.filename or directory
+    return ConfigError(
+        f"the store's directory {directory} cannot be used: {what}: {error.strerror}"
+    )
+
+
 class ShareStore:
     """Shares in a directory; implements `ampgrid.store.port.Store`. Made by `ShareStore.open`.
 
@@ -114,16 +122,12 @@ class ShareStore:
                 store._files,
             )
         except OSError as error:
-            raise ConfigError(
-                f"the store's directory {directory} cannot be used: {error.strerror}"
-            ) from error
+            raise _unusable(directory, error) from error
         try:
             store._recover(database, wall())
         except OSError as error:
             database.close()
-            raise ConfigError(
-                f"the store's directory {directory} cannot be read: {error.strerror}"
-            ) from error
+            raise _unusable(directory, error) from error
         except BaseException:
             database.close()
             raise
@@ -492,7 +496,7 @@ class ShareStore:
         with suppress(StoreError):
             now = self.database.read(lambda sql: catalog.mark(sql, LATEST)) or 0
             examiner = self.upkeep.examiner
-            for share in examiner.named(storage_index, number):
+            for share in examiner.stored.named(storage_index, number):
                 if share.in_file:
                     examiner.lose(share, now)
 

@@ -36,6 +36,9 @@ MOST_JOBS_A_GROUP = 256
 #: Size of the write-ahead log, in pages of 4 KiB, from which it is copied into the file.
 _CHECKPOINT_PAGES = 4000
 
+#: What SQLite says of a page that is none.
+_DAMAGE = ("is malformed", "is not a database")
+
 
 class Rows(Protocol):
     """What a statement gives back."""
@@ -202,6 +205,9 @@ class Database:
             connection that enciphers is of no use after an error, and the next call makes
             another. What was said to have failed may be there then.
 
+    Attributes:
+        damaged: whether something in it was found to be no database any more.
+
     Raises:
         FormatError: the file is no database of this kind, of an unknown version, or made with
             another key.
@@ -218,6 +224,7 @@ class Database:
         key: bytes | None = None,
         when_opened: Callable[[Sql], None] | None = None,
     ) -> None:
+        self.damaged = False
         self._name = path.name
         self._when_broken = when_broken
         self._when_full = when_full
@@ -403,6 +410,8 @@ class Database:
         if "is full" in str(error):
             return NoRoomError("the disk is full: free some room")
         self._broken()
+        if any(words in str(error) for words in _DAMAGE):
+            self.damaged = True
         return BrokenStoreError(f"the database {self._name} could not be used: {error}")
 
     # Opening.

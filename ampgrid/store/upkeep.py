@@ -70,6 +70,11 @@ class ShareUpkeep:
         """Whether the disk failed and no probe has passed since."""
         return self._health.broken
 
+    @property
+    def damaged(self) -> bool:
+        """Whether pages of the database were found to be none, since the store was opened."""
+        return self._database.damaged
+
     # Time.
 
     def keep_time(self, now: int) -> None:
@@ -122,7 +127,7 @@ class ShareUpkeep:
 
     def walk(self, position: int = 0) -> Walk:
         """Return a walk over all shares after a row."""
-        return Walk(self.examiner, self.examiner.after, position)
+        return Walk(self.examiner, self.examiner.stored.after, position)
 
     def walk_to(self, storage_index: bytes, number: int, adviser: bytes | None = None) -> Walk:
         """Return a walk over one share.
@@ -134,7 +139,7 @@ class ShareUpkeep:
         """
         return Walk(
             self.examiner,
-            lambda position: [] if position else self.examiner.named(storage_index, number),
+            lambda position: [] if position else self.examiner.stored.named(storage_index, number),
             adviser=adviser,
         )
 

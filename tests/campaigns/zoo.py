@@ -549,6 +549,11 @@ class Cage:
             named = any(liar.name in line for line in report.problems)
             if self.name in stallers and not named:
                 raise ViolationError(f"{self.name}: stalled a check and was not named by it")
+            if verify and self.name in MUTATIONS and liar.server_id in report.good.get(0, ()):
+                # Said to be good, every byte read: then it must give the file back.
+                done = self.download([liar, *self.honest([1, 2])])
+                if isinstance(done, AmpgridError):
+                    raise ViolationError(f"{self.name}: a verify calls good what cannot be read")
 
     def upload(self):
         """Upload with the liar among seven; what was acknowledged can be had without it."""
@@ -570,9 +575,16 @@ class Cage:
         servers = [self.liar(0), *honest, *empty]
         repairer = Repairer(lambda: servers, InlineThreads(), self.clock)
         try:
-            self.run(repairer.repair(self.cap.get_verify_cap(), verify=True))
+            report = self.run(repairer.repair(self.cap.get_verify_cap(), verify=True))
         except AmpgridError as error:
             raise ViolationError(f"{self.name}: stood in the way of a repair: {error}") from error
+        if self.name in MUTATIONS:
+            # These keep what they have.
+            after = {(n, server) for n, servers in report.after.good.items() for server in servers}
+            if report.after.healthy and report.before.bad:
+                raise ViolationError(f"{self.name}: called healthy while bad shares are kept")
+            if after & {bad.place for bad in report.before.bad}:
+                raise ViolationError(f"{self.name}: a bad share is called good after a repair")
         if isinstance(self.download(honest + empty), AmpgridError):
             raise ViolationError(f"{self.name}: repaired, and still lost")
 

@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from ampgrid.caps import ChkCap, parse_cap
+from ampgrid.cli.summary import summary
 from ampgrid.commands import control
 from ampgrid.commands.errors import BadArgumentError
 from ampgrid.testing.grid import MemoryGrid
@@ -147,6 +148,11 @@ class ScrubTests(GridCase):
 
 
 class AdviceTests(GridCase):
+    def scrub_line(self, node):
+        """Return what the status of a node shows of its scrub."""
+        told = self.grid.run(connect(self.grid.clock, node).call(control.Status))["status"]
+        return dict(summary({**json.loads(told), "peers": []}))["scrub"]
+
     def test_a_bad_share_is_replaced_on_the_same_server(self):
         self.start()
         data = some_bytes(400_000)
@@ -156,7 +162,9 @@ class AdviceTests(GridCase):
         (server,) = [
             s for s in self.grid.client.core.servers() if s.server_id == node.core.node_id
         ]
+        self.assertNotIn("latest bad", self.scrub_line(node))
         self.grid.run(server.advise_corrupt(self.index_of(cap), number, "a block is bad"))
+        self.assertIn("0 bad shares found so far; latest bad share", self.scrub_line(node))
         self.assertEqual(len(self.held(cap)), 4)
         self.assertEqual(self.grid.upload(data), cap)
         self.assertEqual(self.held(cap)[node.host], {number})

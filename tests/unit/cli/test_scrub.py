@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ampgrid.cli.scrub import end_of_scrub, lines_of
+from ampgrid.crypto.identity import node_id_text
+from ampgrid.store.catalog import NOBODY
 from tests.unit.cli.command_line import CommandLineCase
 
 
@@ -39,6 +41,11 @@ class ReportTests(CommandLineCase):
 
     def test_bad_shares_are_named(self) -> None:
         self.assertEqual(lines_of(report(1, 0))[0], "bad: share 1 of si, stored by somebody: Bad.")
+
+    def test_what_no_peer_has_stored(self) -> None:
+        found = report(1, 0)
+        found["bad_shares"][0]["peer"] = node_id_text(NOBODY)
+        self.assertEqual(lines_of(found)[0], "bad: share 1 of si, found or imported here: Bad.")
 
 
 class NoStorageTests(CommandLineCase):

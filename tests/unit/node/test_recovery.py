@@ -171,6 +171,12 @@ class ExportTests(RecoveryCase):
         file.write_bytes(file.read_bytes()[:-1])
         self.assertRaises(IntegrityError, read_export, file, PASSPHRASE)
 
+    def test_some_other_file(self) -> None:
+        file = self.root / "photo"
+        file.write_bytes(b"\xff" * 10_000)
+        error = self.assertRaises(IntegrityError, read_export, file, PASSPHRASE)
+        self.assertIn("of another kind", str(error))
+
 
 class RootsTests(RecoveryCase):
     """The roots and aliases of a node go along."""
