@@ -274,7 +274,7 @@ class TakingTests(ImportCase):
 
     def accounted(self) -> object:
         """Return what the store accounts for; what the disk has left is everybody's."""
-        return attrs.evolve(self.store.room(fresh=True), available=0)
+        return attrs.evolve(self.store.room(fresh=True), available=0, free=0)
 
     def test_a_dry_run_tells_what_a_real_one_would_do(self) -> None:
         self.put(b"1" * 16, 0, contained(SMALL, [LEASE]))
