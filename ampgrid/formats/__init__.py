@@ -16,6 +16,7 @@
 * `ampgrid.formats.trie`: the Merkle trie of a directory's entries.
 * `ampgrid.formats.trienode`: its nodes.
 * `ampgrid.formats.triechange`: its changes.
+* `ampgrid.formats.triewalk`: which of its nodes are in another.
 * `ampgrid.formats.ballot`: ballots, and signed requests to promise one.
 * `ampgrid.formats.record`: what the replicas of a directory agree on, signed.
 * `ampgrid.formats.pointer`: where the snapshot of a directory lies, signed.
@@ -40,5 +41,6 @@ __all__ = [
     "trie",
     "triechange",
     "trienode",
+    "triewalk",
     "ueb",
 ]

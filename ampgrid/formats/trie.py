@@ -17,7 +17,14 @@ from collections.abc import Iterator, Sequence
 from ampgrid.crypto.directory_keys import SLOT_SIZE
 from ampgrid.errors import FormatError, IntegrityError, MissingNodesError
 from ampgrid.formats.record import EMPTY_ROOT
-from ampgrid.formats.triechange import MOST_NODES, Change, apply, diff
+from ampgrid.formats.triechange import (
+    MOST_NODES,
+    Change,
+    Comparison,
+    TooManyNodesError,
+    apply,
+    diff,
+)
 from ampgrid.formats.trienode import (
     MAX_DEPTH,
     MAX_LEAF_BYTES,
@@ -31,6 +38,7 @@ from ampgrid.formats.trienode import (
     node_hash,
     parse_node,
 )
+from ampgrid.formats.triewalk import is_under, unshared
 
 __all__ = [
     "EMPTY_ROOT",
@@ -40,16 +48,20 @@ __all__ = [
     "MOST_NODES",
     "SLOT_SIZE",
     "Change",
+    "Comparison",
     "Read",
+    "TooManyNodesError",
     "apply",
     "check_node",
     "diff",
     "entries",
     "find",
+    "is_under",
     "node_hash",
     "path",
     "preorder",
     "prove",
+    "unshared",
     "wanted",
 ]
 

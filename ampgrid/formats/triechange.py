@@ -9,7 +9,7 @@ Source: `docs/specs/directories.md#trie`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import groupby
+from itertools import groupby, islice
 from typing import TypeVar
 
 from attrs import frozen
@@ -323,36 +323,40 @@ def diff(
         FormatError: the new trie is malformed, or is not the one trie of its entries, or they
             differ in more nodes.
     """
-    work = _Comparison(read_old, read_new, most)
-    work.compare(_node_or_none(old_root), _node_or_none(new_root), "")
-    lacking = work.new.lacking or work.old.lacking
-    if lacking:
-        raise MissingNodesError(tuple(lacking))
-    old, new = work.old, work.new
-    added = {digest: new.nodes[digest] for digest in new.nodes if digest not in old.nodes}
-    removed = frozenset(old.nodes.keys() - new.nodes.keys())
-    return Change(new_root, added, removed, new.count - old.count)
+    work = Comparison(old_root, new_root, most)
+    work.go_on(read_old, read_new, most + 1)
+    return work.change()
+
+
+def _nothing(_digest: bytes) -> None:
+    """Read nothing."""
 
 
 class _Side:
     """What was seen of one of two tries.
 
     Args:
-        read: reads its nodes.
+        keeps: whether the bytes of nodes are kept.
 
     Attributes:
+        read: reads its nodes.
         visited: hashes of the nodes that were looked for.
-        nodes: hash and bytes of each node that was seen.
+        sizes: hash and length of each node that was seen.
+        branches: hashes of those that are branches.
+        nodes: hash and bytes of each, if they are kept.
         lacking: hashes of those that are not at hand.
         count: of the entries that were seen.
     """
 
-    def __init__(self, read: Read) -> None:
-        self.read = read
+    def __init__(self, *, keeps: bool) -> None:
+        self.read: Read = _nothing
         self.visited = Visited()
+        self.sizes: dict[bytes, int] = {}
+        self.branches: set[bytes] = set()
         self.nodes: dict[bytes, bytes] = {}
         self.lacking: dict[bytes, None] = {}
         self.count = 0
+        self._keeps = keeps
 
     def node(self, digest: bytes | None, prefix: str) -> Leaf | Branch | None:
         """Return a node, and remember it; None if there is none or it lacks.
@@ -368,41 +372,103 @@ class _Side:
             self.lacking[digest] = None
             return None
         node = parse_node(data, prefix)
-        self.nodes[digest] = data
+        self.sizes[digest] = len(data)
+        if self._keeps:
+            self.nodes[digest] = data
         if isinstance(node, list):
             self.count += len(node)
+        else:
+            self.branches.add(digest)
         return node
 
 
-class _Comparison:
-    """One run of `diff`.
+class TooManyNodesError(FormatError):
+    """Two tries differ in more nodes than may be looked at."""
+
+
+class Comparison:
+    """Two tries that are compared, a part at a time if that is wanted; see `diff`.
 
     Args:
-        read_old: reads nodes of the old trie.
-        read_new: reads nodes of the new trie.
+        old_root: of the trie that is there, 32 bytes.
+        new_root: of the one that is to take its place, 32 bytes.
         most: nodes that are looked at, or for, in both.
+        keeps: whether the bytes of the new nodes are kept, for `change`.
     """
 
-    def __init__(self, read_old: Read, read_new: Read, most: int) -> None:
-        self.old = _Side(read_old)
-        self.new = _Side(read_new)
+    def __init__(
+        self, old_root: bytes, new_root: bytes, most: int = MOST_NODES, *, keeps: bool = True
+    ) -> None:
+        self._new_root = new_root
+        self._old = _Side(keeps=False)
+        self._new = _Side(keeps=keeps)
         self._most = most
+        self._work = self._all(_node_or_none(old_root), _node_or_none(new_root))
+        self._whole = False
 
-    def compare(self, old: bytes | None, new: bytes | None, prefix: str) -> None:
+    def go_on(self, read_old: Read, read_new: Read, places: int) -> bool:
+        """Look at some places more; tell whether that was all.
+
+        Args:
+            read_old: reads nodes of the old trie.
+            read_new: reads nodes of the new trie.
+            places: how many at most; two nodes may be at each, and 16 below it are read.
+
+        Raises:
+            FormatError: see `diff`; after this, or any error of who reads, it can not go on.
+        """
+        self._old.read, self._new.read = read_old, read_new
+        went = sum(1 for _ in islice(self._work, places))
+        if went < places and not self._whole:
+            raise FormatError("The comparison of two tries was broken off.")
+        return self._whole
+
+    @property
+    def lacking(self) -> tuple[bytes, ...]:
+        """Nodes that are not at hand: of the new trie, or if there are none, of the old one."""
+        return tuple(self._new.lacking or self._old.lacking)
+
+    def change(self) -> Change:
+        """Return what becomes of the nodes, once all was looked at.
+
+        Raises:
+            MissingNodesError: see `diff`.
+        """
+        assert self._whole
+        if self.lacking:
+            raise MissingNodesError(self.lacking)
+        old, new = self._old, self._new
+        added = {digest: node for digest, node in new.nodes.items() if digest not in old.sizes}
+        removed = frozenset(old.sizes.keys() - new.sizes.keys())
+        return Change(self._new_root, added, removed, new.count - old.count)
+
+    def growth(self, overhead: int) -> int:
+        """Return by how many bytes the nodes grow, each with an overhead."""
+        assert self._whole
+        old, new = self._old.sizes, self._new.sizes
+        came = sum(size + overhead for digest, size in new.items() if digest not in old)
+        return came - sum(size + overhead for digest, size in old.items() if digest not in new)
+
+    def _all(self, old: bytes | None, new: bytes | None) -> Iterator[None]:
+        yield from self._compare(old, new, "")
+        self._whole = True
+
+    def _compare(self, old: bytes | None, new: bytes | None, prefix: str) -> Iterator[None]:
         """Look at the nodes of two hashes at one place, and at all below where they differ."""
         if old == new:
             return
-        if len(self.old.visited) + len(self.new.visited) >= self._most:
-            raise FormatError("The change of the trie touches too many nodes.")
-        new_node = self.new.node(new, prefix)
+        if len(self._old.visited) + len(self._new.visited) >= self._most:
+            raise TooManyNodesError("The change of the trie touches too many nodes.")
+        yield
+        new_node = self._new.node(new, prefix)
         if new is not None and new_node is None:
             return
-        old_node = self.old.node(old, prefix)
+        old_node = self._old.node(old, prefix)
         old_children = old_node if isinstance(old_node, dict) else {}
         new_children = new_node if isinstance(new_node, dict) else {}
         for nibble in sorted({*old_children, *new_children}):
             below = prefix + NIBBLES[nibble]
-            self.compare(old_children.get(nibble), new_children.get(nibble), below)
+            yield from self._compare(old_children.get(nibble), new_children.get(nibble), below)
         if new_children:
             self._check_branch(new_children)
 
@@ -411,12 +477,19 @@ class _Comparison:
         several = len(children) > 1
         size = 1
         # Those that were not looked at are in the old trie too. They are read only if need be.
-        for digest in sorted(children.values(), key=lambda child: child not in self.new.nodes):
-            data = self.new.nodes.get(digest) or self.new.read(digest) or self.old.read(digest)
-            if data is None:
-                self.new.lacking[digest] = None
+        for digest in sorted(children.values(), key=lambda child: child not in self._new.sizes):
+            length, is_one = self._looked_at(digest)
+            if not length:
+                self._new.lacking[digest] = None
                 return
-            size += len(data) - 1
-            if is_branch(data) or (several and size > MAX_LEAF_BYTES):
+            size += length - 1
+            if is_one or (several and size > MAX_LEAF_BYTES):
                 return
         raise FormatError("A branch of the trie holds no more than a leaf can.")
+
+    def _looked_at(self, digest: bytes) -> tuple[int, bool]:
+        """Return the length of a node, 0 if it lacks, and whether it is a branch."""
+        if digest in self._new.sizes:
+            return self._new.sizes[digest], digest in self._new.branches
+        data = self._new.read(digest) or self._old.read(digest) or b""
+        return len(data), is_branch(data)

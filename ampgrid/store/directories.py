@@ -20,7 +20,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
-from ampgrid.errors import BrokenStoreError, ConfigError, MissingNodesError, NotStoredError
+from ampgrid.errors import (
+    BrokenStoreError,
+    ConfigError,
+    MissingNodesError,
+    NotStoredError,
+    StoreError,
+)
 from ampgrid.formats import trie
 from ampgrid.formats.ballot import Prepare
 from ampgrid.formats.pointer import Pointer
@@ -32,6 +38,7 @@ from ampgrid.store.ballast import Ballast
 from ampgrid.store.directory_accounts import Accounts, DirectoryRoom
 from ampgrid.store.directory_answers import (
     Judged,
+    LongWorkError,
     NoLeaseError,
     Shown,
     SnapshotLostError,
@@ -59,6 +66,7 @@ __all__ = [
     "Caller",
     "DirectoryStore",
     "Judged",
+    "LongWorkError",
     "NoLeaseError",
     "Shown",
     "SnapshotLostError",
@@ -71,6 +79,8 @@ T = TypeVar("T")
 MOST_NODES_BYTES = 56_000
 #: The most nodes in one answer.
 MOST_NODES = 1_024
+#: The most times that a task is run which is long, and begins anew as the directory changes.
+MOST_TRIES = 8
 #: What SQLite keeps of the file in memory, KiB.
 _CACHE_KIB = 16_384
 _STORE_ID_BYTES = 16
@@ -288,12 +298,30 @@ class DirectoryStore:
         return PointJob(self._inside, index, caller, pointer)
 
     def run_all(self, tasks: Sequence[Job[object]]) -> Sequence[Outcome[object]]:
-        """Run tasks; return when all that succeeded is durable."""
+        """Run tasks; return when all that succeeded is durable.
+
+        One that fails with `LongWorkError` is to be run again, after `go_on` until that says so.
+        """
         return self.database.run_all(tasks)
 
     def run(self, task: Job[T]) -> T:
-        """Run one task and return its result, or raise its error."""
-        return self.database.run(task)
+        """Run one task and return its result, or raise its error; in slices if it is long."""
+        for _try in range(MOST_TRIES):
+            try:
+                return self.database.run(task)
+            except LongWorkError as more:
+                while not self.go_on(more):
+                    pass
+        raise StoreError("the directory changes too fast for so large a change")
+
+    def go_on(self, more: LongWorkError) -> bool:
+        """Do a slice of what a task has to look at; tell whether it can be run again.
+
+        Raises:
+            FormatError: it cannot be done; see `accepting`.
+            BrokenStoreError: the database failed.
+        """
+        return self.upkeep.go_on(more.job)
 
     # Looks.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Any
 
 import attrs
 
@@ -25,6 +26,18 @@ class NoLeaseError(StoreError):
 
 class SnapshotLostError(StoreError):
     """Nodes that were asked for are no longer kept."""
+
+
+class LongWorkError(StoreError):
+    """A job has to look at more than one transaction may; `DirectoryStore.go_on` helps it.
+
+    Attributes:
+        job: which one.
+    """
+
+    def __init__(self, job: Any) -> None:
+        super().__init__("this takes more than one transaction")
+        self.job = job
 
 
 @attrs.frozen

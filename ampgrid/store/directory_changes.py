@@ -7,7 +7,8 @@ is written with the nodes, all or nothing. Signatures were checked before.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import attrs
@@ -17,16 +18,17 @@ from ampgrid.formats import trie
 from ampgrid.formats.ballot import Prepare
 from ampgrid.formats.record import EMPTY_ROOT, Record, ReplicaId
 from ampgrid.register import acceptor, membership
-from ampgrid.store import directory_leases, directory_nodes
+from ampgrid.store import directory_leases, directory_nodes, directory_walks
 from ampgrid.store.directory_accounts import (
     MOST_PROMISES_A_PEER,
+    NODE_OVERHEAD,
     Accounts,
     Booking,
     Bookings,
     Kind,
 )
-from ampgrid.store.directory_answers import Judged, Verdict
-from ampgrid.store.directory_nodes import NodeReader
+from ampgrid.store.directory_answers import Judged, LongWorkError, Verdict
+from ampgrid.store.directory_nodes import Gone, NodeReader
 from ampgrid.store.directory_rows import Row, Rows, State, peer_number
 from ampgrid.store.sql import Job, Sql
 
@@ -35,8 +37,12 @@ T = TypeVar("T")
 #: The most hashes of missing nodes in one answer.
 MOST_MISSING = 1_024
 #: The most nodes, old and new, at which the acceptance of one record looks if it does not bring
-#: its changes: the others wait meanwhile. A directory of 100,000 children has about 30,000.
+#: its changes. A directory of 100,000 children has about 30,000.
 MOST_COMPARED = 200_000
+#: The most of these in one transaction: the others wait meanwhile.
+MOST_AT_ONCE = 1_024
+#: The most places of two tries in one slice of a longer comparison.
+PLACES_A_SLICE = 512
 
 
 @attrs.frozen
@@ -61,12 +67,38 @@ class Inside:
         rows: of directories.
         accounts: of its room.
         check: raises `BrokenStoreError` while nothing is accepted.
+        deleted: how many nodes were deleted since it was opened, {number of a directory: count}.
     """
 
     me: ReplicaId
     rows: Rows
     accounts: Accounts
     check: Callable[[int], None]
+    deleted: Counter[int] = attrs.field(factory=Counter)
+
+    def live_root(self, sql: Sql, directory: int) -> bytes:
+        """Return the root under which the nodes of a directory are live."""
+        found = sql.execute("SELECT name FROM directories WHERE id = ?", (directory,)).fetchone()
+        return EMPTY_ROOT if found is None else live_root(self.rows.load(sql, bytes(found[0])))
+
+    def delete_gone(self, sql: Sql, rows: Sequence[Gone]) -> Iterator[Booking]:
+        """Delete nodes that are noted as gone and are not live; yields what is to be booked."""
+        adopting: dict[int, bool] = {}
+
+        def is_live(directory: int, number: int) -> bool:
+            if directory not in adopting:
+                adopting[directory] = directory_walks.is_adopting(sql, directory)
+            if adopting[directory]:
+                digest = sql.execute("SELECT hash FROM nodes WHERE id = ?", (number,)).fetchone()
+                read = NodeReader(sql, directory)
+                if digest and trie.is_under(
+                    self.live_root(sql, directory), bytes(digest[0]), read
+                ):
+                    return True
+            self.deleted[directory] += 1
+            return False
+
+        yield from directory_nodes.delete(sql, rows, is_live)
 
 
 class DirectoryJob(Job[T]):
@@ -134,7 +166,8 @@ class DirectoryJob(Job[T]):
         """Let replaced nodes go that take room which is wanted."""
         excess = self._inside.accounts.excess()
         if excess:
-            self.book_all(directory_nodes.sweep_oldest(sql, excess))
+            rows = directory_nodes.oldest(sql, excess)
+            self.book_all(self._inside.delete_gone(sql, rows))
 
 
 class PrepareJob(DirectoryJob[Judged]):
@@ -192,6 +225,20 @@ class PrepareJob(DirectoryJob[Judged]):
         return self.begin(sql)
 
 
+@attrs.frozen
+class _Compared:
+    """What a comparison in slices has found.
+
+    Attributes:
+        of: number of the directory, its accepted root, and how many of its nodes were deleted
+            before; nothing holds if these are others by now.
+        comparison: of its trie with that of the record.
+    """
+
+    of: tuple[int | None, bytes, int]
+    comparison: trie.Comparison
+
+
 class AcceptJob(DirectoryJob[Judged]):
     """Judge a record.
 
@@ -218,9 +265,14 @@ class AcceptJob(DirectoryJob[Judged]):
         self._record = record
         self._following = following
         self._changes = changes
+        self._compared: _Compared | None = None
 
     def act(self, sql: Sql) -> Judged:
-        """Accept or refuse."""
+        """Accept or refuse.
+
+        Raises:
+            LongWorkError: its trie differs in so much that it is compared in slices first.
+        """
         row = self._inside.rows.load(sql, self._index)
         state, answer = acceptor.accept(row.state, self._record, self._inside.me, self._following)
         if isinstance(answer, acceptor.NotMine):
@@ -236,19 +288,22 @@ class AcceptJob(DirectoryJob[Judged]):
         if state is not row.state:
             read = NodeReader(sql, row.id)
             try:
-                change = self._change(row, read)
+                change = self._change(sql, row, read)
             except MissingNodesError as error:
                 missing = tuple(error.hashes[:MOST_MISSING])
                 return Judged(Verdict.MISSING, row.held, row.prepared, missing)
             self._write(sql, row, state, change, read)
         return Judged(Verdict.DONE, next_promised=answer.next_promised)
 
-    def _change(self, row: Row, read: NodeReader) -> trie.Change | None:
+    def _change(
+        self, sql: Sql, row: Row, read: NodeReader
+    ) -> trie.Change | trie.Comparison | None:
         """Return what becomes of the nodes, None if nothing does.
 
         Raises:
             MissingNodesError: nodes under the record's root are not here.
             FormatError: its trie is malformed, or differs in too many nodes.
+            LongWorkError: it is to be compared in slices first.
         """
         live = live_root(row)
         root = self._record.root
@@ -259,19 +314,55 @@ class AcceptJob(DirectoryJob[Judged]):
             if change.root == root:
                 return change
             # The record is of another base; its nodes may be here all the same.
-        return trie.diff(live, root, read, read, MOST_COMPARED)
+        if self._compared is not None and self._compared.of == self._state_of(row):
+            comparison = self._compared.comparison
+            if comparison.lacking:
+                raise MissingNodesError(comparison.lacking)
+            if row.id is None or directory_walks.pending(sql, row.id) is None:
+                return comparison
+            raise LongWorkError(self)
+        try:
+            return trie.diff(live, root, read, read, min(MOST_AT_ONCE, MOST_COMPARED))
+        except trie.TooManyNodesError:
+            self._compared = _Compared(
+                self._state_of(row), trie.Comparison(live, root, MOST_COMPARED, keeps=False)
+            )
+            raise LongWorkError(self) from None
+
+    def _state_of(self, row: Row) -> tuple[int | None, bytes, int]:
+        return row.id, live_root(row), self._inside.deleted[row.id or 0]
+
+    def go_on(self, sql: Sql, book: Callable[[Iterable[Booking]], None]) -> bool:
+        """Do a slice of what was too much; tell whether the job can be run again.
+
+        Raises:
+            FormatError: the record's trie is malformed, or differs in too many nodes.
+        """
+        assert self._compared is not None
+        row = self._inside.rows.load(sql, self._index)
+        walk = None if row.id is None else directory_walks.pending(sql, row.id)
+        if walk is not None:
+            # Those of the last such change: no more than one is ever under way.
+            book(directory_walks.go_on(sql, walk, live_root(row)))
+            return False
+        if self._compared.of != self._state_of(row):
+            return True
+        read = NodeReader(sql, row.id)
+        return self._compared.comparison.go_on(read, read, PLACES_A_SLICE)
 
     def _write(
         self,
         sql: Sql,
         row: Row,
         state: State,
-        change: trie.Change | None,
+        change: trie.Change | trie.Comparison | None,
         read: NodeReader,
     ) -> None:
         inside, now = self._inside, self._caller.now
         growth = 0
-        if change is not None:
+        if isinstance(change, trie.Comparison):
+            growth = change.growth(NODE_OVERHEAD)
+        elif change is not None:
             growth = sum(map(directory_nodes.size_of, change.added.values()))
             growth -= sum(directory_nodes.size_of(read(d) or b"") for d in change.removed)
         inside.accounts.require(
@@ -282,7 +373,10 @@ class AcceptJob(DirectoryJob[Judged]):
         assert row.id is not None
         if row.held is None:
             self.book("promises", -1, row.maker)
-        if change is not None:
+        if isinstance(change, trie.Comparison):
+            for kind in (directory_walks.ADOPT, directory_walks.REPLACE):
+                directory_walks.add(sql, row.id, kind, live_root(row), now)
+        elif change is not None:
             self.book_all(directory_nodes.add_live(sql, row.id, change.added))
             self.book_all(directory_nodes.replace(sql, row.id, change.removed, now))
         live = row.live + growth
@@ -303,7 +397,7 @@ class AcceptJob(DirectoryJob[Judged]):
         assert row.id is not None
         now = self._caller.now
         until = now + directory_nodes.RETIRED_SECONDS - directory_nodes.GONE_SECONDS
-        self.book_all(directory_nodes.replace_all(sql, row.id, until))
+        directory_walks.add(sql, row.id, directory_walks.REPLACE, live_root(row), until)
         self.book("live", -row.live, row.maker)
         new = attrs.evolve(row, live=0, retired=True)
         self._inside.rows.save(sql, self._index, row, new, now)

@@ -6,8 +6,9 @@ change writes its new nodes, and one small row for each that it replaces.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
+from typing import TypeAlias
 
 from ampgrid.store.directory_accounts import NODE_OVERHEAD, Booking
 from ampgrid.store.sql import Sql
@@ -62,15 +63,18 @@ def add_live(sql: Sql, directory: int, added: Mapping[bytes, bytes]) -> Iterator
         )
         if wrote.rowcount == 1:
             continue
-        row = sql.execute(
-            "SELECT g.node, g.size, g.peer FROM nodes n JOIN gone g ON g.node = n.id"
-            " WHERE n.directory = ? AND n.hash = ?",
-            (directory, digest),
-        ).fetchone()
-        if row is not None:
-            number, size, peer = row
-            sql.execute("DELETE FROM gone WHERE node = ?", (number,))
-            yield ("replaced" if peer is None else "staged"), -size, peer
+        yield from adopt(sql, directory, digest)
+
+
+def adopt(sql: Sql, directory: int, digest: bytes) -> Iterator[Booking]:
+    """Note that a node is not gone, if it was; yields what is to be booked."""
+    row = sql.execute(
+        "SELECT g.node, g.size, g.peer FROM nodes n JOIN gone g ON g.node = n.id"
+        " WHERE n.directory = ? AND n.hash = ?",
+        (directory, digest),
+    ).fetchone()
+    if row is not None:
+        yield _keep(sql, *row)
 
 
 def replace(sql: Sql, directory: int, removed: Iterable[bytes], now: int) -> Iterator[Booking]:
@@ -91,23 +95,9 @@ def replace(sql: Sql, directory: int, removed: Iterable[bytes], now: int) -> Ite
             )
             if wrote.rowcount == 1:
                 yield "replaced", size, None
-
-
-def replace_all(sql: Sql, directory: int, since: int) -> Iterator[Booking]:
-    """Note that all live nodes of a directory are no longer; yields what is to be booked."""
-    row = sql.execute(
-        "SELECT total(length(data) + ?) FROM nodes WHERE directory = ?"
-        " AND NOT EXISTS (SELECT 1 FROM gone WHERE node = nodes.id)",
-        (NODE_OVERHEAD, directory),
-    ).fetchone()
-    assert row is not None
-    sql.execute(
-        "INSERT INTO gone (node, directory, size, since)"
-        " SELECT id, directory, length(data) + ?, ? FROM nodes WHERE directory = ?"
-        " AND NOT EXISTS (SELECT 1 FROM gone WHERE node = nodes.id)",
-        (NODE_OVERHEAD, since, directory),
-    )
-    yield "replaced", int(row[0]), None
+            else:
+                # Noted before, since it was staged; it is kept for who reads it all the same.
+                sql.execute("UPDATE gone SET since = max(since, ?) WHERE node = ?", (now, number))
 
 
 def stage(
@@ -149,19 +139,22 @@ def lacking(sql: Sql, directory: int | None, hashes: Sequence[bytes]) -> list[by
     return [digest for digest in hashes if digest not in found]
 
 
-def sweep(sql: Sql, until: int) -> Iterator[Booking]:
-    """Delete a batch of nodes that are not live since ``until``; yields what is to be booked."""
-    rows = sql.execute(
-        "SELECT node, size, peer FROM gone WHERE since <= ? ORDER BY since LIMIT ?",
+#: What is noted as gone: number of the node, its size, the peer that staged it, its directory.
+Gone: TypeAlias = tuple[int, int, int | None, int]
+
+
+def due(sql: Sql, until: int) -> list[Gone]:
+    """Return a batch of nodes that are not live since ``until``."""
+    return sql.execute(
+        "SELECT node, size, peer, directory FROM gone WHERE since <= ? ORDER BY since LIMIT ?",
         (until, NODES_A_SWEEP),
     ).fetchall()
-    yield from _delete(sql, rows)
 
 
-def sweep_oldest(sql: Sql, excess: int) -> Iterator[Booking]:
-    """Delete the oldest replaced nodes, about ``excess`` bytes and at most a batch of them."""
+def oldest(sql: Sql, excess: int) -> list[Gone]:
+    """Return the oldest replaced nodes, about ``excess`` bytes and at most a batch of them."""
     rows = sql.execute(
-        "SELECT node, size, peer FROM gone WHERE peer IS NULL ORDER BY since LIMIT ?",
+        "SELECT node, size, peer, directory FROM gone WHERE peer IS NULL ORDER BY since LIMIT ?",
         (NODES_A_SWEEP,),
     ).fetchall()
     chosen = []
@@ -170,11 +163,25 @@ def sweep_oldest(sql: Sql, excess: int) -> Iterator[Booking]:
             break
         chosen.append(row)
         excess -= row[1]
-    yield from _delete(sql, chosen)
+    return chosen
 
 
-def _delete(sql: Sql, rows: Sequence[tuple[int, int, int | None]]) -> Iterator[Booking]:
-    for number, size, peer in rows:
-        sql.execute("DELETE FROM nodes WHERE id = ?", (number,))
-        sql.execute("DELETE FROM gone WHERE node = ?", (number,))
-        yield ("replaced" if peer is None else "staged"), -size, peer
+def delete(
+    sql: Sql, rows: Sequence[Gone], is_live: Callable[[int, int], bool]
+) -> Iterator[Booking]:
+    """Delete nodes that are noted as gone; yields what is to be booked.
+
+    Args:
+        sql: the database.
+        rows: of `due` or `oldest`.
+        is_live: given directory and node, tells whether it is live all the same.
+    """
+    for number, size, peer, directory in rows:
+        if not is_live(directory, number):
+            sql.execute("DELETE FROM nodes WHERE id = ?", (number,))
+        yield _keep(sql, number, size, peer)
+
+
+def _keep(sql: Sql, number: int, size: int, peer: int | None) -> Booking:
+    sql.execute("DELETE FROM gone WHERE node = ?", (number,))
+    return ("replaced" if peer is None else "staged"), -size, peer

@@ -18,10 +18,20 @@ from __future__ import annotations
 
 from ampgrid.store.sql import Schema
 
+_WALKS = """CREATE TABLE walks (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            directory INTEGER NOT NULL,
+            kind TEXT NOT NULL,
+            root BLOB NOT NULL,
+            since INTEGER NOT NULL,
+            start TEXT NOT NULL
+        )"""
+_WALKS_BY_DIRECTORY = "CREATE INDEX walks_by_directory ON walks (directory)"
+
 DIRECTORY_SCHEMA = Schema(
     name="the store of directories",
     application_id=0x616D7044,  # "ampD"
-    version=1,
+    version=2,
     statements=(
         """CREATE TABLE marks (
             name TEXT PRIMARY KEY,
@@ -96,5 +106,8 @@ DIRECTORY_SCHEMA = Schema(
         )""",
         "CREATE INDEX pointers_by_peer ON pointers (peer)",
         "CREATE INDEX pointers_by_age ON pointers (put_at)",
+        _WALKS,
+        _WALKS_BY_DIRECTORY,
     ),
+    upgrades={1: (_WALKS, _WALKS_BY_DIRECTORY)},
 )

@@ -6,14 +6,14 @@ the store's own time (`ampgrid.store.timekeeping`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import attrs
 
 from ampgrid.register import acceptor
-from ampgrid.store import directory_leases, directory_nodes
+from ampgrid.store import directory_leases, directory_nodes, directory_walks
 from ampgrid.store.directory_accounts import Booking, Bookings
-from ampgrid.store.directory_changes import Inside
+from ampgrid.store.directory_changes import AcceptJob, Inside
 from ampgrid.store.sql import Database, Job, Sql
 
 #: The mark of the latest time seen.
@@ -92,8 +92,7 @@ class _UpkeepJob(Job[int]):
                 "SELECT count(*) FROM leases WHERE directory = ?", (row.id,)
             ).fetchone()
             assert counted is not None
-            for booking in directory_nodes.replace_all(sql, row.id, 0):
-                self.book(booking)
+            directory_walks.delete_all(sql, row.id)
             self.book(("live", -row.live, row.maker))
             self.book(("leases", -counted[0], None))
             self.book(("directories", -1, row.maker))
@@ -102,14 +101,40 @@ class _UpkeepJob(Job[int]):
             rows.drop(sql, index, acceptor.forget(row.state))
 
 
+class _WalkJob(_UpkeepJob):
+    def act(self, sql: Sql) -> int:
+        walk = directory_walks.pending(sql)
+        if walk is None:
+            return 0
+        live = self._inside.live_root(sql, walk.directory)
+        for booking in directory_walks.go_on(sql, walk, live):
+            self.book(booking)
+        return 1
+
+
 class _SweepJob(_UpkeepJob):
     def act(self, sql: Sql) -> int:
-        until = self._now - directory_nodes.GONE_SECONDS
-        swept = 0
-        for booking in directory_nodes.sweep(sql, until):
+        rows = directory_nodes.due(sql, self._now - directory_nodes.GONE_SECONDS)
+        for booking in self._inside.delete_gone(sql, rows):
             self.book(booking)
-            swept += 1
-        return swept
+        return len(rows)
+
+
+class _LongJob(_UpkeepJob):
+    """A slice of what another job has to look at before it can be run."""
+
+    vital = False
+
+    def __init__(self, inside: Inside, job: AcceptJob) -> None:
+        super().__init__(inside, 0)
+        self._job = job
+
+    def act(self, sql: Sql) -> int:
+        def book(bookings: Iterable[Booking]) -> None:
+            for booking in bookings:
+                self.book(booking)
+
+        return self._job.go_on(sql, book)
 
 
 class _ExpireJob(_UpkeepJob):
@@ -160,6 +185,18 @@ class DirectoryUpkeep:
                 write_mark(sql, LATEST, now)
 
         self._database.call(keep, vital=True)
+
+    def walk(self) -> bool:
+        """Do a slice of what is still to be done to large directories; tell if there was any."""
+        return bool(self._database.run(_WalkJob(self._inside, 0)))
+
+    def go_on(self, job: AcceptJob) -> bool:
+        """Do a slice of what a job has to look at; tell whether it can be run again.
+
+        Raises:
+            FormatError: it cannot be done; see `DirectoryStore.accepting`.
+        """
+        return bool(self._database.run(_LongJob(self._inside, job)))
 
     def sweep(self, now: int) -> int:
         """Delete a batch of nodes that were replaced or staged an hour ago; returns how many."""

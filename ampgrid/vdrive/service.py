@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 import attrs
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, DeferredSemaphore
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -24,7 +24,14 @@ from ampgrid.formats.pointer import Pointer
 from ampgrid.formats.record import EMPTY_ROOT, Record
 from ampgrid.ports import Clock, DelayedCall, Entropy, Threads, WallClock
 from ampgrid.storage.groups import Groups, Result
-from ampgrid.store.directories import Caller, DirectoryStore, Judged, Shown
+from ampgrid.store.directories import (
+    MOST_TRIES,
+    Caller,
+    DirectoryStore,
+    Judged,
+    LongWorkError,
+    Shown,
+)
 from ampgrid.store.directory_upkeep import DirectoryCounts
 from ampgrid.store.sql import Job
 from ampgrid.store.timekeeping import StoreClock
@@ -43,6 +50,8 @@ PASS_SECONDS = 3600
 MOST_NAMED = 10
 #: The most groups of looks under way.
 _LOOKS_AT_ONCE = 2
+#: The most changes under way that are compared in slices; what they found is in memory.
+_LONG_ONES_AT_ONCE = 4
 
 
 @attrs.frozen
@@ -110,6 +119,8 @@ class VdriveService:
         self._looks: Groups[Callable[[], Any]] = Groups(
             threads, self._spawn, _do_all, _LOOKS_AT_ONCE
         )
+        self._slices: Groups[Callable[[], bool]] = Groups(threads, self._spawn, _do_all)
+        self._long_ones = DeferredSemaphore(_LONG_ONES_AT_ONCE)
         self._background: set[Deferred[None]] = set()
         self._timer: DelayedCall | None = None
         self._serving = False
@@ -161,6 +172,7 @@ class VdriveService:
             if now >= self._keep_at:
                 self._keep_at = now + KEEP_SECONDS
                 await self._keep_time()
+            await self._until_none(self._store.upkeep.walk)
             await self._until_none(self._store.upkeep.sweep, now)
             if now >= self._pass_at and not self.time.paused_seconds:
                 self._pass_at = now + PASS_SECONDS
@@ -376,6 +388,13 @@ class VdriveService:
         return Caller(peer, self.time.now())
 
     async def _change(self, make: Callable[[], Job[T]]) -> T:
+        try:
+            return await self._change_at_once(make)
+        except LongWorkError as more:
+            done: T = await self._change_in_slices(more)
+            return done
+
+    async def _change_at_once(self, make: Callable[[], Job[T]]) -> T:
         if not self._serving:
             raise e.BusyError("the service is not accepting")
         changed: T
@@ -386,6 +405,38 @@ class VdriveService:
             job: Job[T] = await self._checks.run(make)
             changed = await self._changes.run(lambda: job)
         return changed
+
+    async def _change_in_slices(self, more: LongWorkError) -> Any:
+        """Have done what is too long for one transaction; others come in between.
+
+        Raises:
+            FormatError: see `accept`.
+            BusyError: the directory changes all the while, or the service stops.
+        """
+        await self._long_ones.acquire()
+        try:
+            for _try in range(MOST_TRIES):
+                while self._serving and not await self._slices.run(
+                    lambda: self._store.go_on(more)
+                ):
+                    pass
+                if not self._serving:
+                    break
+                try:
+                    return await self._changes.run(lambda: more.job)
+                except LongWorkError:
+                    continue
+        finally:
+            self._long_ones.release()
+            self._spawn(self._walk())
+        raise e.BusyError("the directory changes too fast for so large a change")
+
+    async def _walk(self) -> None:
+        """Do what is still to be done to the nodes of large directories."""
+        try:
+            await self._until_none(self._store.upkeep.walk)
+        except StoreError as error:
+            _log.warn("the nodes of a directory wait: {error}", error=error)
 
     def _change_all(self, makes: Sequence[Callable[[], Job[Any]]]) -> list[Result]:
         """Check what was not checked yet, and run what holds, all with one commit."""

@@ -305,6 +305,8 @@ def _check(store, ledger):
 
 def check_accounts(store):
     """Yield what is wrong with the nodes and the accounts of an open store."""
+    while store.upkeep.walk():
+        pass
 
     def look(sql):
         rows = sql.execute("SELECT id, name, live, retired_at FROM directories").fetchall()

@@ -19,7 +19,7 @@ from ampgrid.commands.base import GridCommand
 from ampgrid.formats import trie
 from ampgrid.formats.pointer import Pointer
 from ampgrid.formats.record import Record
-from ampgrid.store import directory_leases
+from ampgrid.store import directory_changes, directory_leases
 from ampgrid.store.directories import DirectoryStore, Verdict
 from ampgrid.store.directory_accounts import DIRECTORY_OVERHEAD
 from ampgrid.testing.clock import HeapClock
@@ -66,13 +66,16 @@ class ServiceCase(SynchronousTestCase):
             self.store,
             clock=self.clock,
             wall=self.wall,
-            threads=InlineThreads(),
+            threads=self.threads(),
             entropy=os.urandom,
             settings=self.settings,
         )
         self.clock.run(self.service.start())
         self.peer = self.connect(PEER)
         self.owner = Owner(1, self.store.me)
+
+    def threads(self):
+        return InlineThreads()
 
     def wall(self):
         return NOW + self.clock.seconds()
@@ -107,6 +110,64 @@ class ServiceCase(SynchronousTestCase):
         )
         self.assertEqual(answer["verdict"], commands.DONE)
         return new
+
+
+class SlowThreads(InlineThreads):
+    """Work takes time, so that other work comes meanwhile."""
+
+    def __init__(self, clock):
+        self.clock = clock
+
+    def run(self, function, /, *args):
+        result = super().run(function, *args)
+        self.clock.callLater(0.001, result.unpause)
+        result.pause()
+        return result
+
+
+class LargeChangeTests(ServiceCase):
+    def threads(self):
+        return SlowThreads(self.clock)
+
+    def test_a_large_change_lets_others_come_in_between(self):
+        for name, most in (("MOST_AT_ONCE", 8), ("PLACES_A_SLICE", 4)):
+            self.patch(directory_changes, name, most)
+        record = self.make()
+        other = Owner(2, self.store.me)
+        new = self.owner.change(record, {slot_of(n): entry_of(n) for n in range(1000)})
+        for node in self.owner.nodes_of(new):
+            self.ask(commands.StageNodes, index=new.index, nodes=[node])
+        ended = []
+
+        async def send():
+            large = self.service.accept(new.index, PEER, new.pack(), None)
+            calls = [Deferred.fromCoroutine(large)]
+            small = self.service.create(other.index, PEER, other.first().pack(), None)
+            calls.append(Deferred.fromCoroutine(small))
+            for name, call in zip(("large", "small"), calls, strict=True):
+                call.addCallback(lambda judged, name=name: ended.append((name, judged.verdict)))
+            await DeferredList(calls)
+
+        self.clock.run(send())
+        self.assertEqual(ended, [("small", "done"), ("large", "done")])
+        # What is left of it is done without being asked for.
+        self.clock.advance(1.0)
+        self.assertEqual(self.store.room(fresh=True).staged, 0)
+        self.assertEqual(list(check_accounts(self.store)), [])
+
+    def test_a_service_that_stops_leaves_it(self):
+        for name, most in (("MOST_AT_ONCE", 8), ("PLACES_A_SLICE", 4)):
+            self.patch(directory_changes, name, most)
+        record = self.make()
+        new = self.owner.change(record, {slot_of(n): entry_of(n) for n in range(1000)})
+        for node in self.owner.nodes_of(new):
+            self.ask(commands.StageNodes, index=new.index, nodes=[node])
+        large = Deferred.fromCoroutine(self.service.accept(new.index, PEER, new.pack(), None))
+        self.clock.advance(0.02)
+        self.clock.run(self.service.stop())
+        self.failureResultOf(large, e.BusyError)
+        self.open()
+        self.assertEqual(self.store.show(new.index).held, record.pack())
 
 
 class AnswerTests(ServiceCase):
