@@ -1,6 +1,11 @@
-"""What every test gets: a directory of its own to work in."""
+"""What every test gets: a directory of its own to work in, and no clock over its examples."""
 
+import hypothesis
 import pytest
+
+# How long an example takes says how busy the machine is, and nothing about the example.
+hypothesis.settings.register_profile("ampgrid", deadline=None)
+hypothesis.settings.load_profile("ampgrid")
 
 
 @pytest.fixture(autouse=True)
