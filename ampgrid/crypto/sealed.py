@@ -41,6 +41,8 @@ from ampgrid.ports import Entropy
 
 #: The most that can be sealed, bytes; it is held in memory several times over.
 MAX_SEALED_BYTES = 256 * 1024 * 1024
+#: Length of a salt, bytes.
+SALT_SIZE = 16
 #: The longest passphrase, bytes of UTF-8.
 MAX_PASSPHRASE_BYTES = 1024
 #: How everything sealed begins.
@@ -48,10 +50,9 @@ MAGIC = b"AMPSEAL1"
 
 _ARGON2ID = 1
 _ARGON2_VERSION = 0x13
-_SALT_SIZE = 16
 _KEY_SIZE = 32
 _TAG_SIZE = 16
-_HEADER = struct.Struct(f">8sBBLL{_SALT_SIZE}sQ")
+_HEADER = struct.Struct(f">8sBBLL{SALT_SIZE}sQ")
 _NONCE = bytes(12)
 
 #: Length of everything before the ciphertext, bytes.
@@ -111,10 +112,10 @@ def seal(
     """
     if len(data) > MAX_SEALED_BYTES:
         raise BadArgumentValueError(f"More than {MAX_SEALED_BYTES} bytes cannot be sealed.")
-    if not _is_within_bounds(cost):
+    if not is_within_bounds(cost):
         raise BadArgumentValueError("The cost of the passphrase is out of bounds.")
     secret = _spelled(passphrase)
-    salt = entropy(_SALT_SIZE)
+    salt = entropy(SALT_SIZE)
     head = _HEADER.pack(
         MAGIC, _ARGON2ID, cost.lanes, cost.passes, cost.memory_kib, salt, len(data)
     )
@@ -139,7 +140,7 @@ def open_sealed(sealed: bytes, passphrase: str, purpose: bytes) -> bytes:
         raise error
     magic, kind, lanes, passes, memory_kib, salt, length = _HEADER.unpack_from(sealed)
     cost = Cost(passes, memory_kib, lanes)
-    if magic != MAGIC or kind != _ARGON2ID or not _is_within_bounds(cost):
+    if magic != MAGIC or kind != _ARGON2ID or not is_within_bounds(cost):
         raise error
     if length != len(sealed) - OVERHEAD:
         raise error
@@ -153,7 +154,24 @@ def open_sealed(sealed: bytes, passphrase: str, purpose: bytes) -> bytes:
         raise error from None
 
 
-def _is_within_bounds(cost: Cost) -> bool:
+def stretch(passphrase: str, salt: bytes, cost: Cost) -> bytes:
+    """Return 32 bytes that come of a passphrase, at a cost to who guesses (Argon2id).
+
+    Args:
+        passphrase: any text but none; it is normalised (NFC).
+        salt: `SALT_SIZE` bytes.
+        cost: within `MOST_COST`.
+
+    Raises:
+        BadArgumentValueError: the passphrase is empty or too long, or the cost out of bounds.
+    """
+    if not is_within_bounds(cost):
+        raise BadArgumentValueError("The cost of the passphrase is out of bounds.")
+    return _stretch(_spelled(passphrase), salt, cost)
+
+
+def is_within_bounds(cost: Cost) -> bool:
+    """Tell whether a cost can be paid."""
     return (
         1 <= cost.passes <= MOST_COST.passes
         and 1 <= cost.lanes <= MOST_COST.lanes
@@ -178,7 +196,14 @@ def _spelled(passphrase: str) -> bytes:
 
 def _derive(secret: bytes, salt: bytes, cost: Cost, purpose: bytes) -> tuple[bytes, bytes]:
     """Return the key and the commitment to it, 32 bytes each."""
-    stretched = hash_secret_raw(
+    stretched = _stretch(secret, salt, cost)
+    made = HKDF(SHA256(), 2 * _KEY_SIZE, salt=None, info=b"ampgrid sealed 1: " + purpose)
+    both = made.derive(stretched)
+    return both[:_KEY_SIZE], both[_KEY_SIZE:]
+
+
+def _stretch(secret: bytes, salt: bytes, cost: Cost) -> bytes:
+    return hash_secret_raw(
         secret,
         salt,
         time_cost=cost.passes,
@@ -188,6 +213,3 @@ def _derive(secret: bytes, salt: bytes, cost: Cost, purpose: bytes) -> tuple[byt
         type=Type.ID,
         version=_ARGON2_VERSION,
     )
-    made = HKDF(SHA256(), 2 * _KEY_SIZE, salt=None, info=b"ampgrid sealed 1: " + purpose)
-    both = made.derive(stretched)
-    return both[:_KEY_SIZE], both[_KEY_SIZE:]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ampgrid.store.directories import DirectoryStore
 from tests.contract.directory_store_contract import NOW, DirectoryStoreContract
+from tests.drivers import OtherDriver
 
 
 class DirectoryStoreTests(DirectoryStoreContract, SynchronousTestCase):
@@ -27,12 +27,5 @@ class DirectoryStoreTests(DirectoryStoreContract, SynchronousTestCase):
         )
 
 
-class OtherDriverDirectoryStoreTests(DirectoryStoreTests):
+class OtherDriverDirectoryStoreTests(OtherDriver, DirectoryStoreTests):
     """The same over pysqlcipher3."""
-
-    if importlib.util.find_spec("pysqlcipher3") is None:
-        skip = "pysqlcipher3 is not installed"
-
-    def setUp(self):
-        self.patch(os, "environ", {**os.environ, "AMPGRID_SQLCIPHER": "pysqlcipher3"})
-        super().setUp()

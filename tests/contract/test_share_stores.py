@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ampgrid.store import ShareStore
 from tests.contract.share_store_contract import NOW, ShareStoreContract
+from tests.drivers import OtherDriver
 
 
 class ShareStoreTests(ShareStoreContract, SynchronousTestCase):
@@ -40,12 +39,5 @@ class ThreadedShareStoreTests(ShareStoreTests):
         return self.pool.submit(function, *arguments, **keywords).result()
 
 
-class OtherDriverShareStoreTests(ShareStoreTests):
+class OtherDriverShareStoreTests(OtherDriver, ShareStoreTests):
     """The same over pysqlcipher3, which may bring as old an SQLite as 3.15."""
-
-    if importlib.util.find_spec("pysqlcipher3") is None:
-        skip = "pysqlcipher3 is not installed"
-
-    def setUp(self):
-        self.patch(os, "environ", {**os.environ, "AMPGRID_SQLCIPHER": "pysqlcipher3"})
-        super().setUp()
