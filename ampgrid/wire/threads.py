@@ -1,43 +1,77 @@
-"""Threads for blocking work: a pool of Twisted's, and a stand-in that runs at once."""
+"""Threads for blocking work: a pool, and a stand-in that runs at once."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from functools import partial
+from queue import SimpleQueue
 from threading import Thread
 from typing import Any, ParamSpec, TypeVar
 
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.threads import deferToThreadPool
-from twisted.python.threadpool import ThreadPool
+from twisted.python.failure import Failure
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
+#: A function, its arguments, and what fires with its result in the reactor's thread.
+_Work = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], Deferred[Any]]
+
 
 class PoolThreads:
-    """A `ampgrid.ports.Threads` over a thread pool of its own.
+    """A `ampgrid.ports.Threads` over threads of its own, which begin when they are needed.
+
+    Twisted's pool carries a context of its own into each call and passes it through a coordinator;
+    here a hop is one queue there and one call into the reactor's thread back. A small request costs
+    as much processor time in hops as in the work itself, so this shows.
 
     Args:
-        reactor: where results are delivered.
+        reactor: where results are delivered; `run` is called in its thread only.
         most: the largest number of threads.
         name: for debuggers.
     """
 
     def __init__(self, reactor: Any, most: int, name: str) -> None:
         self._reactor = reactor
+        self._most = most
         self._name = name
-        self._pool = ThreadPool(0, most, name)
-        # A thread that never comes back must not hold up the end of the process.
-        self._pool.threadFactory = partial(Thread, daemon=True)  # type: ignore[assignment]
-        self._pool.start()
+        self._queue: SimpleQueue[_Work | None] = SimpleQueue()
+        self._threads: list[Thread] = []
+        self._under_way = 0
+        self._stopped = False
 
     def run(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Awaitable[T]:
-        """Run ``function`` in a thread of the pool."""
-        result: Deferred[T] = deferToThreadPool(
-            self._reactor, self._pool, function, *args, **kwargs
-        )
+        """Run ``function`` in a thread of the pool; nothing comes of it after `stop`."""
+        result: Deferred[T] = Deferred()
+        if self._stopped:
+            return result
+        self._under_way += 1
+        if len(self._threads) < min(self._under_way, self._most):
+            self._start_thread()
+        self._queue.put((function, args, kwargs, result))
         return result
+
+    def _start_thread(self) -> None:
+        # A thread that never comes back must not hold up the end of the process.
+        name = f"{self._name} {len(self._threads)}"
+        thread = Thread(target=self._work, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _work(self) -> None:
+        while (work := self._queue.get()) is not None:
+            function, args, kwargs, result = work
+            outcome: Any
+            try:
+                outcome = function(*args, **kwargs)
+            except BaseException:  # noqa: BLE001 - told to whoever waits
+                outcome = Failure()
+            self._reactor.callFromThread(self._deliver, result, outcome)
+            # Nothing of it is held while this thread waits for more.
+            del work, function, args, kwargs, result, outcome
+
+    def _deliver(self, result: Deferred[Any], outcome: Any) -> None:
+        self._under_way -= 1
+        result.callback(outcome)
 
     def stop(self, seconds: float) -> Deferred[bool]:
         """End the threads once what runs in them is done; the reactor goes on meanwhile.
@@ -49,6 +83,9 @@ class PoolThreads:
             Whether all of them have ended.
         """
         ended: Deferred[bool] = Deferred()
+        self._stopped = True
+        for _ in self._threads:
+            self._queue.put(None)
 
         def tell(all_ended: bool) -> None:
             if timer.active():
@@ -57,7 +94,8 @@ class PoolThreads:
                 ended.callback(all_ended)
 
         def wait() -> None:
-            self._pool.stop()
+            for thread in self._threads:
+                thread.join()
             # After the time is up nobody listens, and the reactor may be gone by now.
             if not ended.called:
                 self._reactor.callFromThread(tell, True)

@@ -6,7 +6,11 @@ It starts a grid of five storage nodes, 3-of-5, and measures through the client'
 how long it takes to link so many children (in large changes), then what one change costs in time
 and in bytes on the loopback (all replicas, there and back, and what else the idle grid says), how
 long a listing takes, the client's memory, and how many files of 1 kB a second are put into an
-empty directory one after the other. The load of the machine is printed with the figures.
+empty directory one after the other. The same is done in its two halves: files put and linked
+nowhere, and caps linked that are there already. Each of the three is told in files a second and
+in processor time a file, user and system, summed over all processes of the grid and apart for the
+client: on a machine that others use too, that is what can be compared. The load of the machine is
+printed with the figures.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +54,69 @@ def on_the_wire() -> int:
     return int(_LOOPBACK.read_text())
 
 
-async def measure(call: Any, pid: int, children: int, files: int, folder: Path) -> dict[str, Any]:
+def cpu_seconds(pid: int) -> float:
+    """Return the processor time that a process has taken, user and system."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+class Costs:
+    """What one kind of work costs a file.
+
+    Args:
+        pids: of the grid's processes, by name.
+    """
+
+    def __init__(self, pids: dict[str, int]) -> None:
+        self._pids = pids
+
+    def _cpu(self) -> dict[str, float]:
+        return {name: cpu_seconds(pid) for name, pid in self._pids.items()}
+
+    async def of(self, name: str, files: int, one: Callable[[int], Any]) -> dict[str, float]:
+        """Do ``one`` for each number of a file in turn; returns the figures of ``name``."""
+        before, began = self._cpu(), time.monotonic()
+        for number in range(files):
+            await one(number)
+        took, after = time.monotonic() - began, self._cpu()
+        spent = {process: (after[process] - before[process]) * 1000 / files for process in after}
+        return {
+            f"{name}_a_second": files / took,
+            f"{name}_cpu_ms": sum(spent.values()),
+            f"{name}_client_cpu_ms": spent["client"],
+        }
+
+
+async def measure_small(
+    call: Any, pids: dict[str, int], files: int, folder: Path
+) -> dict[str, float]:
+    """Measure small files that are put into a directory, only put, and only linked."""
+    costs = Costs(pids)
+    for number in range(2 * files):
+        (folder / str(number)).write_bytes(os.urandom(1000))
+    both = (await call(drive.MakeDirectory))["cap"]
+    links = (await call(drive.MakeDirectory))["cap"]
+    caps: list[str] = []
+
+    async def put_and_link(number: int) -> None:
+        await call(Upload, path=str(folder / str(number)), grid_path=f"{both}/{number}")
+
+    async def put(number: int) -> None:
+        caps.append((await call(Upload, path=str(folder / str(files + number))))["cap"])
+
+    async def link(number: int) -> None:
+        await call(drive.LinkChild, path=f"{links}/{number}", cap=caps[number])
+
+    return {
+        **await costs.of("small_files", files, put_and_link),
+        **await costs.of("small_puts", files, put),
+        **await costs.of("links", files, link),
+    }
+
+
+async def measure(
+    call: Any, pids: dict[str, int], children: int, files: int, folder: Path
+) -> dict[str, Any]:
     """Measure everything; returns the figures."""
     figures: dict[str, Any] = {"children": children}
     big = (await call(drive.MakeDirectory))["cap"]
@@ -81,14 +148,8 @@ async def measure(call: Any, pid: int, children: int, files: int, folder: Path) 
         more = {"start": page["next"]}
     figures["list_seconds"] = time.monotonic() - began
     figures["listed"] = listed
-    figures["client_peak_bytes"] = peak_memory(pid)
-    small = (await call(drive.MakeDirectory))["cap"]
-    for number in range(files):
-        (folder / str(number)).write_bytes(os.urandom(1000))
-    began = time.monotonic()
-    for number in range(files):
-        await call(Upload, path=str(folder / str(number)), grid_path=f"{small}/{number}")
-    figures["small_files_a_second"] = files / (time.monotonic() - began)
+    figures["client_peak_bytes"] = peak_memory(pids["client"])
+    figures.update(await measure_small(call, pids, files, folder))
     figures["load"] = os.getloadavg()[0]
     return figures
 
@@ -115,8 +176,8 @@ def main() -> None:
                     answer = await connection.call(command, deadline=120.0, **arguments)
                     return dict(answer)
 
-                pid = grid.processes["client"].pid
-                return await measure(call, pid, options.children, options.files, folder)
+                pids = {name: process.pid for name, process in grid.processes.items()}
+                return await measure(call, pids, options.children, options.files, folder)
             finally:
                 await grid.stop()
 
