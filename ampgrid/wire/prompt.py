@@ -2,8 +2,9 @@
 
 Twisted's own keeps every small write back until the next turn of the reactor, and the socket's
 readiness costs another one; whoever asks one thing after the other pays for both with each call.
-Here the first write after a pause goes through to the socket, and what comes right behind it
-waits for the next turn and goes together, as many answers to one batch do.
+Here the first write after a pause goes to the socket itself, which the reactor need not watch for
+that, and what comes right behind it waits for the next turn and goes together, as many answers to
+one batch do.
 """
 
 from __future__ import annotations
@@ -14,11 +15,48 @@ from twisted.internet.interfaces import IReadWriteDescriptor
 from twisted.internet.protocol import connectionDone
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
+from zope.interface import directlyProvides, providedBy
 
 #: A write that comes so soon after the one before waits for others, seconds.
 CLOSE_SECONDS = 0.0005
-#: Writes of at most so many bytes are joined, or go through to the socket at once.
+#: Writes of at most so many bytes are joined, or go to the socket at once.
 SMALL_BYTES = 16_384
+
+
+class SocketAtOnce:
+    """The transport of a socket, which takes small writes itself while it has room for them.
+
+    Args:
+        transport: of the reactor; it gets what is large, and whatever comes while it still has
+            something to send.
+    """
+
+    def __init__(self, transport: Any) -> None:
+        directlyProvides(self, providedBy(transport))
+        self._transport = transport
+        #: Whether the transport may have something to send. What came before may be there still.
+        self._is_behind = True
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Send bytes, behind all that came before."""
+        socket = self._transport
+        if self._is_behind:
+            self._is_behind = socket in socket.reactor.getWriters()
+        if not self._is_behind and len(data) < SMALL_BYTES and _is_open(socket):
+            sent = socket.writeSomeData(data)
+            # An error is one that the reactor meets too, with the bytes given back to it.
+            if sent == len(data):
+                return
+            data = data[sent:] if isinstance(sent, int) else data
+        self._is_behind = True
+        socket.write(data)
+
+
+def _is_open(socket: Any) -> bool:
+    return bool(socket.connected and not socket.disconnecting)
 
 
 class PromptTls(TLSMemoryBIOProtocol):
@@ -29,14 +67,14 @@ class PromptTls(TLSMemoryBIOProtocol):
     def __init__(self, factory: Any, wrapped: Any, _connect_wrapped: bool = True) -> None:
         super().__init__(factory, wrapped, _connect_wrapped)
         self._clock = factory.clock
-        self._is_socket = False
         self._held: list[bytes] = []
         self._held_bytes = 0
         self._wrote_at = float("-inf")
 
     def makeConnection(self, transport: Any) -> None:  # noqa: N802
         """Begin over a transport."""
-        self._is_socket = IReadWriteDescriptor.providedBy(transport)
+        if IReadWriteDescriptor.providedBy(transport):
+            transport = SocketAtOnce(transport)
         super().makeConnection(transport)
 
     def write(self, data: bytes) -> None:
@@ -53,14 +91,6 @@ class PromptTls(TLSMemoryBIOProtocol):
                 self._flush()
             return
         super().write(data)
-        if len(data) <= SMALL_BYTES:
-            self._push_through()
-
-    def _push_through(self) -> None:
-        socket: Any = self.transport
-        if self._is_socket and socket.connected and not socket.disconnecting:
-            # What it returns is an error that the reactor meets too: the rest is still there.
-            socket.doWrite()
 
     def _flush(self) -> None:
         if self._held:
