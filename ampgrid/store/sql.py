@@ -1,10 +1,10 @@
 """SQLite for the store: the driver, one connection a file, and group commit.
 
 A `Database` runs jobs. All jobs that wait at one moment run in one transaction, each behind a
-savepoint of its own, and share one COMMIT (write-ahead log, ``synchronous=FULL``); only then is
-any of them answered. There is no thread of its own: of the threads that bring jobs, the one
-that gets the connection works for all (so a job costs no hop beyond the caller's own, and a
-database without threads is the same class).
+savepoint of its own unless it is alone, and share one COMMIT (write-ahead log,
+``synchronous=FULL``); only then is any of them answered. There is no thread of its own: of the
+threads that bring jobs, the one that gets the connection works for all (so a job costs no hop
+beyond the caller's own, and a database without threads is the same class).
 
 Only one connection is opened to a file: SQLite before 3.51.3 can damage a file that several
 connections write in this mode. Statements keep to what SQLite 3.15 knows (no UPSERT, no
@@ -365,9 +365,10 @@ class Database:
             changes = self._sql.total_changes
             self._sql.execute("BEGIN")
             for queued in group:
-                queued.outcome = self._run_one(queued.job)
-            self._sql.execute("COMMIT")
-            self._commits += self._sql.total_changes != changes
+                queued.outcome = self._run_one(queued.job, alone=len(group) == 1)
+            if self._sql.in_transaction:
+                self._sql.execute("COMMIT")
+                self._commits += self._sql.total_changes != changes
         except (self._driver.Error, StoreError) as error:
             self._roll_back()
             failure = error if isinstance(error, StoreError) else self._as_store_error(error)
@@ -376,20 +377,25 @@ class Database:
             return failure
         return None
 
-    def _run_one(self, job: Job[Any]) -> Outcome[Any]:
-        self._sql.execute("SAVEPOINT job")
+    def _run_one(self, job: Job[Any], *, alone: bool) -> Outcome[Any]:
+        if not alone:
+            self._sql.execute("SAVEPOINT job")
         try:
             value = job.run(self._sql)
         except Exception as error:
             if not self._sql.in_transaction:
                 # SQLite gave the whole transaction up, with all that other jobs did in it.
                 raise self._as_store_error(error) from error
-            self._sql.execute("ROLLBACK TO job")
-            self._sql.execute("RELEASE job")
+            if alone:
+                self._sql.execute("ROLLBACK")
+            else:
+                self._sql.execute("ROLLBACK TO job")
+                self._sql.execute("RELEASE job")
             if isinstance(error, self._driver.Error):
                 return Outcome(error=self._as_store_error(error))
             return Outcome(error=error)
-        self._sql.execute("RELEASE job")
+        if not alone:
+            self._sql.execute("RELEASE job")
         return Outcome(value)
 
     def _roll_back(self) -> None:
