@@ -104,6 +104,8 @@ class Text(amp.Argument):
         self.lines = lines
 
     def _check(self, text: str) -> str:
+        if text.isprintable():
+            return text
         allowed = "\n" if self.lines else ""
         if any((c < " " or "\x7f" <= c <= "\x9f") and c not in allowed for c in text):
             raise ValueError("control character in text")

@@ -71,14 +71,15 @@ class TaggedHasher:
 
 def tagged_hash(tag: bytes, value: Buffer, length: int = HASH_SIZE) -> bytes:
     """Return the first ``length`` bytes of ``H(netstring(tag) + value)``."""
-    hasher = _sha256(netstring(tag))
+    hasher = _sha256(b"%d:%b," % (len(tag), tag))
     hasher.update(value)
     return _sha256(hasher.digest()).digest()[:length]
 
 
 def tagged_pair_hash(tag: bytes, a: bytes, b: bytes, length: int = HASH_SIZE) -> bytes:
     """Return the first ``length`` bytes of ``H(netstring(tag) + netstring(a) + netstring(b))``."""
-    inner = _sha256(netstring(tag) + netstring(a) + netstring(b)).digest()
+    framed = b"%d:%b,%d:%b,%d:%b," % (len(tag), tag, len(a), a, len(b), b)
+    inner = _sha256(framed).digest()
     return _sha256(inner).digest()[:length]
 
 

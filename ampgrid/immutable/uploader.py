@@ -430,6 +430,10 @@ class _Upload:
         self.own_extension = tail.ueb_hash
 
         async def store(server: StorageServer, numbers: frozenset[int]) -> Allocation:
+            if len(numbers) == 1:
+                (number,) = numbers
+                only = await server.store(self._storage_index, number, shares[number])
+                return Allocation(only.already_got - only.stored, {}, only.stored)
             got: set[int] = set()
             stored: set[int] = set()
             results = await each(

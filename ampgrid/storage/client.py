@@ -60,6 +60,8 @@ class LeaseSecrets:
 
     def __init__(self, client_secret: bytes) -> None:
         self._known = bool(client_secret)
+        #: Of the last file: an upload makes leases at one server after the other.
+        self._file = (b"", b"", b"")
         self._renewal = hashing.my_renewal_secret(client_secret)
         self._cancel = hashing.my_cancel_secret(client_secret)
 
@@ -71,8 +73,13 @@ class LeaseSecrets:
         """
         if not self._known:
             raise BadArgumentValueError("this node has no lease secret, so it makes no leases")
-        renewal = hashing.file_renewal_secret(self._renewal, storage_index)
-        cancel = hashing.file_cancel_secret(self._cancel, storage_index)
+        if self._file[0] != storage_index:
+            self._file = (
+                storage_index,
+                hashing.file_renewal_secret(self._renewal, storage_index),
+                hashing.file_cancel_secret(self._cancel, storage_index),
+            )
+        _, renewal, cancel = self._file
         return (
             hashing.bucket_renewal_secret(renewal, server_id),
             hashing.bucket_cancel_secret(cancel, server_id),

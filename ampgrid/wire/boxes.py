@@ -38,6 +38,8 @@ MAX_VALUE_BYTES = 65_535
 
 Box = dict[bytes, bytes]
 
+_SHORTS = [number.to_bytes(2, "big") for number in range(MAX_KEY_BYTES + 1)]
+
 
 def serialize(box: Mapping[bytes, bytes]) -> bytes:
     """Return the bytes of a box, its keys sorted (so the routing keys, with ``_``, come first).
@@ -49,10 +51,12 @@ def serialize(box: Mapping[bytes, bytes]) -> bytes:
     if len(box) > MAX_KEYS:
         raise ValueError("a box has more keys than allowed")
     parts: list[bytes] = []
-    for key, value in sorted(box.items()):
-        if not 0 < len(key) <= MAX_KEY_BYTES or len(value) > MAX_VALUE_BYTES:
+    for key in sorted(box):
+        value = box[key]
+        key_size, size = len(key), len(value)
+        if not 0 < key_size <= MAX_KEY_BYTES or size > MAX_VALUE_BYTES:
             raise ValueError("a key or value is longer than a box can carry")
-        parts += (len(key).to_bytes(2, "big"), key, len(value).to_bytes(2, "big"), value)
+        parts += (_SHORTS[key_size], key, size.to_bytes(2, "big"), value)
     parts.append(b"\0\0")
     data = b"".join(parts)
     if len(data) > MAX_BOX_BYTES:

@@ -20,9 +20,9 @@ _Work = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], Deferred[Any]
 class PoolThreads:
     """A `ampgrid.ports.Threads` over threads of its own, which begin when they are needed.
 
-    Twisted's pool carries a context of its own into each call and passes it through a coordinator;
-    here a hop is one queue there and one call into the reactor's thread back. A small request costs
-    as much processor time in hops as in the work itself, so this shows.
+    Twisted's pool carries a context of its own into each call and passes it through a
+    coordinator; here a hop is one queue there and one call into the reactor's thread back. Of
+    what a small request costs in processor time, hops are a good part.
 
     Args:
         reactor: where results are delivered; `run` is called in its thread only.
