@@ -25,6 +25,7 @@ SUBCOMMANDS = {
     "create-introducer": ("create", "create_introducer", "Make the directory of an introducer."),
     "create-node": ("create", "create_node", "Make the directory of a node."),
     "run": ("run", "run", "Run the node in the foreground."),
+    "web": ("web", "web", "Open the node's web gateway in a browser."),
     "status": ("status", "status", "Tell how the running node fares, and its peers."),
     "address": ("status", "address", "Print the node's address."),
     "put": ("files", "put", "Upload FILE and print its cap."),

@@ -97,12 +97,13 @@ def run(
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     async def work(reactor: Any, stop: Stop) -> None:
+        from ampgrid.cli.faces import face_of
         from ampgrid.node.node import Node
 
         if until_stdin_closes:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             _stop_with_stdin(reactor, stop)
-        node = Node(directory, config, reactor)
+        node = Node(directory, config, reactor, face_of(directory, config, reactor))
         try:
             await node.start()
             _tell_ready(session, as_json=as_json)
@@ -132,10 +133,13 @@ def _tell_ready(session: Session, *, as_json: bool) -> None:
     port = (config.listen[1] or directory.listen_port()) if config.listen else None
     hints = [format_hint(hint) for hint in advertised_hints(config, port)]
     node_id = node_id_text(directory.identity().node_id)
+    url = directory.node_url()
     if as_json:
-        facts = {"node_id": node_id, "kind": config.kind, "addresses": hints}
+        facts = {"node_id": node_id, "kind": config.kind, "addresses": hints, "web": url}
         print_json(facts, in_one_line=True)
     else:
         where = f"reached at {', '.join(hints)}" if hints else "dialling only"
         click.echo(f"Ready: {config.kind} {node_id}, {where}")
+        if url is not None:
+            click.echo(f"Web gateway: {url} (open it with 'ampgrid web')")
     sys.stdout.flush()

@@ -7,5 +7,4 @@ reads a node directory starts fast.
 * `ampgrid.node.directory`: what lies where in a node directory.
 * `ampgrid.node.creation`: making a new one.
 * `ampgrid.node.node`: the node itself.
-* `ampgrid.node.service`: the node as a Twisted service.
 """

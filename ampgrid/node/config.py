@@ -60,6 +60,11 @@ LEAST_BANDWIDTH: Final = 100_000
 MOST_BANDWIDTH: Final = 10**12
 DEFAULT_BANDWIDTH: Final = 2_000_000
 
+#: Where the web gateway listens when nothing is said, an endpoint description.
+DEFAULT_WEB_PORT: Final = "tcp:8011:interface=127.0.0.1"
+_ENDPOINT = re.compile(r"(tcp|ssl|tcp6|unix|systemd):[ -~]{1,500}")
+_WEB_HOST = re.compile(r"([a-zA-Z0-9._-]{1,253}|\[[0-9a-fA-F:.]{2,45}\])(:[0-9]{1,5})?")
+
 Kind = Literal["introducer", "node"]
 
 
@@ -131,6 +136,10 @@ class NodeConfig:
         repair_below: servers of happiness below which a file is repaired; None for the
             happiness that it was put with.
         keeper_bandwidth: what the keeper moves at most, bytes a second.
+        web_port: where the web gateway listens, an endpoint description of Twisted; ``none``
+            for no gateway; None for `DEFAULT_WEB_PORT`, or another port if that is taken.
+        web_hosts: names (``HOST`` or ``HOST:PORT``) under which browsers may reach the gateway,
+            beside those of the loopback interface and its own address.
     """
 
     kind: Kind
@@ -157,6 +166,8 @@ class NodeConfig:
     keeper_days: int = DEFAULT_KEEPER_DAYS
     repair_below: int | None = None
     keeper_bandwidth: int = DEFAULT_BANDWIDTH
+    web_port: str | None = None
+    web_hosts: tuple[str, ...] = ()
 
     @property
     def vdrive_enabled(self) -> bool:
@@ -250,6 +261,43 @@ def _bandwidth(value: object) -> int:
     return rate
 
 
+def parse_web_port(text: str) -> str:
+    """Read where the web gateway listens: an endpoint description, a port number, or ``none``.
+
+    A bare number is a port of the loopback interface; for another one name the interface.
+
+    >>> parse_web_port("8011")
+    'tcp:8011:interface=127.0.0.1'
+
+    Raises:
+        BadArgumentValueError: malformed.
+    """
+    text = text.strip()
+    if text == "none":
+        return text
+    if text.isascii() and text.isdigit():
+        if int(text[:6]) > 65_535:
+            raise BadArgumentValueError("a port is 0 to 65535.")
+        return f"tcp:{int(text)}:interface=127.0.0.1"
+    if not _ENDPOINT.fullmatch(text):
+        raise BadArgumentValueError(
+            f'{text[:60]!r} is no port number and no endpoint, such as "{DEFAULT_WEB_PORT}".'
+        )
+    return text
+
+
+def _web_port(value: object) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return parse_web_port(str(value))
+    return parse_web_port(_text(value))
+
+
+def _web_host(text: str) -> str:
+    if not _WEB_HOST.fullmatch(text):
+        raise BadArgumentValueError(f"{text[:60]!r} is not HOST or HOST:PORT.")
+    return text.lower()
+
+
 def _list_of(read: Callable[[str], Any]) -> Callable[[object], tuple[Any, ...]]:
     def read_list(value: object) -> tuple[Any, ...]:
         if not isinstance(value, list):
@@ -294,10 +342,11 @@ _KNOWN: dict[str, dict[str, tuple[str, Callable[[object], object]]]] = {
         "repair_below": ("repair_below", _whole(1, 256)),
         "bandwidth": ("keeper_bandwidth", _bandwidth),
     },
+    "web": {"port": ("web_port", _web_port), "hosts": ("web_hosts", _list_of(_web_host))},
 }
 
 #: Tables that mean nothing to an introducer, which keeps and uploads nothing.
-_NODE_ONLY_TABLES = ("storage", "vdrive", "upload", "keeper")
+_NODE_ONLY_TABLES = ("storage", "vdrive", "upload", "keeper", "web")
 
 
 def parse_config(text: str, name: str = "node.toml") -> NodeConfig:

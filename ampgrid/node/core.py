@@ -124,6 +124,7 @@ class NodeCore:
         self.storage = storage
         self.vdrive = vdrive
         self.entropy = world.entropy
+        self.wall = world.wall
         self.work = world.work
         self.streams = world.streams
         self.spool_path = spool_path

@@ -14,12 +14,14 @@ from ampgrid.formats.address import Address, format_hint, parse_address
 from ampgrid.node.config import (
     CONFIG_VERSION,
     DEFAULT_RESERVE,
+    DEFAULT_WEB_PORT,
     EncodingParameters,
     NodeConfig,
     check_nickname,
     common_secret,
     parse_config,
     parse_listen,
+    parse_web_port,
 )
 from ampgrid.node.directory import GRID_SECRET_BYTES, OWN_SECRET_BYTES, NodeDirectory
 from ampgrid.node.newdirectory import OwnSecrets, write_directory
@@ -83,6 +85,7 @@ def create_node(
     quota: int | None = None,
     shares: EncodingParameters | None = None,
     open_: bool = False,
+    web: str | None = None,
     entropy: Entropy = os.urandom,
 ) -> NodeDirectory:
     """Make the directory of a node.
@@ -98,6 +101,8 @@ def create_node(
         quota: bytes that all shares may take together.
         shares: K/HAPPY/N of its uploads, outranking the introducer's advice.
         open_: whether it speaks with anybody, without a proof of the secret.
+        web: where its web gateway listens, a port or an endpoint description; ``none`` for no
+            gateway; None for the default.
         entropy: where keys and secrets come from.
 
     Raises:
@@ -119,6 +124,7 @@ def create_node(
         storage_enabled=storage,
         reserve=reserve,
         quota=quota,
+        web_port=None if web is None else parse_web_port(web),
     )
     return _create(path, config, secret, entropy)
 
@@ -259,6 +265,12 @@ every_days = {every_days}
 {repair_below}
 # So many bytes a second it reads and writes at most.
 bandwidth = {bandwidth}
+
+[web]
+# Where the web gateway listens; "none": there is no gateway.
+{web_port}
+# Names under which browsers may reach it, beside those of this machine's loopback.
+hosts = {web_hosts}
 """
 
 
@@ -319,4 +331,8 @@ def render_config(config: NodeConfig) -> str:
         if config.repair_below is None
         else f"repair_below = {config.repair_below}",
         bandwidth=_size(config.keeper_bandwidth),
+        web_port=f"# port = {_quoted(DEFAULT_WEB_PORT)}"
+        if config.web_port is None
+        else f"port = {_quoted(config.web_port)}",
+        web_hosts=_list(config.web_hosts),
     )

@@ -15,6 +15,8 @@
         public-root.cap the cap of the grid's public root
         aliases         names of other directories, NAME: CAP in each line
         backup.sqlite   what 'ampgrid backup' has uploaded, with its caps
+        web-token       what a browser needs to change anything, 32 bytes in base32
+        open-web.html   what 'ampgrid web' gives a browser to open
         section-NAME    what a recovery file of a later version held beyond what is known here
       storage/          the shares kept for others, their database, and the file
                         this-is-the-store, which an empty mount point lacks
@@ -26,6 +28,10 @@
       root-made         says that there is a private root, by its verify cap
       listen-port       the port picked at the first run, when node.toml says port 0
       recovery-exported when the last recovery file was exported
+      webport           where the web gateway listens, outranking node.toml, if you write it
+      webpassword       NAME:PASSWORD that the web gateway asks for, if you write it
+      webport_allow_localfile  lets the web gateway read and write files, if you make it
+      node.url          where the web gateway is, while it runs
       node.pid          locked while a node runs here
       ampgrid.sock      the control socket
 """
@@ -40,12 +46,13 @@ from pathlib import Path
 
 from attrs import frozen
 
-from ampgrid.crypto.base32 import a2b
+from ampgrid.crypto.base32 import a2b, b2a
 from ampgrid.crypto.identity import Identity
-from ampgrid.crypto.keyfile import read_secret_file
+from ampgrid.crypto.keyfile import read_secret_file, write_secret_file
 from ampgrid.errors import BadArgumentValueError, ConfigError, FormatError
-from ampgrid.node.config import NodeConfig, common_secret, load_config
+from ampgrid.node.config import NodeConfig, common_secret, load_config, parse_web_port
 from ampgrid.node.lock import DirectoryLock
+from ampgrid.ports import Entropy
 
 #: Lengths of the secrets, bytes.
 GRID_SECRET_BYTES = 16
@@ -186,6 +193,36 @@ class NodeDirectory:
     def socket_path(self) -> Path:
         """The control socket."""
         return self.path / "ampgrid.sock"
+
+    @property
+    def web_token_path(self) -> Path:
+        """What a browser needs to change anything."""
+        return self.private / "web-token"
+
+    @property
+    def open_web_path(self) -> Path:
+        """What ``ampgrid web`` gives a browser to open."""
+        return self.private / "open-web.html"
+
+    @property
+    def web_port_path(self) -> Path:
+        """Where the web gateway listens, outranking ``node.toml``."""
+        return self.path / "webport"
+
+    @property
+    def web_password_path(self) -> Path:
+        """What the web gateway asks for."""
+        return self.path / "webpassword"
+
+    @property
+    def allow_localfile_path(self) -> Path:
+        """Lets the web gateway read and write files of this machine."""
+        return self.path / "webport_allow_localfile"
+
+    @property
+    def node_url_path(self) -> Path:
+        """Where the web gateway is, while it runs."""
+        return self.path / "node.url"
 
     @property
     def log_path(self) -> Path:
@@ -364,6 +401,52 @@ class NodeDirectory:
             ConfigError: the disk refused.
         """
         write_whole(self.listen_port_path, b"%d\n" % port)
+
+    def web_token(self, entropy: Entropy) -> bytes:
+        """Return what a browser needs to change anything, 32 bytes; made if it is missing.
+
+        Raises:
+            ConfigError: it is open to others, malformed, or cannot be made.
+        """
+        self._check_private()
+        if not self.web_token_path.exists():
+            write_secret_file(self.web_token_path, b2a(entropy(OWN_SECRET_BYTES)).encode() + b"\n")
+        return self._read_secret(self.web_token_path, OWN_SECRET_BYTES)
+
+    def node_url(self) -> str | None:
+        """Return where the web gateway is, None if it does not run.
+
+        Raises:
+            ConfigError: the file could not be read.
+        """
+        try:
+            text = self.node_url_path.read_text("ascii", "replace").strip()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise ConfigError(
+                f"{self.node_url_path} could not be read: {error.strerror}."
+            ) from error
+        return text or None
+
+    def web_port(self) -> str | None:
+        """Return what the file ``webport`` says, None if there is none.
+
+        Raises:
+            ConfigError: it cannot be read, or says something else.
+        """
+        try:
+            text = self.web_port_path.read_text("ascii", "replace")[:1_000]
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise ConfigError(
+                f"{self.web_port_path} could not be read: {error.strerror}."
+            ) from error
+        try:
+            return parse_web_port(text)
+        except BadArgumentValueError as error:
+            raise ConfigError(f"{self.web_port_path}: {error}") from None
 
     def _check_private(self) -> None:
         try:

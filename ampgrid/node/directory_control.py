@@ -28,7 +28,7 @@ from ampgrid.node.linking import (
     read_json,
 )
 from ampgrid.node.listings import Listings
-from ampgrid.node.nodeinfo import child_json, info_json
+from ampgrid.node.nodeinfo import child_json, info_of
 from ampgrid.node.operations import Operations
 from ampgrid.node.reports import json_text, page_text, report_text
 from ampgrid.node.snapshots import recover_directory
@@ -97,21 +97,12 @@ class DirectoryResponder(amp.CommandLocator):
             if not is_grid_path(path):
                 cap = parse_cap(path)
                 return {"info": json_text(await self._info(cap, None), _MOST_INFO_BYTES)}
-            place = await drive.place(path)
-            if place.names:
-                parent = await drive.virtual.get_directory_at_path(place.parent)
-                child = await parent.get_child(place.name)
-                info = await self._info(parse_cap(child.node.get_uri()), child)
-            else:
-                node = await drive.virtual.get_node_at_path(place)
-                info = await self._info(parse_cap(node.get_uri()), None)
+            node, child = await drive.found(path)
+            info = await self._info(parse_cap(node.get_uri()), child)
         return {"info": json_text(info, _MOST_INFO_BYTES)}
 
     async def _info(self, cap: Cap, child: Child | None) -> dict[str, Any]:
-        record = None
-        if isinstance(cap, DirCap | DirReadCap | DirVerifierCap):
-            record = await self._drive.maker.table(cap).record()
-        return info_json(cap, child, record)
+        return await info_of(self._drive.maker, cap, child)
 
     @commands.ListDirectory.responder
     async def list_directory(

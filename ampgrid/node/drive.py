@@ -18,7 +18,7 @@ from ampgrid.node.public_root import PublicRoot, PublicRootMaker
 from ampgrid.node.roots import Root, RootCap, RootFile
 from ampgrid.peers import PeerConnection
 from ampgrid.ports import Clock, Connection, Entropy, Threads, WallClock
-from ampgrid.vdrive.dirnode import DirectoryNode
+from ampgrid.vdrive.dirnode import Child, DirectoryNode
 from ampgrid.vdrive.drive import VirtualDrive
 from ampgrid.vdrive.maker import NodeMaker
 from ampgrid.vdrive.paths import PRIVATE, PUBLIC, GridPath, parse_grid_path
@@ -259,7 +259,7 @@ class NodeDrive:
             return False
         return True
 
-    async def place(self, text: str) -> GridPath:
+    async def place(self, path: str | GridPath) -> GridPath:
         """Read a grid path; the private root is made if it begins there.
 
         Raises:
@@ -267,12 +267,12 @@ class NodeDrive:
             BadCapError: it begins with a cap that is none.
             BadNameError: one of its names cannot be a child's.
         """
-        place = parse_grid_path(text)
+        place = parse_grid_path(path) if isinstance(path, str) else path
         if place.root == PRIVATE:
             await self.private_root()
         return place
 
-    async def node(self, text: str) -> FileNode | DirectoryNode:
+    async def node(self, path: str | GridPath) -> FileNode | DirectoryNode:
         """Return what is at a grid path, or what a cap gives.
 
         Raises:
@@ -280,30 +280,45 @@ class NodeDrive:
             NoSuchChildError: nothing is there.
             NotDirectoryError: it leads through a file.
         """
-        return await self.virtual.get_node_at_path(await self.place(text))
+        return await self.virtual.get_node_at_path(await self.place(path))
 
-    async def directory(self, text: str) -> DirectoryNode:
+    async def directory(self, path: str | GridPath) -> DirectoryNode:
         """Return the directory at a grid path (see `node`).
 
         Raises:
             NotDirectoryError: a file is there.
         """
-        return await self.virtual.get_directory_at_path(await self.place(text))
+        return await self.virtual.get_directory_at_path(await self.place(path))
 
-    async def parent(self, text: str, *, make: bool = False) -> tuple[DirectoryNode, str]:
+    async def parent(
+        self, path: str | GridPath, *, make: bool = False
+    ) -> tuple[DirectoryNode, str]:
         """Return the directory in which the end of a path is, or could be, and its name there.
 
         Args:
-            text: the grid path.
+            path: the grid path.
             make: whether missing directories on the way are made.
 
         Raises:
             BadArgumentValueError: the path names a root, which is in no directory.
         """
-        place = await self.place(text)
+        place = await self.place(path)
         if make:
             return await self.virtual.make_directories(place.parent), place.name
         return await self.virtual.get_parent(place)
+
+    async def found(self, path: str | GridPath) -> tuple[FileNode | DirectoryNode, Child | None]:
+        """Return what is at a path, and what its directory tells of it (None of a root).
+
+        Raises:
+            AmpgridError: as `node` does.
+        """
+        place = await self.place(path)
+        if not place.names:
+            return await self.virtual.get_node_at_path(place), None
+        parent = await self.virtual.get_directory_at_path(place.parent)
+        child = await parent.get_child(place.name)
+        return child.node, child
 
     # Aliases.
 

@@ -310,6 +310,7 @@ class LocalGrid:
                     listen=_LISTEN,
                     nickname=directory.path.name,
                     reserve=_RESERVE,
+                    web="none",
                 )
         if not self.client.config_path.exists():
             create_node(
@@ -318,6 +319,7 @@ class LocalGrid:
                 listen=_LISTEN,
                 nickname="client",
                 storage=False,
+                web="0",
             )
 
     def _spawn(self, directory: NodeDirectory) -> None:
@@ -390,10 +392,12 @@ class LocalGrid:
                 facts["node_id"] = node_id_text(directory.identity().node_id)
             return facts
 
+        client = facts_of(self.client, address=False, node_id=True)
+        client["web"] = self.client.node_url()
         return {
             "introducer": facts_of(self.introducer, address=True, node_id=False),
             "nodes": [facts_of(node, address=True, node_id=True) for node in self.nodes],
-            "client": facts_of(self.client, address=False, node_id=True),
+            "client": client,
         }
 
     async def kill(self, name: str) -> None:

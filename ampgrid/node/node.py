@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint
 from twisted.internet.error import CannotListenError
@@ -74,6 +74,22 @@ _STORE_ADVICE = (
 _LAST_SECONDS = 10.0
 
 
+class Face(Protocol):
+    """What serves a node's users beside the control socket: the web gateway."""
+
+    async def start(self, core: NodeCore) -> None:
+        """Begin to serve; the node is up.
+
+        Raises:
+            ConfigError: it cannot.
+        """
+        ...
+
+    async def stop(self) -> None:
+        """End it; the node goes down next."""
+        ...
+
+
 class Node:
     """One node, from its directory.
 
@@ -83,9 +99,17 @@ class Node:
         directory: where it lives.
         config: what its ``node.toml`` says.
         reactor: Twisted's.
+        face: what else serves its users; None for the control socket alone.
     """
 
-    def __init__(self, directory: NodeDirectory, config: NodeConfig, reactor: Any) -> None:
+    def __init__(
+        self,
+        directory: NodeDirectory,
+        config: NodeConfig,
+        reactor: Any,
+        face: Face | None = None,
+    ) -> None:
+        self._face = face
         self._directory = directory
         self._config = config
         self._reactor = reactor
@@ -158,6 +182,9 @@ class Node:
         )
         port = await self._listen(core)
         await core.start(hints_text(advertised_hints(config, port)))
+        if self._face is not None:
+            await self._face.start(core)
+        # Last: whoever waits for the socket finds all of the node.
         await self._listen_to_commands()
 
     def _pool(self, most: int, name: str) -> PoolThreads:
@@ -267,7 +294,8 @@ class Node:
         opened = (self._peer_store, self._kept_store, self._record_store)
         stores: list[Any] = [store for store in opened if store is not None]
         self._peer_store = self._kept_store = self._record_store = None
-        steps = [port.stopListening for port in ports]
+        steps = [self._face.stop] if self._face is not None else []
+        steps += [port.stopListening for port in ports]
         steps += [core.stop] if core is not None else []
         steps += [store.close for store in stores]
         for step in steps:

@@ -9,6 +9,7 @@ from ampgrid.formats.record import Record
 from ampgrid.immutable import FileNode
 from ampgrid.vdrive.deep import kind_of
 from ampgrid.vdrive.dirnode import Child, DirectoryNode
+from ampgrid.vdrive.maker import NodeMaker
 
 
 def child_json(child: Child) -> dict[str, Any]:
@@ -49,6 +50,18 @@ def info_json(cap: Cap, child: Child | None, record: Record | None) -> dict[str,
         "replicas": None if record is None else len(record.replicas),
         "metadata": {} if child is None else dict(child.metadata),
     }
+
+
+async def info_of(maker: NodeMaker, cap: Cap, child: Child | None) -> dict[str, Any]:
+    """Return all that is known of what a cap gives; a directory's record is looked up.
+
+    Raises:
+        NotReachableError: too few replicas of the directory answered.
+    """
+    record = None
+    if isinstance(cap, DirCap | DirReadCap | DirVerifierCap):
+        record = await maker.table(cap).record()
+    return info_json(cap, child, record)
 
 
 def _kind_of(cap: Cap) -> str:

@@ -89,7 +89,7 @@ async def _spooled(node: Machine, descriptor: int, operation: Operation) -> Spoo
             operation.check()
             operation.done = spool.get_size()
             if operation.done >= _LITTLE_BYTES:
-                await node.work.run(_leave_free, node.spool_path, node.spool_reserve)
+                await node.work.run(leave_free, node.spool_path, node.spool_reserve)
     except BaseException:
         spool.close()
         raise
@@ -132,7 +132,7 @@ def _is_whole_file(descriptor: int) -> bool:
     return os.lseek(descriptor, 0, os.SEEK_CUR) == 0
 
 
-def _leave_free(folder: Path, reserve: int) -> None:
+def leave_free(folder: Path, reserve: int) -> None:
     """Return if the disk has the reserve free also after one more read.
 
     Raises:

@@ -34,7 +34,7 @@ class FileTests(GridCase):
         ready = self.grid.ready
         self.assertEqual(set(ready), {"introducer", "nodes", "client"})
         self.assertEqual(set(ready["introducer"]), {"dir", "pid", "address"})
-        self.assertEqual(set(ready["client"]), {"dir", "pid", "node_id"})
+        self.assertEqual(set(ready["client"]), {"dir", "pid", "node_id", "web"})
         self.assertEqual(
             [set(n) for n in ready["nodes"]], [{"dir", "pid", "address", "node_id"}] * 3
         )

@@ -69,7 +69,7 @@ class RunTests(RunCase):
     def test_ready_in_one_line_of_json(self) -> None:
         process = start("-d", self.node, "run", "--json")
         facts = json.loads(wait_for_line(process, "{"))
-        self.assertEqual(set(facts), {"node_id", "kind", "addresses"})
+        self.assertEqual(set(facts), {"node_id", "kind", "addresses", "web"})
         process.terminate()
         self.assertEqual(finish(process).status, 0)
 

@@ -16,7 +16,7 @@ from ampgrid.caps import MAX_FILE_SIZE, MAX_LIT_SIZE
 from ampgrid.commands.introduction import MAX_ANNOUNCEMENTS_PER_BOX
 from ampgrid.formats import announcement, segments, ueb
 from ampgrid.formats.address import MAX_HINTS
-from ampgrid.node.config import _KNOWN, NodeConfig
+from ampgrid.node.config import _KNOWN, DEFAULT_WEB_PORT, NodeConfig
 from ampgrid.node.sizes import parse_size
 from ampgrid.peers import announcements, dialler, introducer, keeping, rotation, table
 from ampgrid.storage import buckets
@@ -278,3 +278,5 @@ class NodeTomlTests(SynchronousTestCase):
         self.assertEqual(bandwidth, default.keeper_bandwidth)
         segment_size = parse_size(rows["upload", "max_segment_size"].strip('`"'))
         self.assertEqual(segment_size, default.max_segment_size)
+        self.assertIsNone(default.web_port)
+        self.assertTrue(rows["web", "port"].startswith(f'`"{DEFAULT_WEB_PORT}"`'))

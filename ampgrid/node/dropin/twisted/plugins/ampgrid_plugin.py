@@ -8,7 +8,7 @@ from twisted.application.service import ServiceMaker
 
 ampgrid = ServiceMaker(
     "ampgrid",
-    "ampgrid.node.service",
+    "ampgrid.cli.twist",
     "A node of an ampgrid: a peer-to-peer storage grid.",
     "ampgrid",
 )

@@ -17,6 +17,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python import usage
 
+from ampgrid.cli.faces import face_of
 from ampgrid.errors import AmpgridError
 from ampgrid.node.config import NodeConfig
 from ampgrid.node.directory import NodeDirectory
@@ -52,7 +53,7 @@ class NodeService(Service):
     ) -> None:
         self._reactor = reactor
         self._lock = lock
-        self._node = Node(directory, config, reactor)
+        self._node = Node(directory, config, reactor, face_of(directory, config, reactor))
         self._starting: Deferred[None] | None = None
 
     def startService(self) -> None:  # noqa: N802 - Twisted's name

@@ -1,0 +1,169 @@
+"""What is made of the body of a request while it comes in: nothing, text, a file or a form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, Protocol
+
+from attrs import frozen
+
+from ampgrid.immutable import Uploadable
+from ampgrid.web.errors import BadRequestError, TooLargeError
+from ampgrid.web.spool import Keeping, SpoolRoom
+
+#: The longest body that is kept as text, bytes.
+TEXT_BYTES = 1024 * 1024
+
+Kind = Literal["none", "text", "file", "form"]
+
+
+@frozen
+class Want:
+    """What a handler wants of a body.
+
+    Attributes:
+        kind: what is made of it.
+        most: bytes of a text at most.
+    """
+
+    kind: Kind
+    most: int = TEXT_BYTES
+
+
+NOTHING = Want("none")
+A_TEXT = Want("text")
+A_FILE = Want("file")
+A_FORM = Want("form")
+
+
+@frozen
+class Flow:
+    """How a body speaks to the connection that it comes over.
+
+    Attributes:
+        pause: called when no more can be taken for now.
+        resume: called when more can.
+        fail: called with what went wrong, as soon as it did.
+    """
+
+    pause: Callable[[], None]
+    resume: Callable[[], None]
+    fail: Callable[[Exception], None]
+
+
+class Body(Protocol):
+    """A body that is coming in."""
+
+    def add(self, data: bytes) -> None:
+        """Take the next bytes.
+
+        Raises:
+            WebError: they are refused.
+        """
+        ...
+
+    async def complete(self) -> None:
+        """Learn that all bytes have come, and wait until they are kept.
+
+        Raises:
+            WebError: they are refused.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of it all."""
+        ...
+
+
+class NoBody:
+    """Takes a little, and throws it away: some clients send a body with whatever they ask."""
+
+    def __init__(self) -> None:
+        self._taken = 0
+
+    def add(self, data: bytes) -> None:
+        """Throw bytes away."""
+        self._taken += len(data)
+        if self._taken > TEXT_BYTES:
+            raise TooLargeError("no body is wanted here")
+
+    async def complete(self) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class TextBody:
+    """A small body, in memory.
+
+    Args:
+        most: bytes at most.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._size = 0
+        self._pieces: list[bytes] = []
+
+    def add(self, data: bytes) -> None:
+        """Keep bytes."""
+        self._size += len(data)
+        if self._size > self._most:
+            raise TooLargeError(f"this takes a body of {self._most} bytes at most")
+        self._pieces.append(bytes(data))
+
+    async def complete(self) -> None:
+        """Do nothing: all is here."""
+
+    @property
+    def data(self) -> bytes:
+        """All bytes."""
+        return b"".join(self._pieces)
+
+    @property
+    def text(self) -> str:
+        """All of it as text.
+
+        Raises:
+            BadRequestError: it is no UTF-8.
+        """
+        try:
+            return self.data.decode("utf-8")
+        except UnicodeDecodeError:
+            raise BadRequestError("the body is no UTF-8 text") from None
+
+    def close(self) -> None:
+        """Let go of it."""
+        self._pieces = []
+
+
+class FileBody:
+    """A body of any size, kept in the spool.
+
+    Args:
+        room: where.
+        flow: of the connection.
+    """
+
+    def __init__(self, room: SpoolRoom, flow: Flow) -> None:
+        self._keeping = Keeping(room, flow.pause, flow.resume, flow.fail)
+        self._source: Uploadable | None = None
+
+    def add(self, data: bytes) -> None:
+        """Keep bytes."""
+        self._keeping.add(data)
+
+    async def complete(self) -> None:
+        """Wait until all is kept."""
+        self._source = await self._keeping.whole()
+
+    @property
+    def source(self) -> Uploadable:
+        """What can be uploaded; the request closes it."""
+        assert self._source is not None
+        return self._source
+
+    def close(self) -> None:
+        """Let go of it."""
+        self._keeping.close()

@@ -1,0 +1,53 @@
+"""The composition of the web gateway: what every request works with."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from ampgrid.node.core import NodeCore
+from ampgrid.ports import Entropy
+from ampgrid.web.channel import GatewayFactory
+from ampgrid.web.gate import Gate
+from ampgrid.web.jobs import Jobs
+from ampgrid.web.pages import Pages
+from ampgrid.web.password import Password
+from ampgrid.web.routing import Router
+from ampgrid.web.sections import sections
+from ampgrid.web.spool import SpoolRoom
+from ampgrid.web.tokens import Tokens
+
+
+class Gateway:
+    """A gateway over the services of one node.
+
+    Args:
+        core: the node's services.
+        tokens: what browsers need.
+        hosts: names of this gateway beside those of the loopback.
+        password: what it asks for; None for nothing.
+
+    Attributes:
+        factory: accepts connections.
+    """
+
+    def __init__(
+        self,
+        core: NodeCore,
+        tokens: Tokens,
+        hosts: Collection[str] = (),
+        password: Password | None = None,
+    ) -> None:
+        self.core = core
+        self.tokens = tokens
+        self.password = password
+        self.entropy: Entropy = core.entropy
+        self.gate = Gate(tokens, hosts)
+        self.spool = SpoolRoom(core.spool_path, core.entropy, core.work, core.spool_reserve)
+        self.jobs = Jobs(core.operations, core.wall, core.entropy)
+        self.pages = Pages(core.config.nickname)
+        self.router = Router(sections())
+        self.factory = GatewayFactory(self, core.clock)
+
+    def stop(self) -> None:
+        """Close every connection."""
+        self.factory.close()

@@ -1,0 +1,124 @@
+"""The ``webpassword``: HTTP digest authentication for everything, and Basic over TLS.
+
+The file holds one line, ``NAME:PASSWORD``. Challenges are made and looked at by Twisted
+(`twisted.cred.credentials`). What it leaves out is done here: the answer has to be for this very
+URI, and what is secret is compared in constant time.
+
+Source: RFC 7616 (digest), RFC 7617 (Basic).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from base64 import b64decode
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from twisted.cred.credentials import DigestCredentialFactory
+from twisted.cred.error import LoginFailed
+
+from ampgrid.crypto.keyfile import read_secret_file
+from ampgrid.errors import ConfigError
+from ampgrid.web.errors import WebError
+
+if TYPE_CHECKING:
+    from ampgrid.web.request import GatewayRequest
+
+REALM = b"ampgrid"
+_MOST_BYTES = 1_024
+
+
+class UnauthorizedError(WebError):
+    """The password is missing or wrong."""
+
+    status = 401
+
+
+class Password:
+    """What the gateway asks for.
+
+    Args:
+        name: of the user.
+        password: of the user.
+    """
+
+    def __init__(self, name: bytes, password: bytes) -> None:
+        self._name = name
+        self._password = password
+        self._digests = DigestCredentialFactory(b"md5", REALM)
+
+    @classmethod
+    def read(cls, path: Path) -> Password | None:
+        """Read the file ``webpassword``; None if there is none.
+
+        Raises:
+            ConfigError: others can read it, or it holds no NAME:PASSWORD.
+        """
+        if not path.exists():
+            return None
+        name, colon, password = read_secret_file(path, _MOST_BYTES).strip().partition(b":")
+        if not name or not colon or not password or b'"' in name:
+            raise ConfigError(f"{path} does not hold NAME:PASSWORD.")
+        return cls(name, password)
+
+    def check(self, request: GatewayRequest, method: str, uri: bytes) -> None:
+        """Let a request in that knows the password.
+
+        Raises:
+            UnauthorizedError: it does not; the answer asks for it.
+        """
+        said = (request.getHeader("Authorization") or "").encode("utf-8", "replace")
+        scheme, _, rest = said.partition(b" ")
+        peer = getattr(request.getClientAddress(), "host", "").encode("ascii", "replace")
+        if scheme.lower() == b"basic" and request.isSecure():
+            known = self._is_basic(rest.strip())
+        else:
+            known = scheme.lower() == b"digest" and self._is_digest(rest, method, uri, peer)
+        if not known:
+            raise self._asking(peer, secure=request.isSecure())
+
+    def _is_basic(self, given: bytes) -> bool:
+        try:
+            said = b64decode(given, validate=True)
+        except ValueError:
+            return False
+        return hmac.compare_digest(said, self._name + b":" + self._password)
+
+    def _is_digest(self, given: bytes, method: str, uri: bytes, peer: bytes) -> bool:
+        try:
+            # Looks at the nonce: made here, for this address, and not long ago.
+            fields = self._digests.decode(given, method.encode("ascii"), peer).fields
+        except (LoginFailed, ValueError):
+            return False
+        told = [fields.get(name, b"") for name in ("username", "uri", "algorithm", "qop")]
+        if told[:2] != [self._name, uri] or told[2].lower() not in {b"", b"md5"}:
+            return False
+        if told[3].lower() != b"auth":
+            return False
+        expected = self._response(fields, method.encode("ascii"), uri)
+        return hmac.compare_digest(expected, fields.get("response", b"").lower())
+
+    def _response(self, fields: Mapping[str, bytes], method: bytes, uri: bytes) -> bytes:
+        """Return what who knows the password answers (RFC 7616, 3.4.1)."""
+        nonce, count, own = (fields.get(name, b"") for name in ("nonce", "nc", "cnonce"))
+        first = _hashed(self._name, REALM, self._password)
+        return _hashed(first, nonce, count, own, b"auth", _hashed(method, uri))
+
+    def _asking(self, peer: bytes, *, secure: bool) -> UnauthorizedError:
+        told = self._digests.getChallenge(peer)
+        told["algorithm"] = b"MD5"
+        values = {key: value.decode("ascii") for key, value in told.items()}
+        challenges = ["Digest " + ", ".join(f'{key}="{value}"' for key, value in values.items())]
+        if secure:
+            challenges.append('Basic realm="ampgrid", charset="UTF-8"')
+        return UnauthorizedError(
+            "this gateway asks for a name and a password (the file webpassword)",
+            WWW_Authenticate="\n".join(challenges),
+        )
+
+
+def _hashed(*parts: bytes) -> bytes:
+    # The hash that all clients know; over a network, what counts is TLS.
+    return hashlib.md5(b":".join(parts), usedforsecurity=False).hexdigest().encode("ascii")

@@ -1,0 +1,111 @@
+"""Which bytes of a file are asked for, and whether the client has them already (RFC 9110)."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from email.utils import formatdate, parsedate_to_datetime
+
+from attrs import frozen
+
+from ampgrid.crypto.base32 import b2a
+from ampgrid.web.errors import WebError
+
+_RANGE = re.compile(r"bytes=\s*([0-9]{0,19})\s*-\s*([0-9]{0,19})\s*", re.IGNORECASE)
+
+
+@frozen
+class Range:
+    """Some bytes of a file.
+
+    Attributes:
+        start: of the first.
+        end: behind the last.
+    """
+
+    start: int
+    end: int
+
+
+class RangeError(WebError):
+    """No byte of the file is in the range."""
+
+    status = 416
+
+
+def read_range(header: str, size: int) -> Range | None:
+    """Read the header Range; None for all of the file.
+
+    What is malformed, of another unit, or names several ranges is ignored, as a server may.
+
+    Args:
+        header: its value.
+        size: of the file, bytes.
+
+    Raises:
+        RangeError: the range begins behind the end.
+    """
+    match = _RANGE.fullmatch(header.strip())
+    if match is None or match.group(1, 2) == ("", ""):
+        return None
+    first, last = match.group(1, 2)
+    if not first:
+        start, end = max(0, size - int(last)), size
+    else:
+        start, end = int(first), size if not last else min(size, int(last) + 1)
+        if last and int(last) < start:
+            return None
+    if start >= size or start >= end:
+        raise RangeError(
+            f"the file has {size} bytes; the range is behind its end",
+            Content_Range=f"bytes */{size}",
+            Accept_Ranges="bytes",
+        )
+    return Range(start, end)
+
+
+def etag_of(cap: str) -> str:
+    """Return the ETag of a file; it tells nothing of the cap, and changes with it."""
+    return f'"{b2a(hashlib.sha256(b"ampgrid web etag v1 " + cap.encode()).digest())[:32]}"'
+
+
+def http_date(moment: float) -> str:
+    """Return seconds since 1970 as HTTP spells them."""
+    return formatdate(int(moment), usegmt=True)
+
+
+def _seconds(text: str) -> float | None:
+    try:
+        return parsedate_to_datetime(text).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def matches(header: str, etag: str) -> bool:
+    """Tell whether a list of ETags, or ``*``, holds this one."""
+    told = [each.strip().removeprefix("W/") for each in header.split(",")]
+    return etag in told or "*" in told
+
+
+def is_unchanged(value: Callable[[str], str], etag: str, changed: float | None) -> bool:
+    """Tell whether the client has the file already.
+
+    Args:
+        value: returns the value of a header, empty without it.
+        etag: of the file.
+        changed: when it was linked, seconds since 1970; None if that is not known.
+    """
+    if known := value("If-None-Match"):
+        return matches(known, etag)
+    since = _seconds(value("If-Modified-Since"))
+    return since is not None and changed is not None and int(changed) <= since
+
+
+def range_holds(value: Callable[[str], str], etag: str, changed: float | None) -> bool:
+    """Tell whether a Range counts: without If-Range, or if that is of this very file."""
+    condition = value("If-Range")
+    if not condition or condition == etag:
+        return True
+    since = _seconds(condition)
+    return since is not None and changed is not None and int(changed) == int(since)

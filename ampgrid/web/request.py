@@ -1,0 +1,297 @@
+"""One request: routed and let in or refused by its head, then its body, then its answer."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, cast
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionLost
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web import http
+
+from ampgrid.errors import AmpgridError
+from ampgrid.immutable import Operation
+from ampgrid.web import answers
+from ampgrid.web.answers import Answer
+from ampgrid.web.bodies import FileBody, Flow, NoBody, TextBody, Want
+from ampgrid.web.call import AnyBody, Call
+from ampgrid.web.errors import ForbiddenError, TooLargeError, WebError, status_of
+from ampgrid.web.forms import FieldsForm, FilesForm, is_form
+from ampgrid.web.gate import Admission, Head
+from ampgrid.web.headers import ALWAYS, OWN_POLICY
+from ampgrid.web.routing import Route, Target, read_target
+
+if TYPE_CHECKING:
+    from ampgrid.web.channel import GatewayChannel
+    from ampgrid.web.gateway import Gateway
+
+_log = Logger()
+
+#: A refused body up to this size is read and thrown away, so that the connection goes on, bytes.
+_DRAINED_BYTES = 64 * 1024
+
+
+class GatewayRequest(http.Request):
+    """A request to the gateway."""
+
+    channel: GatewayChannel
+
+    def __init__(self, channel: GatewayChannel, queued: bool = False) -> None:  # noqa: ARG002
+        super().__init__(cast("Any", channel))
+        self._target: Target | None = None
+        self._route: Route | None = None
+        self._admission: Admission | None = None
+        self._body: AnyBody = NoBody()
+        self._refusal: Exception | None = None
+        self._length: int | None = 0
+
+    def __repr__(self) -> str:
+        # Twisted's shows the path, which may hold a cap.
+        return f"<GatewayRequest at {id(self):#x}>"
+
+    @property
+    def gateway(self) -> Gateway:
+        """What the request works for."""
+        return self.channel.gateway
+
+    # The head.
+
+    def gotLength(self, length: int | None) -> None:  # noqa: N802
+        """Route the request, let it in or refuse it: the head is here, and none of the body."""
+        self.content = BytesIO()
+        self._length = length
+        try:
+            self._begin(length)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the client is told
+            self._refuse(error)
+
+    def _begin(self, length: int | None) -> None:
+        command, uri = self.channel.head()
+        content_type = self.getHeader("Content-Type") or ""
+        target = self._target = read_target(command, uri, content_type)
+        gateway = self.gateway
+        # Before the gate has seen it nothing is told of what is there and what is not.
+        route: Route | None = None
+        problem: Exception | None = None
+        try:
+            route = gateway.router.route(target)
+        except WebError as error:
+            problem = error
+        head = Head(
+            target.method,
+            self._values,
+            self._local(),
+            self.isSecure(),
+            route is not None and route.linkable,
+        )
+        form = is_form(content_type) or (route is not None and route.guards_itself)
+        self._admission = gateway.gate.admit(head, form=form)
+        if gateway.password is not None:
+            gateway.password.check(self, target.method, uri)
+        if route is None:
+            assert problem is not None
+            raise problem
+        if route.always_token and not self._admission.has_token and not is_form(content_type):
+            raise ForbiddenError("this needs the token of the gateway, in the header")
+        self._route = route
+        if length != 0:
+            self._body = self._made_body(route.body, length)
+
+    def _values(self, name: str) -> list[str]:
+        return list(self.requestHeaders.getRawHeaders(name, []))
+
+    def _local(self) -> tuple[str, int]:
+        host = self.channel.getHost()
+        return getattr(host, "host", ""), getattr(host, "port", 0)
+
+    def _made_body(self, want: Want, length: int | None) -> AnyBody:
+        channel = self.channel
+        flow = Flow(channel.hold, channel.release, self._refuse)
+        room = self.gateway.spool
+        if want.kind == "file":
+            room.check(length or 0)
+            return FileBody(room, flow)
+        content_type = self._target.content_type if self._target is not None else ""
+        if want.kind == "form" and is_form(content_type):
+            if not content_type.lower().startswith("multipart/"):
+                return FieldsForm()
+            room.check(length or 0)
+            return FilesForm(content_type, room, flow)
+        if want.kind == "none":
+            return NoBody()
+        if length is not None and length > want.most:
+            raise TooLargeError(f"this takes a body of {want.most} bytes at most")
+        return TextBody(want.most)
+
+    def _refuse(self, error: Exception) -> None:
+        """Note why the request is refused; told at once if much of it is still to come."""
+        if self._refusal is not None or self.channel is None or self.method != b"(no method yet)":
+            return
+        self._refusal = error
+        self._body.close()
+        self._body = NoBody()
+        awaited = self._values("Expect") or self._length is None
+        if awaited or (self._length or 0) > _DRAINED_BYTES:
+            self.channel.answer_at_once(_raw(self._answer_to(error)))
+
+    # The body.
+
+    def handleContentChunk(self, data: bytes) -> None:  # noqa: N802
+        """Take bytes of the body."""
+        if self._refusal is not None:
+            return
+        try:
+            self._body.add(data)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the client is told
+            self._refuse(error)
+
+    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:  # noqa: N802
+        """All of the request is here."""
+        self.method, self.uri, self.clientproto = command, path, version
+        self.path = path.partition(b"?")[0]
+        self.args = {}
+        self.process()
+
+    def process(self) -> None:
+        """Answer."""
+        Deferred.fromCoroutine(self._answered()).addErrback(
+            lambda failure: _log.failure("a request could not be answered", failure)
+        )
+
+    async def _answered(self) -> None:
+        try:
+            if self._refusal is not None:
+                raise self._refusal
+            await self._body.complete()
+            assert self._route is not None
+            call = self._call()
+            call.require_token()
+            answer = await self._route.handle(call)
+        except Exception as error:  # noqa: BLE001 - the client is told
+            self._fail(error)
+        else:
+            if answer is not None:
+                self.send(answer)
+        finally:
+            self._body.close()
+
+    def _call(self) -> Call:
+        assert self._target is not None
+        assert self._admission is not None
+        return Call(self.gateway, self._target, self._admission, self._body, self)
+
+    def connectionLost(self, reason: Failure) -> None:  # noqa: N802
+        """The client is gone."""
+        if self.method == b"(no method yet)":
+            self._body.close()
+        super().connectionLost(reason)
+
+    # The answer.
+
+    @property
+    def gone(self) -> bool:
+        """Whether the client is gone."""
+        return self._disconnected
+
+    def accepted(self) -> str:
+        """Return what the client would like: ``html``, ``json`` or ``text``."""
+        accept = (self.getHeader("Accept") or "").lower()
+        if "text/html" in accept:
+            return "html"
+        return "json" if "application/json" in accept else "text"
+
+    def begin(self, status: int, content_type: str, policy: str = OWN_POLICY) -> None:
+        """Set status and the headers that every answer has."""
+        self.setResponseCode(status)
+        for name, value in ALWAYS.items():
+            self.setHeader(name, value)
+        self.setHeader("Content-Security-Policy", policy)
+        self.setHeader("Content-Type", content_type)
+
+    def send(self, answer: Answer) -> None:
+        """Send a whole answer."""
+        if self._disconnected:
+            return
+        self.begin(answer.status, answer.content_type)
+        for name, value in answer.headers.items():
+            self.responseHeaders.setRawHeaders(name, value.split("\n"))
+        self.setHeader("Content-Length", str(len(answer.body)))
+        self.write(answer.body)
+        self.finish()
+
+    def _fail(self, error: Exception) -> None:
+        """Tell the client; if the answer has begun already, cut it short."""
+        if self._disconnected:
+            return
+        if self.startedWriting:
+            _log.info("an answer was cut short: {why}", why=_shown(error))
+            self.channel.transport.abortConnection()
+            return
+        self.send(self._answer_to(error))
+
+    def _answer_to(self, error: Exception) -> Answer:
+        status = status_of(error)
+        message = _shown(error)
+        if status == 500 and not isinstance(error, AmpgridError):
+            reference = self.gateway.entropy(4).hex()
+            _log.failure(
+                "a request failed (reference {reference})",
+                Failure(error),
+                reference=reference,
+            )
+            message = f"something went wrong here; the node's log tells it under {reference}"
+        headers = error.headers if isinstance(error, WebError) else {}
+        return self._told(status, message, headers)
+
+    def _told(self, status: int, message: str, headers: dict[str, str]) -> Answer:
+        target = self._target
+        wanted = self.accepted()
+        if target is not None and (
+            target.t == "json" or target.arguments.get("output", "").lower() == "json"
+        ):
+            wanted = "json"
+        if wanted == "json":
+            made = answers.as_json({"error": {"status": status, "message": message}}, status)
+        elif wanted == "html":
+            made = answers.page(self.gateway.pages.error(status, message), status)
+        else:
+            made = answers.text(f"{message}\n", status)
+        return Answer(made.body, status, made.content_type, headers)
+
+    # What is streamed.
+
+    def cancels(self, operation: Operation) -> None:
+        """Cancel an operation when the client is gone."""
+
+        def lost(failure: Failure) -> None:
+            failure.trap(ConnectionLost, Exception)
+            operation.cancel()
+
+        self.notifyFinish().addErrback(lost)
+        if self._disconnected:
+            operation.cancel()
+
+
+def _shown(error: Exception) -> str:
+    """Return the message of an error of ours; of any other only what kind it is."""
+    return str(error) if isinstance(error, AmpgridError) else type(error).__name__
+
+
+def _raw(answer: Answer) -> bytes:
+    """Return an answer as bytes of HTTP, after which the connection is closed."""
+    reason = http.RESPONSES.get(answer.status, b"Refused").decode("ascii")
+    headers = {
+        **ALWAYS,
+        "Content-Security-Policy": OWN_POLICY,
+        "Content-Type": answer.content_type,
+        "Content-Length": str(len(answer.body)),
+        "Connection": "close",
+        **answer.headers,
+    }
+    lines = [
+        f"HTTP/1.1 {answer.status} {reason}",
+        *(f"{k}: {v}" for k, told in headers.items() for v in told.split("\n")),
+    ]
+    return "\r\n".join(lines).encode("latin-1", "replace") + b"\r\n\r\n" + answer.body
