@@ -41,6 +41,8 @@ from tests.campaigns.client import Client, Load, Nursery, WrongError, make_node
 DISK_BYTES = 20 * 1024 * 1024
 #: What somebody else has on it from the beginning, bytes.
 OTHERS_BYTES = 3_200_000
+#: What shares may still take while the rest of the disk fills suddenly, bytes.
+LEFT_BYTES = 512 * 1024
 #: Refusals after which the disk counts as full.
 ENOUGH_REFUSALS = 60
 #: Lease operations on the full disk.
@@ -139,12 +141,19 @@ class Filler:
 
     async def surprise(self, server):
         """Let somebody else take all that is left while much is being written."""
-        hog = self.disk / "sudden"
-        filling = deferToThread(fill, hog)
+        for _ in range(8):
+            await self.put(server)
+        hogs = self.disk / "early", self.disk / "sudden"
+        # The most before, or on a machine with much to do the shares were there first, and
+        # there would be no room once this is gone.
+        room = (await server.space())["available"]
+        hogs[0].write_bytes(bytes(max(0, room - LEFT_BYTES)))
+        filling = deferToThread(fill, hogs[1])
         await self.fill_up(server)
         await filling
         await self.use(server)
-        hog.unlink()
+        for hog in hogs:
+            hog.unlink()
         await self.until_accepted(server)
 
     async def fill_up(self, server):
