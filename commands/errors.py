@@ -245,3 +245,39 @@ class UncertainWireError(WireError):
     """A change may or may not have been made."""
 
     code = b"UNCERTAIN"
+
+
+class NoSuchBlobError(WireError):
+    """There is no blob of that name."""
+
+    code = b"NO_SUCH_BLOB"
+
+
+class BlobExistsWireError(WireError):
+    """There is another blob of that name; it stays."""
+
+    code = b"BLOB_EXISTS"
+
+
+class BlobDeletedWireError(WireError):
+    """A blob of that name was deleted within the last 90 days."""
+
+    code = b"BLOB_DELETED"
+
+
+class BadBlobError(WireError):
+    """The blob does not end as it was announced; what came of it was thrown away."""
+
+    code = b"BAD_BLOB"
+
+
+class NoSuchPutError(WireError):
+    """No put of this number is under way on this connection."""
+
+    code = b"NO_SUCH_PUT"
+
+
+class BlobRefusedWireError(WireError):
+    """No blobs are kept for this user, or the token is not the user's."""
+
+    code = b"BLOB_REFUSED"

@@ -32,9 +32,9 @@ it may be sent again when no answer came. An argument in brackets is optional.
 
 def modules() -> list[ModuleType]:
     """Return the modules that hold Commands, in the order of the page."""
-    from ampgrid.commands import control, drive, introduction, session, storage, vdrive
+    from ampgrid.commands import blobs, control, drive, introduction, session, storage, vdrive
 
-    return [session, introduction, storage, vdrive, control, drive]
+    return [session, introduction, storage, vdrive, blobs, control, drive]
 
 
 def commands_of(module: ModuleType) -> list[type[Any]]:

@@ -96,3 +96,14 @@ def _check(what: str, text: str, most: int) -> str:
             f"{what} has 1 to {most} characters, letters, digits, - and _ of ASCII."
         )
     return text
+
+
+def flag_bits(flags: Iterable[Flag]) -> int:
+    """Return flags as a sum: 1 PENDING, 2 PROCESSING, 4 PROCESSED, 8 FAILED."""
+    wanted = set(flags)
+    return sum(1 << place for place, flag in enumerate(Flag) if flag in wanted)
+
+
+def flags_of_bits(bits: int) -> tuple[Flag, ...]:
+    """Return the flags of a sum, 0 to 15, in the order of `Flag`."""
+    return tuple(flag for place, flag in enumerate(Flag) if bits >> place & 1)

@@ -12,14 +12,23 @@ from twisted.protocols import amp
 from twisted.trial.unittest import SynchronousTestCase
 
 from ampgrid.commands import arguments as a
-from ampgrid.commands import control, drive, errors, introduction, session, storage, vdrive
+from ampgrid.commands import (
+    blobs,
+    control,
+    drive,
+    errors,
+    introduction,
+    session,
+    storage,
+    vdrive,
+)
 from ampgrid.commands.base import GridCommand
 from ampgrid.commands.session import PROTOCOL_VERSION
 from ampgrid.commands.storage import MAX_HEADS_BYTES
 from ampgrid.wire import boxes
 from tests.wire.kit import Recorder, commands_in
 
-MODULES = (session, introduction, storage, vdrive, control, drive)
+MODULES = (session, introduction, storage, vdrive, blobs, control, drive)
 #: What amp.Command knows, and what its metaclass makes of it.
 MEANINGFUL = {
     "arguments",
