@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from itertools import count
 from typing import Any
 
-from attrs import frozen
+from attrs import field, frozen
 from twisted.internet.defer import Deferred
 from twisted.protocols.amp import Command
 
@@ -75,7 +75,7 @@ class Credentials:
     """
 
     user: str
-    token: str
+    token: str = field(repr=False)
 
 
 class PeerRemote:

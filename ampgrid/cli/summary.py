@@ -34,6 +34,8 @@ def summary(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield from _storage(facts["storage"])
     if "vdrive" in facts:
         yield from _vdrive(facts["vdrive"])
+    if "blobs" in facts:
+        yield from _blobs(facts["blobs"])
     if "drive" in facts:
         yield from _drive(facts["drive"])
     if facts["kind"] == "node" and "keeper" in facts:
@@ -101,6 +103,14 @@ def _vdrive(vdrive: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "vdrive", line if vdrive["accepts"] else f"{line}; takes no change now"
     if vdrive["alarm"]:
         yield "ALARM", console.one_line(vdrive["alarm"])
+
+
+def _blobs(blobs: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    line = f"{format_count(blobs['blobs'], 'blob')}, {format_size(blobs['used'])}"
+    line += f", {format_count(blobs['users'], 'user')} with a token"
+    yield "blobs", line if blobs["accepts"] else f"{line}; takes none now"
+    if blobs["alarm"]:
+        yield "ALARM", console.one_line(blobs["alarm"])
 
 
 def _drive(drive: dict[str, Any]) -> Iterator[tuple[str, str]]:

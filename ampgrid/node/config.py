@@ -64,6 +64,8 @@ DEFAULT_BANDWIDTH: Final = 2_000_000
 DEFAULT_WEB_PORT: Final = "tcp:8011:interface=127.0.0.1"
 _ENDPOINT = re.compile(r"(tcp|ssl|tcp6|unix|systemd):[ -~]{1,500}")
 _WEB_HOST = re.compile(r"([a-zA-Z0-9._-]{1,253}|\[[0-9a-fA-F:.]{2,45}\])(:[0-9]{1,5})?")
+#: The most bytes of blobs that one user may have, when nothing is said.
+DEFAULT_USER_QUOTA: Final = 1_000_000_000
 
 Kind = Literal["introducer", "node"]
 
@@ -130,6 +132,10 @@ class NodeConfig:
         scrub_rate: what that reads at most, bytes a second.
         vdrive: whether it keeps directories for others; None: if it keeps shares.
         vdrive_quota: bytes that all directories together may take; None for no such bound.
+        blobs_enabled: whether it keeps blobs for others.
+        blobs_quota: bytes that all blobs together may take; None for no such bound.
+        blobs_user_quota: bytes that the blobs of one user may take.
+        blobs_members: whether every node of the grid is such a user, beside those with a token.
         max_segment_size: segments of a file are at most so large, bytes.
         keeper_enabled: whether it keeps what it has put alive by itself.
         keeper_days: days within which every kept file is looked at.
@@ -161,6 +167,10 @@ class NodeConfig:
     scrub_rate: int = DEFAULT_SCRUB_RATE
     vdrive: bool | None = None
     vdrive_quota: int | None = None
+    blobs_enabled: bool = False
+    blobs_quota: int | None = None
+    blobs_user_quota: int = DEFAULT_USER_QUOTA
+    blobs_members: bool = True
     max_segment_size: int = DEFAULT_SEGMENT_SIZE
     keeper_enabled: bool = True
     keeper_days: int = DEFAULT_KEEPER_DAYS
@@ -335,6 +345,12 @@ _KNOWN: dict[str, dict[str, tuple[str, Callable[[object], object]]]] = {
         "scrub_rate": ("scrub_rate", _bandwidth),
     },
     "vdrive": {"enabled": ("vdrive", _flag), "quota": ("vdrive_quota", _size)},
+    "blobs": {
+        "enabled": ("blobs_enabled", _flag),
+        "quota": ("blobs_quota", _size),
+        "user_quota": ("blobs_user_quota", _size),
+        "members": ("blobs_members", _flag),
+    },
     "upload": {"max_segment_size": ("max_segment_size", _segment_size)},
     "keeper": {
         "enabled": ("keeper_enabled", _flag),
@@ -346,7 +362,7 @@ _KNOWN: dict[str, dict[str, tuple[str, Callable[[object], object]]]] = {
 }
 
 #: Tables that mean nothing to an introducer, which keeps and uploads nothing.
-_NODE_ONLY_TABLES = ("storage", "vdrive", "upload", "keeper", "web")
+_NODE_ONLY_TABLES = ("storage", "vdrive", "blobs", "upload", "keeper", "web")
 
 
 def parse_config(text: str, name: str = "node.toml") -> NodeConfig:

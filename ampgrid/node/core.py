@@ -15,6 +15,8 @@ from twisted.logger import Logger
 from twisted.protocols import amp
 
 from ampgrid import __version__
+from ampgrid.blobs.responder import BlobResponder
+from ampgrid.blobs.service import BLOB_SERVICE, BlobService
 from ampgrid.caps import ChkVerifierCap
 from ampgrid.crypto.identity import Identity, node_id_text, parse_node_id
 from ampgrid.errors import BadArgumentValueError, ConfigError, NotEnoughPeersError
@@ -32,6 +34,7 @@ from ampgrid.immutable import (
     Walker,
 )
 from ampgrid.immutable.budget import Budget
+from ampgrid.node.blobs import BlobPeers
 from ampgrid.node.config import NodeConfig
 from ampgrid.node.drive import (
     VDRIVE_SERVICE,
@@ -102,6 +105,7 @@ class NodeCore:
         drive_files: where it keeps its roots and aliases, None to keep them in memory.
         record_store: where it remembers the last version seen of each directory, None to
             remember it in memory.
+        blobs: the service of blobs, None for a node that keeps none.
     """
 
     def __init__(
@@ -117,12 +121,14 @@ class NodeCore:
         vdrive: VdriveService | None = None,
         drive_files: DriveFiles | None = None,
         record_store: RecordStore | None = None,
+        blobs: BlobService | None = None,
     ) -> None:
         identity = secrets.identity
         self.config = config
         self.node_id = identity.node_id
         self.storage = storage
         self.vdrive = vdrive
+        self.blobs = blobs
         self.entropy = world.entropy
         self.wall = world.wall
         self.work = world.work
@@ -143,6 +149,7 @@ class NodeCore:
         listed = {address.node_id for address in (*config.introducers, *config.peers)}
         allowed = config.allow | listed if config.allow else None
         self.table = ConnectionTable(self.node_id, clock=world.clock, allowed=allowed)
+        self.blob_peers = BlobPeers(self.node_id, self.table, self.loopback)
         self.book = PeerBook(
             peer_store,
             own_id=self.node_id,
@@ -292,6 +299,7 @@ class NodeCore:
         parts = {
             STORAGE_SERVICE: self.storage,
             VDRIVE_SERVICE: self.vdrive,
+            BLOB_SERVICE: self.blobs,
             INTRODUCER_SERVICE: self.introducer,
         }
         return frozenset(name for name, service in parts.items() if service is not None)
@@ -308,6 +316,8 @@ class NodeCore:
             roles.insert(0, StorageResponder(self.storage, connection))
         if self.vdrive is not None:
             roles.append(VdriveResponder(self.vdrive, connection))
+        if self.blobs is not None:
+            roles.append(BlobResponder(self.blobs, connection))
         if self.introducer is not None:
             roles.append(IntroducerResponder(self.introducer, connection))
         return roles
@@ -332,6 +342,9 @@ class NodeCore:
             await self.vdrive.start()
             self.loopback.serve(VdriveResponder(self.vdrive, self.loopback))
             self.drive.add(self.loopback)
+        if self.blobs is not None:
+            await self.blobs.start()
+            self.loopback.serve(BlobResponder(self.blobs, self.loopback))
         await self.drive.start()
         if self.introducer is not None:
             await self.introducer.start()
@@ -375,6 +388,8 @@ class NodeCore:
             await self._remembered.stop()
         if self.vdrive is not None:
             await self.vdrive.stop()
+        if self.blobs is not None:
+            await self.blobs.stop()
         if self.storage is not None:
             await self.storage.stop()
 
@@ -530,6 +545,8 @@ class NodeCore:
             facts["storage"] = self.storage.status()
         if self.vdrive is not None:
             facts["vdrive"] = self.vdrive.status()
+        if self.blobs is not None:
+            facts["blobs"] = self.blobs.status()
         if self.introducer is not None:
             facts["introducing"] = self.introducer.status()
         if self._reminder is not None:

@@ -81,6 +81,7 @@ def create_node(
     listen: str = DEFAULT_LISTEN,
     nickname: str = "",
     storage: bool = True,
+    blobs: bool = False,
     reserve: int = DEFAULT_RESERVE,
     quota: int | None = None,
     shares: EncodingParameters | None = None,
@@ -97,6 +98,7 @@ def create_node(
         listen: ``HOST:PORT``, or ``none`` for a node that only dials.
         nickname: what people call it.
         storage: whether it keeps shares for others.
+        blobs: whether it keeps blobs for others.
         reserve: bytes of its disk that stay free.
         quota: bytes that all shares may take together.
         shares: K/HAPPY/N of its uploads, outranking the introducer's advice.
@@ -122,6 +124,7 @@ def create_node(
         is_open=open_,
         shares=shares,
         storage_enabled=storage,
+        blobs_enabled=blobs,
         reserve=reserve,
         quota=quota,
         web_port=None if web is None else parse_web_port(web),
@@ -252,6 +255,16 @@ scrub_rate = {scrub_rate}
 # All directories together take at most this.
 {vdrive_quota}
 
+[blobs]
+# Whether it keeps blobs for others.
+enabled = {blobs_enabled}
+# All blobs together take at most this.
+{blobs_quota}
+# The blobs of one user take at most this.
+user_quota = {blobs_user_quota}
+# Whether every node of the grid is a user, beside those who have a token of this node.
+members = {blobs_members}
+
 [upload]
 # A file is cut into segments of at most this size.
 max_segment_size = {max_segment_size}
@@ -324,6 +337,12 @@ def render_config(config: NodeConfig) -> str:
         expire_grace_days=config.expire_grace_days,
         scrub_days=config.scrub_days,
         scrub_rate=_size(config.scrub_rate),
+        blobs_enabled=str(config.blobs_enabled).lower(),
+        blobs_quota='# quota = "100G"'
+        if config.blobs_quota is None
+        else f"quota = {_size(config.blobs_quota)}",
+        blobs_user_quota=_size(config.blobs_user_quota),
+        blobs_members=str(config.blobs_members).lower(),
         max_segment_size=config.max_segment_size,
         keeper_enabled=str(config.keeper_enabled).lower(),
         every_days=config.keeper_days,

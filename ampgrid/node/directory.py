@@ -150,6 +150,11 @@ class NodeDirectory:
         return self.storage / "directories.sqlite"
 
     @property
+    def blobs_path(self) -> Path:
+        """The blobs that it keeps for others."""
+        return self.storage / "blobs"
+
+    @property
     def store_mark_path(self) -> Path:
         """What tells the store from the empty directory that a missing disk leaves."""
         return self.storage / "this-is-the-store"

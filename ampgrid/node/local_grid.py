@@ -311,6 +311,7 @@ class LocalGrid:
                     nickname=directory.path.name,
                     reserve=_RESERVE,
                     web="none",
+                    blobs=True,
                 )
         if not self.client.config_path.exists():
             create_node(

@@ -16,9 +16,11 @@ from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 from twisted.protocols import amp
 
+from ampgrid.blobs.service import BlobService
 from ampgrid.errors import BrokenStoreError, ConfigError, FormatError
 from ampgrid.formats.address import format_hint
 from ampgrid.node.addresses import advertised_hints
+from ampgrid.node.blobs import blob_service, open_blob_store
 from ampgrid.node.config import NodeConfig
 from ampgrid.node.control import ControlResponder
 from ampgrid.node.core import SOFTWARE, NodeCore, hints_text
@@ -65,6 +67,10 @@ _DIRECTORIES_ADVICE = (
 _REMEMBERED_ADVICE = (
     "If it is broken, move it and its -wal file away and start again: the node then believes the "
     "newest version of each directory that its replicas show."
+)
+_BLOBS_ADVICE = (
+    "If it is broken, or private/node.pem was changed, move storage/blobs away and start again: "
+    "the blobs in it are lost here, and their users put again what they have."
 )
 _STORE_ADVICE = (
     "If it is broken, move it and its -wal file away and start again: shares in files are found "
@@ -130,7 +136,7 @@ class Node:
         # What it makes is for its user alone, whoever started it.
         os.umask(0o077)
         _allow_descriptors()
-        if config.storage_enabled or config.vdrive_enabled:
+        if config.storage_enabled or config.vdrive_enabled or config.blobs_enabled:
             directory.require_store()
         directory.make_rooms()
         adopt_sections(directory)
@@ -163,6 +169,7 @@ class Node:
         disk = self._pool(_DISK_THREADS, "disk")
         storage = await self._open_storage(disk) if config.storage_enabled else None
         vdrive = await self._open_vdrive(disk, secrets) if config.vdrive_enabled else None
+        blobs = await self._open_blobs(disk, secrets) if config.blobs_enabled else None
 
         def kept_since(moment: float) -> int:
             return core.kept.added_since(moment)
@@ -179,6 +186,7 @@ class Node:
             vdrive,
             drive_files=DriveFiles.of(directory),
             record_store=record_store,
+            blobs=blobs,
         )
         port = await self._listen(core)
         await core.start(hints_text(advertised_hints(config, port)))
@@ -241,6 +249,23 @@ class Node:
             threads=disk,
             entropy=os.urandom,
             settings=vdrive_settings(config),
+            monotonic=time.monotonic,
+        )
+
+    async def _open_blobs(self, disk: PoolThreads, secrets: Secrets) -> BlobService:
+        path = self._directory.blobs_path
+        with _usable(path, _BLOBS_ADVICE):
+            store = await disk.run(
+                open_blob_store, path, secrets.identity, self._config, time.time
+            )
+        await self._remember_store(disk)
+        return blob_service(
+            store,
+            self._config,
+            clock=self._reactor,
+            wall=time.time,
+            threads=disk,
+            entropy=os.urandom,
             monotonic=time.monotonic,
         )
 

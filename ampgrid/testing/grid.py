@@ -18,10 +18,12 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ampgrid.blobs.service import BlobService
 from ampgrid.caps import ChkCap, LitCap, parse_cap
 from ampgrid.crypto.identity import Identity
 from ampgrid.formats.address import Address
 from ampgrid.immutable import Data, Downloaded, Encoding, Operation, ToData, Uploaded
+from ampgrid.node.blobs import blob_service, open_blob_store
 from ampgrid.node.config import EncodingParameters, NodeConfig
 from ampgrid.node.core import NodeCore
 from ampgrid.node.directory import NodeDirectory
@@ -112,6 +114,7 @@ class MemoryNode:
                 monotonic=grid.wall,
             )
         vdrive = self._open_vdrive(threads) if self.config.vdrive_enabled else None
+        blobs = self._open_blobs(threads) if self.config.blobs_enabled else None
         self._peer_store = PeerDatabase(self.folder / "peers.sqlite")
         self._kept_store = KeptDatabase(self.folder / "kept.sqlite")
         secrets = Secrets(self.identity, grid.secret, self.convergence, self.convergence)
@@ -127,6 +130,7 @@ class MemoryNode:
             vdrive=vdrive,
             drive_files=DriveFiles.of(NodeDirectory(self.folder)),
             record_store=self._record_store,
+            blobs=blobs,
         )
         if self.config.listen is not None:
             grid.net.listen(self.host, 1, self.core.network.listening_factory())
@@ -151,6 +155,22 @@ class MemoryNode:
             threads=threads,
             entropy=grid.random.randbytes,
             settings=vdrive_settings(self.config),
+            monotonic=grid.wall,
+        )
+
+    def _open_blobs(self, threads: InlineThreads) -> BlobService:
+        grid = self._grid
+        (self.folder / "storage").mkdir(exist_ok=True)
+        store = open_blob_store(
+            self.folder / "storage" / "blobs", self.identity, self.config, grid.wall
+        )
+        return blob_service(
+            store,
+            self.config,
+            clock=grid.clock,
+            wall=grid.wall,
+            threads=threads,
+            entropy=grid.random.randbytes,
             monotonic=grid.wall,
         )
 
@@ -198,6 +218,7 @@ class MemoryGrid:
         seed: of all randomness but keys.
         latency: seconds that bytes are on their way.
         max_segment_size: of the client's uploads, bytes.
+        blobs: whether the nodes keep blobs.
 
     Attributes:
         clock: moves everything.
@@ -217,6 +238,7 @@ class MemoryGrid:
         seed: int = 1,
         latency: float = 0.001,
         max_segment_size: int = 1024 * 1024,
+        blobs: bool = False,
     ) -> None:
         self.folder = folder
         self.random = random.Random(seed)  # noqa: S311 - the point is to be repeatable
@@ -235,6 +257,7 @@ class MemoryGrid:
         self.nodes: list[MemoryNode] = []
         #: Nodes ever made: one that a test has taken out leaves its folder behind.
         self._made = 0
+        self._blobs = blobs
         self._make_nodes(nodes)
         self.client = MemoryNode(
             self,
@@ -250,7 +273,12 @@ class MemoryGrid:
         )
 
     def _make_nodes(self, count: int) -> list[MemoryNode]:
-        config = NodeConfig(kind="node", introducers=(self.introducer.address,), reserve=0)
+        config = NodeConfig(
+            kind="node",
+            introducers=(self.introducer.address,),
+            reserve=0,
+            blobs_enabled=self._blobs,
+        )
         first = self._made + 1
         made = [MemoryNode(self, f"node{n}", config) for n in range(first, first + count)]
         self._made += count

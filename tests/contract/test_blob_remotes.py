@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import random
 from pathlib import Path
 
@@ -136,3 +138,14 @@ class NodeRemoteTests(PeerRemoteTests):
     def open_remote(self, user):
         connection = self.connect(user.encode().ljust(20, b"-"))
         return PeerRemote(lambda: connection)
+
+
+class OtherDriverRemoteTests(NodeRemoteTests):
+    """The same over pysqlcipher3."""
+
+    if importlib.util.find_spec("pysqlcipher3") is None:
+        skip = "pysqlcipher3 is not installed"
+
+    def setUp(self):
+        self.patch(os, "environ", {**os.environ, "AMPGRID_SQLCIPHER": "pysqlcipher3"})
+        super().setUp()

@@ -1,0 +1,91 @@
+"""The blobs of a node: the service that keeps them for others, and remotes at its peers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
+
+from ampgrid.blobs.peer import Credentials, PeerRemote
+from ampgrid.blobs.service import BlobService, BlobSettings
+from ampgrid.crypto.hashing import tagged_hash
+from ampgrid.crypto.identity import Identity
+from ampgrid.node.config import NodeConfig
+from ampgrid.peers import ConnectionTable
+from ampgrid.ports import Clock, Connection, Entropy, Threads, WallClock
+from ampgrid.store.servedblobs import Limits, ServedBlobStore
+
+#: The tag of the key of the store of blobs.
+TAG_BLOBS_KEY = b"ampgrid_node_blob_store_key_v1"
+
+
+def blobs_key(identity: Identity) -> bytes:
+    """Return the key under which a node enciphers the database of blobs, 32 bytes.
+
+    It comes of the node's private key: whoever has the disk without ``private/`` reads no names.
+    """
+    raw = identity.private_key.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())
+    return tagged_hash(TAG_BLOBS_KEY, raw)
+
+
+def open_blob_store(
+    folder: Path, identity: Identity, config: NodeConfig, wall: WallClock
+) -> ServedBlobStore:
+    """Open the store of the blobs that a node keeps for others; see `ServedBlobStore.open`."""
+    limits = Limits(config.blobs_quota, config.blobs_user_quota, config.reserve)
+    return ServedBlobStore.open(folder, blobs_key(identity), wall=wall, limits=limits)
+
+
+def blob_service(
+    store: ServedBlobStore,
+    config: NodeConfig,
+    *,
+    clock: Clock,
+    wall: WallClock,
+    threads: Threads,
+    entropy: Entropy,
+    monotonic: Callable[[], float],
+) -> BlobService:
+    """Return the service over a store, with the settings of a node."""
+    return BlobService(
+        store,
+        clock=clock,
+        wall=wall,
+        threads=threads,
+        entropy=entropy,
+        settings=BlobSettings(members=config.blobs_members),
+        monotonic=monotonic,
+    )
+
+
+class BlobPeers:
+    """The remotes of blobs that a node can reach: its peers, and itself.
+
+    Args:
+        node_id: of this node, 20 bytes.
+        table: its connections.
+        own: its connection to itself.
+    """
+
+    def __init__(self, node_id: bytes, table: ConnectionTable, own: Connection) -> None:
+        self._node_id = node_id
+        self._table = table
+        self._own = own
+
+    def remote(self, node_id: bytes, credentials: Credentials | None = None) -> PeerRemote:
+        """Return the remote that a peer is, whether it is connected now or not.
+
+        Args:
+            node_id: of the peer, 20 bytes.
+            credentials: a user and a token of that peer; None to be known as this node.
+        """
+
+        def connection() -> Connection | None:
+            return self._own if node_id == self._node_id else self._table.get(node_id)
+
+        return PeerRemote(connection, credentials)
