@@ -20,6 +20,7 @@ from ampgrid.cli.console import ProgressBar
 from ampgrid.cli.files import naming
 from ampgrid.cli.filling import Filling
 from ampgrid.cli.gridpaths import about, listing_of, read_object
+from ampgrid.cli.uploading import upload_one
 from ampgrid.errors import AmpgridError, ChildExistsError, NotConnectedError
 
 if TYPE_CHECKING:
@@ -44,11 +45,8 @@ class NodeSide:
 
     async def upload(self, descriptor: int, name: str, bar: ProgressBar) -> str:
         """Upload what a descriptor reads and return its cap."""
-        from ampgrid.commands.control import Upload
-
         with naming(name, "input"):
-            answer = await self._node.watched(Upload, bar=bar, descriptor=descriptor)
-        return str(answer["cap"])
+            return await upload_one(self._node, descriptor, bar)
 
     async def make_directory(self, children: list[Child], label: str) -> str:
         """Make a directory with these children, linked nowhere, and return its write cap."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,10 +11,30 @@ from typing import Any
 from attrs import frozen
 
 from ampgrid.cli import console, exits
-from ampgrid.errors import AmpgridError, NotConnectedError, NotRunningError
+from ampgrid.errors import (
+    AmpgridError,
+    FileError,
+    NotConnectedError,
+    NotEnoughPeersError,
+    NotRunningError,
+)
 
 #: After these nothing else can be done either.
-_ENDS = (NotConnectedError, NotRunningError)
+_ENDS = (NotConnectedError, NotRunningError, NotEnoughPeersError)
+#: What the system says of a disk that takes nothing more, of no file either that follows. The
+#: node's errors tell it by these words alone.
+_FULL = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS))
+
+
+def is_full(error: AmpgridError | OSError) -> bool:
+    """Tell whether a local file could not be written since its disk takes nothing more.
+
+    >>> is_full(FileError("out/a: cannot write the output: No space left on device"))
+    True
+    """
+    if not isinstance(error, FileError | OSError):
+        return False
+    return console.describe(error).rstrip(".").endswith(_FULL)
 
 
 @frozen
@@ -73,7 +95,7 @@ class Problems:
         except _ENDS:
             raise
         except (AmpgridError, OSError) as error:
-            if self._alone:
+            if self._alone or is_full(error):
                 raise
             self.add(path, error)
 

@@ -15,6 +15,7 @@ from ampgrid.cli.filling import Filling
 from ampgrid.cli.local_tree import LocalDirectory, LocalFile
 from ampgrid.cli.pool import Pool
 from ampgrid.cli.problems import Problems
+from ampgrid.cli.uploading import upload_one
 
 if TYPE_CHECKING:
     from ampgrid.cli.control import Conversation
@@ -144,6 +145,7 @@ class TreeUpload:
         Raises:
             KeyboardInterrupt: the user has ended it.
             NotConnectedError: the node is gone.
+            NotEnoughPeersError: fewer storage peers are connected than any file needs.
         """
         self._meter.files, self._meter.bytes = tree.count()
         waiting: list[tuple[LocalDirectory, Filling]] = [(tree, into)]
@@ -204,16 +206,11 @@ class TreeUpload:
 
     async def _cap_of(self, file: LocalFile, bar: ProgressBar) -> tuple[str, dict[str, Any]]:
         """Upload one file; returns its cap, and what its directory tells of it."""
-        from ampgrid.commands.control import Upload
-
         with _opened(file) as descriptor, naming(file.path, "input"):
             metadata: dict[str, Any] = file_metadata(descriptor)
             if file.target is not None:
                 metadata = {"symlink": True}
-            answer = await self._node.watched(
-                Upload, bar=bar, descriptor=descriptor, **self._shares
-            )
-        return answer["cap"], metadata
+            return await upload_one(self._node, descriptor, bar, self._shares), metadata
 
 
 @contextmanager

@@ -230,6 +230,15 @@ class CopyTests(DirectoryCase):
         )
         self.assertEqual([problem["name"] for problem in told["problems"]], ["path"])
 
+    def test_what_no_server_takes_is_not_tried_for_each_file(self) -> None:
+        tree = make_tree(self.place / "many")
+        words = ("cp", "-r", "--shares", "2/50/50", tree, f"{self.top}/many")
+        done = self.grid.client(*words)
+        self.assertEqual(done.status, 6, done.err)
+        self.assertRegex(done.err, r"\Aampgrid: [^\n]+servers needed[^\n]+it ends here\n\Z")
+        told = json.loads(self.grid.client(*words, "--json").err)["error"]
+        self.assertEqual(told["name"], "not_happy")
+
     def test_links_are_followed_or_kept(self) -> None:
         tree = self.place / "tree"
         (tree / "sub").mkdir(parents=True)

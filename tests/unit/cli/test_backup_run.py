@@ -23,7 +23,7 @@ from ampgrid.cli.backup_run import Backup, Tally
 from ampgrid.cli.backup_walk import Reading
 from ampgrid.cli.console import ProgressBar
 from ampgrid.cli.problems import Problems
-from ampgrid.errors import FileError, NotHappyError
+from ampgrid.errors import FileError, NotEnoughPeersError, NotHappyError
 from ampgrid.store.backupdb import BackupDatabase, KnownDirectory, KnownFile
 
 
@@ -419,6 +419,22 @@ class TroubleTests(BackupCase):
         self.assertEqual(list(self.grid.tree(self.backup().cap)), ["b"])
         self.assertEqual(self.grid.steps.count("upload a"), 1)
         self.assertEqual(self.failed(), ["a"])
+
+    def test_a_grid_that_takes_no_file(self) -> None:
+        self.make("a", "b/c")
+
+        def refuse(name: str) -> None:
+            if name.endswith("/c"):
+                raise NotEnoughPeersError("fewer servers than any file needs")
+
+        self.grid.on_upload = refuse
+        self.assertRaises(NotEnoughPeersError, self.backup)
+        self.assertFalse(any(step.startswith("make") for step in self.grid.steps))
+        # What was uploaded is known to the next one.
+        self.grid.on_upload = lambda _name: None
+        self.grid.steps.clear()
+        self.backup()
+        self.assertNotIn("upload a", self.grid.steps)
 
     def test_nothing_to_read(self) -> None:
         self.make("file")

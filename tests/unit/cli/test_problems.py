@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from ampgrid.cli.problems import Problems
 from ampgrid.commands.errors import NoSuchChildWireError
-from ampgrid.errors import FileError, NotConnectedError
+from ampgrid.errors import FileError, NotConnectedError, NotEnoughPeersError
 
 
 class ProblemsTests(SynchronousTestCase):
@@ -41,7 +44,14 @@ class ProblemsTests(SynchronousTestCase):
 
     def test_what_ends_all_is_raised(self) -> None:
         problems = Problems(tell=self.told.append)
-        for error in (NotConnectedError("gone"), KeyboardInterrupt(), ZeroDivisionError()):
+        for error in (
+            NotConnectedError("gone"),
+            NotEnoughPeersError("nobody has room for any"),
+            OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "out"),
+            FileError("out: cannot write the output: Disk quota exceeded"),
+            KeyboardInterrupt(),
+            ZeroDivisionError(),
+        ):
             with self.assertRaises(type(error)), problems.of("x"):
                 raise error
         self.assertFalse(problems)
