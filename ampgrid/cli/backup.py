@@ -286,15 +286,16 @@ def to_json(done: _Done, problems: Problems, seconds: float, *, dry_run: bool) -
 
 def lines_of(done: _Done, failed: int, seconds: float, *, dry_run: bool) -> list[str]:
     """Return what a backup came to, for a reader."""
-    from ampgrid.node.sizes import format_size
+    from ampgrid.node.sizes import format_count, format_directories, format_size
 
     tally = done.tally
     uploaded, made = ("Would upload", "Would make") if dry_run else ("Uploaded", "Made")
-    there = f"{tally.files_reused} files, {format_size(tally.bytes_reused)}, were there already."
-    done_with = f"{tally.directories_reused} were there already. It took {seconds:.1f} s."
+    new = f"{format_count(tally.files_uploaded, 'file')}, {format_size(tally.bytes_uploaded)}"
+    old = f"{format_count(tally.files_reused, 'file')}, {format_size(tally.bytes_reused)}"
+    done_with = f"{tally.directories_reused} there already. It took {seconds:.1f} s."
     lines = [
-        f"{uploaded} {tally.files_uploaded} files, {format_size(tally.bytes_uploaded)}; {there}",
-        f"{made} {tally.directories_made} directories; {done_with}",
+        f"{uploaded} {new}; there already: {old}.",
+        f"{made} {format_directories(tally.directories_made)}; {done_with}",
     ]
     if tally.unsound:
         lines.append(f"{tally.unsound} of {tally.checked} that were checked were not whole.")
@@ -302,7 +303,7 @@ def lines_of(done: _Done, failed: int, seconds: float, *, dry_run: bool) -> list
         excluded, special = done.reading.excluded, done.reading.special
         lines.append(f"Left out: {excluded} excluded, {special} that are no files.")
     if failed:
-        lines.append(f"{failed} files or directories are missing in it, as told above.")
+        lines.append(f"Missing in it, as told above: {failed} files or directories.")
     if done.path is not None:
         lines.append(console.shown(done.path))
     return lines

@@ -219,9 +219,10 @@ async def _may_go(node: Conversation, place: GridPath, *, recursive: bool) -> No
             return
         raise
     if info["type"] == "directory" and info["children"] and not recursive:
-        raise BadArgumentValueError(
-            f"{place} is a directory with {info['children']} children; -r takes it out"
-        )
+        from ampgrid.node.sizes import format_count
+
+        children = format_count(info["children"], "child", "children")
+        raise BadArgumentValueError(f"{place} is a directory with {children}; -r takes it out")
 
 
 @click.command()

@@ -34,18 +34,21 @@ def lines_of(report: dict[str, Any], nicknames: dict[str, str]) -> list[str]:
         report: of the node.
         nicknames: {node id: nickname}, as far as they are known.
     """
+    from ampgrid.node.sizes import format_count
+
     state = "Healthy" if report["healthy"] else "Unhealthy"
     replicas = report["replicas"]
     good = f"{report['good']} of {len(replicas)} replicas up to date"
+    children = format_count(report["entries"], "child", "children")
     lines = [
         f"{state}: {good}; {report['quorum']} are needed, {report['wanted']} wanted.",
-        f"Version {report['version']}, {report['entries']} children.",
+        f"Version {report['version']}, {children}.",
     ]
     for replica in replicas:
         name = nicknames.get(replica["node_id"], "")
         line = replica["node_id"] + (f" ({name})" if name else "") + f": {replica['state']}"
         if replica["lag"] and replica["version"] is not None:
-            line += f", {replica['lag']} versions behind"
+            line += f", {format_count(replica['lag'], 'version')} behind"
         if replica["trouble"]:
             line += f", {replica['trouble']}"
         lines.append("  " + console.one_line(line))

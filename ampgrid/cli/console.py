@@ -51,8 +51,15 @@ def shown(name: str) -> str:
     On a terminal, what could move the cursor or turn the direction of the text is spelt with a
     backslash. Elsewhere the name stays as it is: no name in the grid holds a line break.
     """
-    if not sys.stdout.isatty() or name.isprintable():
-        return name
+    return spelt(name) if sys.stdout.isatty() else name
+
+
+def spelt(name: str) -> str:
+    r"""Return a name in which what cannot be printed is spelt with a backslash.
+
+    >>> print(spelt("two\nlines"), spelt("no\udcff UTF-8"))
+    two\nlines no\udcff UTF-8
+    """
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
 
 

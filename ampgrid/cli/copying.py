@@ -299,11 +299,13 @@ def cp(
 
 def line_of(copied: Copied) -> str:
     """Return what was copied for a reader."""
-    from ampgrid.node.sizes import format_size
+    from ampgrid.node.sizes import format_count, format_directories, format_size
 
-    line = f"Copied {copied.files} files, {format_size(copied.bytes)}, to {copied.to}"
+    line = (
+        f"Copied {format_count(copied.files, 'file')}, {format_size(copied.bytes)}, to {copied.to}"
+    )
     if copied.directories:
-        line += f"; made {copied.directories} directories"
+        line += f"; made {format_directories(copied.directories)}"
     if copied.unchanged:
-        line += f"; {copied.unchanged} of the files were there already"
+        line += f"; there already: {format_count(copied.unchanged, 'file')}"
     return console.one_line(line) + "."

@@ -243,21 +243,30 @@ def size_ending(summary: Result) -> exits.Exit:
 
 def size_lines(summary: Result) -> list[str]:
     """Return statistics of sizes for a reader."""
-    from ampgrid.node.sizes import format_size
+    from ampgrid.node.sizes import format_count, format_directories, format_size
 
     files = summary["files"] + summary["literals"]
     size = format_size(summary["bytes_files"] + summary["bytes_literals"])
     within = f"{summary['literals']} of them within their caps"
     largest = format_size(summary["largest_file"])
+    directories = format_directories(summary["directories"])
+    names = format_count(summary["largest_directory"], "name")
     lines = [
-        f"{size} in {files} files ({within}), {summary['directories']} directories.",
-        f"At most {largest} in a file, and {summary['largest_directory']} names in a directory.",
+        f"{size} in {format_count(files, 'file')} ({within}), {directories}.",
+        f"At most {largest} in a file, and {names} in a directory.",
     ]
-    lines += [f"  up to {format_size(size)}: {count} files" for size, count in summary["sizes"]]
+    lines += [
+        f"  up to {format_size(size)}: {format_count(count, 'file')}"
+        for size, count in summary["sizes"]
+    ]
     if summary["unreadable"]:
-        lines.append(f"{summary['unreadable']} directories, and all in them, could not be read.")
+        lines.append(
+            f"Could not be read, with all in them: {format_directories(summary['unreadable'])}."
+        )
     if summary["unopened"]:
-        lines.append(f"{summary['unopened']} entries of directories could not be opened.")
+        lines.append(
+            f"Could not be opened: {format_count(summary['unopened'], 'entry', 'entries')}."
+        )
     return lines
 
 

@@ -75,6 +75,9 @@ def finding_lines(result: Result, *, tell_all: bool = False) -> list[str]:
             f"{report['shares_good']} of {report['shares_total']} shares on "
             f"{report['servers_happy']} servers"
         )
+    elif "replicas" in report and not is_well:
+        wanted = max(report["wanted"], len(report["replicas"]))
+        words.append(f"{report['good']} of {wanted} replicas")
     slash = "/" if result["type"] == "directory" else ""
     lines = [f"{path_text(result['path'])}{slash}: {', '.join(words)}"]
     return lines + [f"  {console.one_line(problem)}" for problem in result["problems"]]
@@ -87,13 +90,16 @@ def summary_lines(summary: Result, unrenewed: int | None) -> list[str]:
         summary: of the node.
         unrenewed: how many leases could not be renewed; None if that was not asked for.
     """
+    from ampgrid.node.sizes import format_count, format_directories
+
     files = summary["files"] + summary["literals"]
     within = f"{summary['literals']} of them within their caps"
     judged = f"{summary['healthy']} healthy, {summary['unhealthy']} not"
-    what = f"{summary['directories']} directories and {files} files ({within})"
+    directories = format_directories(summary["directories"])
+    what = f"{directories} and {format_count(files, 'file')} ({within})"
     lines = [f"{what} looked at: {judged}."]
     if summary["repaired"]:
-        lines.append(f"{summary['repaired']} were repaired.")
+        lines.append(f"Repaired: {summary['repaired']}.")
     if summary["unrecoverable"]:
         lines.append(f"{summary['unrecoverable']} cannot be had from what was found.")
     if unrenewed is not None:

@@ -54,8 +54,11 @@ class Problem:
     @property
     def line(self) -> str:
         """The line about it."""
-        told = self.message
-        return console.one_line(told if told.startswith(self.path) else f"{self.path}: {told}")
+        told, path = self.message, console.spelt(self.path)
+        # An error has its name on one line.
+        if told.startswith((path, console.one_line(self.path))):
+            return told
+        return f"{path}: {told}"
 
 
 class Problems:
@@ -115,7 +118,7 @@ class Problems:
         """Return them for JSON."""
         return [
             {
-                "path": console.one_line(problem.path),
+                "path": console.spelt(problem.path),
                 "message": problem.message,
                 "name": problem.ending.name,
                 "status": problem.ending.status,

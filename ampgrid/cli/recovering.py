@@ -22,11 +22,14 @@ _HINT = "look with --dry-run what comes back, then say --yes"
 
 def lines_of(report: dict[str, Any]) -> list[str]:
     """Return the report for a reader (its keys are in ``docs/reference/drive.md``)."""
-    what = f"version {report['version']} with {report['entries']} children"
+    from ampgrid.node.sizes import format_count
+
+    children = format_count(report["entries"], "child", "children")
+    what = f"version {report['version']} with {children}"
     if report["healthy"]:
         return [f"Nothing is to be done: enough replicas have {what}."]
     done = "is the directory again" if report["recovered"] else "would be the directory"
-    where = f"found in a {report['source']}, {report['holders']} replicas have it"
+    where = f"found in a {report['source']}, on {format_count(report['holders'], 'replica')}"
     lines = [f"{what.capitalize()} {done} ({where})."]
     return lines + [f"  {console.one_line(warning)}" for warning in report["warnings"]]
 

@@ -121,14 +121,14 @@ def restore(
 
 def line_of(source: str, restored: Restored, seconds: float, *, dry_run: bool) -> str:
     """Return what was brought back, for a reader."""
-    from ampgrid.node.sizes import format_size
+    from ampgrid.node.sizes import format_count, format_directories, format_size
 
     wrote = "Would write" if dry_run else "Wrote"
-    line = f"{wrote} {restored.files} files, {format_size(restored.bytes)}"
+    line = f"{wrote} {format_count(restored.files, 'file')}, {format_size(restored.bytes)}"
     if restored.symlinks:
-        line += f", {restored.symlinks} symbolic links"
+        line += f", {format_count(restored.symlinks, 'symbolic link')}"
     if restored.directories:
-        line += f", {restored.directories} directories"
+        line += f", {format_directories(restored.directories)}"
     if restored.unchanged:
-        line += f"; {restored.unchanged} were there already"
+        line += f"; there already: {restored.unchanged}"
     return f"{line}. It took {seconds:.1f} s. From {console.shown(source)}"

@@ -8,7 +8,7 @@ from typing import Any
 
 from ampgrid.cli import console
 from ampgrid.node.reports import why_full
-from ampgrid.node.sizes import format_count, format_size
+from ampgrid.node.sizes import format_count, format_directories, format_size
 
 #: Peers that are listed before the rest is only counted.
 _MOST_PEERS = 20
@@ -99,7 +99,7 @@ def _storage(storage: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _vdrive(vdrive: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    line = f"{vdrive['directories']} directories, {format_size(vdrive['used'])}"
+    line = f"{format_directories(vdrive['directories'])}, {format_size(vdrive['used'])}"
     yield "vdrive", line if vdrive["accepts"] else f"{line}; takes no change now"
     if vdrive["alarm"]:
         yield "ALARM", console.one_line(vdrive["alarm"])
@@ -118,10 +118,10 @@ def _drive(drive: dict[str, Any]) -> Iterator[tuple[str, str]]:
     line = f"{format_count(drive['vdrive_peers'], 'peer')} for directories connected"
     line += f", roots: {' and '.join(roots)}" if roots else ", no root yet"
     if drive["aliases"]:
-        line += f", {drive['aliases']} aliases"
+        line += f", {format_count(drive['aliases'], 'alias', 'aliases')}"
     yield "drive", line
     if walk := drive["keeper"]["last_walk"]:
-        told = f"last walk {when(walk['ended_at'])}: {walk['directories']} directories"
+        told = f"last walk {when(walk['ended_at'])}: {format_directories(walk['directories'])}"
         for key, words in (("unreadable", "unreadable"), ("failed", "in trouble")):
             told += f", {walk[key]} {words}" if walk[key] else ""
         yield "drive", told

@@ -16,6 +16,7 @@ from ampgrid.node.aliases import Aliases
 from ampgrid.node.directory import NodeDirectory
 from ampgrid.node.public_root import PublicRoot, PublicRootMaker
 from ampgrid.node.roots import Root, RootCap, RootFile
+from ampgrid.node.sizes import format_count, format_directories
 from ampgrid.peers import PeerConnection
 from ampgrid.ports import Clock, Connection, Entropy, Threads, WallClock
 from ampgrid.vdrive.dirnode import Child, DirectoryNode
@@ -220,13 +221,13 @@ class NodeDrive:
             return "an introducer told another public root than the known one; it was refused"
         if count < WANTED_REPLICAS:
             return (
-                f"{count} peers that keep directories are connected; with fewer than "
+                f"only {format_count(count, 'peer')} for directories connected; with fewer than "
                 f"{WANTED_REPLICAS} a directory does not survive a peer that lies"
             )
         if few := walked.get("few_replicas"):
             return (
-                f"{few} directories have fewer than {WANTED_REPLICAS} replicas; "
-                "they get more when there are peers for them"
+                f"{format_directories(few)} with fewer than {WANTED_REPLICAS} replicas; "
+                "more are made when there are peers for them"
             )
         return ""
 

@@ -52,11 +52,22 @@ def format_size(size: int) -> str:
     return f"{size / 1000**power:.1f}".removesuffix(".0") + f" {_LETTERS[power - 1]}B"
 
 
-def format_count(count: int, what: str) -> str:
+def format_count(count: int, what: str, several: str | None = None) -> str:
     """Return ``1 share`` or ``2 shares``.
 
     Args:
         count: how many.
-        what: one of them, a word with a plural in ``s``.
+        what: one of them.
+        several: more of them, where that is not the word with an ``s``.
+
+    >>> format_count(1, "directory", "directories"), format_count(0, "file")
+    ('1 directory', '0 files')
     """
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+    if count == 1:
+        return f"1 {what}"
+    return f"{count} {several or what + 's'}"
+
+
+def format_directories(count: int) -> str:
+    """Return ``1 directory`` or ``2 directories``."""
+    return format_count(count, "directory", "directories")

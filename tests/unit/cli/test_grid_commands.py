@@ -140,6 +140,9 @@ class ReportTests(SynchronousTestCase):
             lines(self.finding(type="directory", healthy=False, recoverable=False)),
             ["./: NOT RECOVERABLE"],
         )
+        few = {"good": 2, "wanted": 4, "replicas": [{}, {}, {}]}
+        weak = self.finding("d", type="directory", healthy=False, report=few)
+        self.assertEqual(lines(weak), ["d/: not healthy, 2 of 4 replicas"])
         self.assertEqual(lines(self.finding("a", repaired=True)), ["a: healthy, after a repair"])
 
     def test_the_end_of_a_deep_check(self) -> None:
@@ -151,12 +154,12 @@ class ReportTests(SynchronousTestCase):
         self.assertIs(deep_check.end_of(counts | {"unhealthy": 0}, 1), exits.UNHEALTHY)
         self.assertIs(deep_check.end_of(counts | {"unrecoverable": 1}), exits.LOST)
         lines = deep_check.summary_lines(counts | {"unrecoverable": 1, "repaired": 2}, 3)
-        first = "1 directories and 2 files (1 of them within their caps) looked at:"
+        first = "1 directory and 2 files (1 of them within their caps) looked at:"
         self.assertEqual(
             lines,
             [
                 f"{first} 1 healthy, 1 not.",
-                "2 were repaired.",
+                "Repaired: 2.",
                 "1 cannot be had from what was found.",
                 "Leases of 0 were renewed, of 3 not.",
             ],
@@ -204,9 +207,9 @@ class ReportTests(SynchronousTestCase):
         )
         more = {"largest_file": 1_500, "largest_directory": 2, "sizes": [[1_000, 1], [10_000, 1]]}
         lines = size_lines(dict.fromkeys(keys, 1) | more)
-        self.assertEqual(lines[0], "2 B in 2 files (1 of them within their caps), 1 directories.")
-        self.assertIn("1 directories, and all in them, could not be read.", lines)
-        self.assertIn("1 entries of directories could not be opened.", lines)
+        self.assertEqual(lines[0], "2 B in 2 files (1 of them within their caps), 1 directory.")
+        self.assertIn("Could not be read, with all in them: 1 directory.", lines)
+        self.assertIn("Could not be opened: 1 entry.", lines)
         for unread, unopened, ending in [
             (0, 0, exits.DONE),
             (1, 0, exits.DIRECTORY_UNREACHABLE),
@@ -274,8 +277,7 @@ class ReportTests(SynchronousTestCase):
         line = line_of(Copied(2, 1_500, 1, 1, "private:a"))
         self.assertEqual(
             line,
-            "Copied 2 files, 1.5 KB, to private:a; made 1 directories; "
-            "1 of the files were there already.",
+            "Copied 2 files, 1.5 KB, to private:a; made 1 directory; there already: 1 file.",
         )
         one = removal_lines([{"path": "private:a", "cap": CHK}], 31)
         self.assertEqual(one[0], "Removed private:a.")

@@ -25,16 +25,19 @@ class ProblemsTests(SynchronousTestCase):
             raise FileNotFoundError(2, "No such file or directory", "f")
         with problems.of("private:c"):
             raise FileError("private:c: told already")
+        with problems.of("two\nlines"):
+            raise FileError("no such name")
         self.assertEqual(
             self.told,
             [
                 "ampgrid: private:a: there is no [2J such",
                 "ampgrid: private:b: f: No such file or directory.",
                 "ampgrid: private:c: told already",
+                "ampgrid: two\\nlines: no such name",
             ],
         )
         self.assertEqual((problems.status, bool(problems)), (12, True))
-        self.assertEqual([each["status"] for each in problems.to_json()], [12, 8, 8])
+        self.assertEqual([each["status"] for each in problems.to_json()], [12, 8, 8, 8])
         self.assertEqual(problems.to_json()[0]["name"], "path")
 
     def test_in_json_nothing_is_printed_beside(self) -> None:
