@@ -55,7 +55,7 @@ def add(session: Session, *, name: str, cap: str | None, as_json: bool) -> None:
         arguments["cap"] = place.to_string()
 
     async def work(node: Conversation) -> str:
-        with about(place or f"{arguments['name']}:"):
+        with about(place if place and str(place) != "URI:" else f"{arguments['name']}:"):
             return str((await node.call(AddAlias, **arguments))["cap"])
 
     found = converse(session, work)

@@ -13,6 +13,7 @@ from ampgrid.cli.gridpaths import (
     grid_place,
     info_if_there,
     info_of,
+    offering_parents,
     target_of,
 )
 from ampgrid.cli.params import json_option
@@ -59,7 +60,7 @@ def mkdir(session: Session, *, path: str | None, parents: bool, as_json: bool) -
         arguments = {"path": place.to_string(), "parents": parents}
 
     async def work(node: Conversation) -> str:
-        with about(place if place is not None else "mkdir"):
+        with offering_parents(made=parents), about(place if place is not None else "mkdir"):
             return str((await node.call(MakeDirectory, **arguments))["cap"])
 
     cap = converse(session, work)
@@ -239,8 +240,9 @@ def ln(
 ) -> None:
     """Link a file or a directory of the grid under another name.
 
-    Both names stand for the same thing: what is changed in a directory by one name is changed by
-    the other. CAP may be - and is then read from the standard input.
+    If the second PATH is a directory it gets its name in there. Both names stand for the same
+    thing: what is changed in a directory by one name is changed by the other. CAP may be - and
+    is then read from the standard input.
     """
     from ampgrid.cli.control import converse
     from ampgrid.commands.drive import LinkChild

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ampgrid.cli import console
-from ampgrid.cli.gridpaths import about, cap_or_place, grid_place
+from ampgrid.cli.gridpaths import about, cap_or_place, grid_place, offering_parents
 from ampgrid.cli.gridpaths import target_of as grid_target_of
 from ampgrid.cli.params import LENGTH, SHARES, json_option
 from ampgrid.cli.session import Session
@@ -184,7 +184,8 @@ def put(
     async def work(node: Conversation) -> dict[str, Any]:
         if place is None:
             return await node.watched(Upload, **arguments)
-        target = await _target(node, place, file, parents=parents)
+        with offering_parents(made=parents):
+            target = await _target(node, place, file, parents=parents)
         linking: dict[str, Any] = {
             "grid_path": target.to_string(),
             "overwrite": not no_clobber,

@@ -94,7 +94,13 @@ def cap_or_place(text: str) -> GridPath:
 
 @contextmanager
 def about(place: object) -> Iterator[None]:
-    """Let what the node says of a place, which need not name all of it, name it."""
+    """Let what the node says of a place, which need not name all of it, name it.
+
+    A cap alone is left without a name: it is a secret, and was given just now.
+    """
+    if str(place) == "URI:":
+        yield
+        return
     try:
         yield
     except AmpgridError as error:
@@ -106,6 +112,23 @@ def about(place: object) -> Iterator[None]:
         if told.startswith(f"{place}: "):
             raise
         raise type(error)(f"{place}: {told}") from None
+
+
+@contextmanager
+def offering_parents(*, made: bool) -> Iterator[None]:
+    """Let an error about a directory that is missing say how it is made.
+
+    Args:
+        made: whether missing directories are made already.
+    """
+    from ampgrid.commands.errors import NoSuchChildWireError
+
+    try:
+        yield
+    except NoSuchChildWireError as error:
+        if made:
+            raise
+        raise NoSuchChildWireError(f"{error}; -p makes the directories that are missing") from None
 
 
 def read_object(text: str) -> dict[str, Any]:

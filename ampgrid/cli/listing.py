@@ -23,19 +23,26 @@ if TYPE_CHECKING:
 CHECKS_AT_ONCE = 8
 
 
-def with_caps(child: dict[str, Any]) -> dict[str, Any]:
-    """Return a child with all the caps that follow from its strongest one."""
+def caps_of(child: dict[str, Any]) -> dict[str, Any]:
+    """Return the strongest cap of a child, and those that follow from it."""
     from ampgrid.caps import parse_cap
 
+    text = child["cap"]
     try:
-        cap = parse_cap(child["cap"])
+        cap = parse_cap(text)
     except AmpgridError:
-        return child | {"read_cap": None, "verify_cap": None}
+        return {"cap": text, "read_cap": None, "verify_cap": None}
     verify = cap.get_verify_cap()
-    return child | {
+    return {
+        "cap": text,
         "read_cap": cap.get_readonly().to_string(),
         "verify_cap": None if verify is None else verify.to_string(),
     }
+
+
+def with_caps(child: dict[str, Any]) -> dict[str, Any]:
+    """Return a child with all its caps."""
+    return child | caps_of(child)
 
 
 async def listed(node: Conversation, place: GridPath) -> tuple[bool, Listing]:
@@ -170,10 +177,14 @@ def ls(context: click.Context, *, path: str, is_long: bool, as_json: bool) -> No
     assert session is not None
     place = grid_place(path)
 
+    own: dict[str, Any] = {}
+
     async def work(node: Conversation) -> tuple[bool, Listing]:
         is_directory, listing = await listed(node, place)
         if is_long:
             await add_checks(node, listing.children)
+        if as_json:
+            own.update(caps_of(await info_of(node, place)))
         return is_directory, listing
 
     with console.ProgressBar(shown=is_long, unit="files") as bar:
@@ -182,7 +193,7 @@ def ls(context: click.Context, *, path: str, is_long: bool, as_json: bool) -> No
     if as_json:
         told = [with_caps(child) for child in children]
         kind = "directory" if is_directory else "file"
-        head = {"path": str(place), "type": kind}
+        head = {"path": str(place), "type": kind, **own}
         console.print_json({**head, "children": told, "problems": listing.problems})
     else:
         if not is_directory and not children[0]["name"]:

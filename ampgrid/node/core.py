@@ -480,8 +480,8 @@ class NodeCore:
         """
         if self.config.kind == "introducer":
             raise BadArgumentValueError(
-                "this is an introducer, which uploads nothing; put through a node: "
-                "ampgrid -d NODE put ..."
+                "this is an introducer, which has no files of its own; name the directory of a "
+                "node: ampgrid -d NODE ..."
             )
 
     @property

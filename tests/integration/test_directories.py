@@ -120,7 +120,11 @@ class FirstStepsTests(DirectoryCase):
         self.assertEqual(told["children"][0]["name"], "file")
         self.assertEqual(told["children"][0]["cap"], cap)
         self.assertEqual(told["children"][0]["metadata"]["size"], len(DATA))
-        self.assertTrue(told["children"][3]["cap"].startswith("URI:DIR:"))
+        sub = told["children"][3]
+        self.assertTrue(sub["cap"].startswith("URI:DIR:"))
+        own = self.json("ls", f"{self.top}/sub")
+        for key in ("cap", "read_cap", "verify_cap"):
+            self.assertEqual(own[key], sub[key])
 
     def test_a_long_list_tells_how_redundant_files_are(self) -> None:
         self.client("put", self.file, f"{self.top}/file")
@@ -358,9 +362,11 @@ class ChangeTests(DirectoryCase):
         self.assertEqual(self.grid.client("get", f"{self.top}/one").out, DATA)
         self.assertNotEqual(self.grid.client("get", f"{self.top}/two").out, DATA)
         self.client("mkdir", f"{self.top}/sub")
+        self.client("ln", f"{self.top}/one", f"{self.top}/sub")
+        self.assertEqual(self.names(f"{self.top}/sub"), ["one"])
         self.client("ln", "--read-only", f"{self.top}/sub", f"{self.top}/reader")
         self.client("put", self.file, f"{self.top}/sub/")
-        self.assertEqual(self.names(f"{self.top}/reader"), ["file"])
+        self.assertEqual(self.names(f"{self.top}/reader"), ["file", "one"])
         self.refused(14, "mkdir", f"{self.top}/reader/new")
         self.refused(14, "put", self.file, f"{self.top}/reader/new")
         self.refused(14, "rm", f"{self.top}/reader/file")
@@ -451,6 +457,10 @@ class BadInputTests(DirectoryCase):
                 told = self.grid.client(*words, "--json")
                 error = json.loads(told.err)["error"]
                 self.assertEqual((told.status, error["status"], told.out), (status, status, b""))
+        for words in (["mkdir", f"{top}/no/x"], ["put", self.file, f"{top}/no/"]):
+            self.assertIn("-p makes", self.refused(12, *words))
+        reader = self.json("ls", top)["read_cap"]
+        self.assertNotIn("URI", self.refused(14, "backup", self.place, reader))
         self.assertEqual(self.names(top), ["file"])
         self.assertFalse((self.place / "no").exists())
 
