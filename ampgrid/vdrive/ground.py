@@ -72,6 +72,12 @@ class Troubles:
         while len(self._by_node) > _MOST_TROUBLES:
             self._by_node.pop(next(iter(self._by_node)))
 
+    def over(self, node_id: bytes, what: str) -> None:
+        """Forget a line about a peer, since it is no longer so."""
+        if self._by_node.get(node_id) == what:
+            del self._by_node[node_id]
+            self._lines = deque((line for line in self._lines if line != what), _MOST_TROUBLES)
+
     def of(self, node_id: bytes) -> str:
         """Return the last line about a peer, empty if there is none."""
         return self._by_node.get(node_id, "")
@@ -120,12 +126,12 @@ class Ground:
         replica = self.means.replicas().get(replica_id.node_id)
         if replica is None:
             return None
+        lost = f"vdrive peer {replica.name} has lost the store with its replica of a directory"
         if await replica.id() != replica_id:
-            self.troubles.note(
-                replica.node_id,
-                f"vdrive peer {replica.name} has lost the store with its replica of a directory",
-            )
+            self.troubles.note(replica.node_id, lost)
             return None
+        # With its new store it may have become a replica again.
+        self.troubles.over(replica.node_id, lost)
         return replica
 
     def connected(self, replica_ids: Iterable[ReplicaId]) -> list[Replica]:

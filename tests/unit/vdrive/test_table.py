@@ -318,6 +318,9 @@ class MembershipTests(Case):
         self.assertEqual(report.record.epoch, 1)
         self.assertEqual(report.record.previous_replicas, ())
         self.assertEqual(len(self.list_(self.reader())), 40)
+        # That it was a stranger is told until it is one no more.
+        self.assertIn("a replica again, with its new store", " ".join(report.repaired))
+        self.assertEqual(self.run_(self.table.check()).problems, ())
 
     def test_all_replicas_are_replaced_one_by_one(self) -> None:
         self.put(*range(40))
