@@ -32,7 +32,8 @@ KEEP_SECONDS = 900
 PASS_SECONDS = 3600
 #: So many bad shares within the scrub's period (or a month) are more than chance.
 ALARMING = 3
-#: Accounts and bad shares that the status names.
+#: Accounts, and bad shares, that the status names.
+MOST_ACCOUNTS = 100
 MOST_NAMED = 10
 #: With more leases than this they are counted with the passes only: it takes too long.
 _MOST_COUNTED_OFTEN = 50_000
@@ -210,7 +211,7 @@ class Upkeep:
             leases=leases,
             accounts=tuple(
                 (*account, self._upkeep.account_aside(account[0]))
-                for account in self._upkeep.largest_accounts(MOST_NAMED)
+                for account in self._upkeep.largest_accounts(MOST_ACCOUNTS)
             ),
             peers=self._store.accounts(),
             recent_bad=self._upkeep.count_findings(self.time.now() - window),

@@ -8,7 +8,7 @@ from ampgrid.commands import errors as e
 from ampgrid.commands import storage as commands
 from ampgrid.storage.upkeep import PASS_SECONDS, UpkeepSettings
 from ampgrid.store.timekeeping import CALM_SECONDS
-from tests.unit.storage.service_case import INDEX, LARGE, NOW, RENEW, ServiceCase
+from tests.unit.storage.service_case import INDEX, LARGE, NOW, RENEW, Client, ServiceCase
 from tests.unit.store.disks import FaultyFileSystem
 
 HOUR, DAY = 3600, 86_400
@@ -215,3 +215,11 @@ class StatusTests(ExpiryCase):
         self.assertEqual((largest["bytes"], largest["shares"]), (5, 1))
         self.assertEqual((status["peers"], status["leases"]), (1, 1))
         self.assertEqual(status["time"]["now"], int(NOW) + 60)
+
+    def test_every_peer_of_a_club_has_its_account_told(self):
+        for number in range(40):
+            client = Client(self, bytes([number]) * 20)
+            self.successResultOf(client.put(b"12345", 0, bytes([number]) * 16))
+        self.clock.advance(60)
+        accounts = self.service.status()["accounts"]
+        self.assertEqual((len(accounts["largest"]), accounts["peers"]), (40, 40))
