@@ -106,9 +106,11 @@ class GatewayChannel(HTTPChannel):
 
     def allContentReceived(self) -> None:  # noqa: N802
         """All of the request is here."""
+        if self._refused:
+            # It was answered, and its time to read that runs.
+            return
         self._drop_deadline()
-        if not self._refused:
-            super().allContentReceived()
+        super().allContentReceived()
 
     def requestDone(self, request: GatewayRequest) -> None:  # noqa: N802
         """Await the next head."""
