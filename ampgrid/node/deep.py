@@ -189,7 +189,7 @@ class DeepRuns:
             raise OperationCancelledError("the connection is gone")
         under_way = self._operations.under_way(number)
         operation = under_way.__enter__()
-        results, summary = self._work(root, what, wishes, operation)
+        results, summary = walk_for(self._examiner, root, what, wishes, operation)
         run = DeepRun(results, summary, operation, self._clock)
         self._runs[number] = run, operation
 
@@ -197,24 +197,6 @@ class DeepRuns:
             under_way.__exit__(None, None, None)
 
         run.start().addBoth(ended)
-
-    def _work(
-        self, root: DirectoryNode, what: str, wishes: Wishes, operation: Operation
-    ) -> tuple[AsyncIterator[dict[str, Any]], DeepSize | DeepSummary]:
-        if what in {"manifest", "size"}:
-            size = DeepSize()
-            return _visits(root, size, operation, tell=what == "manifest"), size
-        summary = DeepSummary()
-        if what == "renew":
-            wishes = Wishes(check=False, renew=True)
-        return self._findings(root, wishes, summary, operation), summary
-
-    async def _findings(
-        self, root: DirectoryNode, wishes: Wishes, summary: DeepSummary, operation: Operation
-    ) -> AsyncIterator[dict[str, Any]]:
-        async for finding in self._examiner.examine(root, wishes, operation):
-            summary.add(finding)
-            yield finding.to_json()
 
     async def results(self, number: int) -> dict[str, Any]:
         """Return the answer of `NextResults`.
@@ -235,6 +217,40 @@ class DeepRuns:
         if done:
             self._runs.pop(number, None)
         return {"results": text, "done": done, "summary": run.summary() if done else "{}"}
+
+
+def walk_for(
+    examiner: Examiner, root: DirectoryNode, what: str, wishes: Wishes, operation: Operation
+) -> tuple[AsyncIterator[dict[str, Any]], DeepSize | DeepSummary]:
+    """Return what a walk finds, for JSON, and what counts it meanwhile.
+
+    Args:
+        examiner: checks, repairs and renews.
+        root: where it begins.
+        what: one of `WHAT`.
+        wishes: what is done with each thing, of ``check``.
+        operation: progress and cancelling.
+    """
+    if what in {"manifest", "size"}:
+        size = DeepSize()
+        return _visits(root, size, operation, tell=what == "manifest"), size
+    summary = DeepSummary()
+    if what == "renew":
+        wishes = Wishes(check=False, renew=True)
+    return _findings(examiner, root, wishes, summary, operation), summary
+
+
+async def _findings(
+    examiner: Examiner,
+    root: DirectoryNode,
+    wishes: Wishes,
+    summary: DeepSummary,
+    operation: Operation,
+) -> AsyncIterator[dict[str, Any]]:
+    """Examine, count, and tell of each finding."""
+    async for finding in examiner.examine(root, wishes, operation):
+        summary.add(finding)
+        yield finding.to_json()
 
 
 async def _visits(

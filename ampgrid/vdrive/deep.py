@@ -136,6 +136,14 @@ class Examiner:
             walking.cancel()
             cancel_all()
 
+    async def look(self, visit: Visit, wishes: Wishes, operation: Operation) -> Finding:
+        """Return what comes of one thing alone.
+
+        Raises:
+            OperationCancelledError: somebody has cancelled.
+        """
+        return await _Look(self, visit, wishes, operation).run()
+
     async def check_file(
         self, cap: ChkVerifierCap, wishes: Wishes, operation: Operation
     ) -> dict[str, Any]:

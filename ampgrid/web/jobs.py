@@ -155,6 +155,10 @@ class Jobs:
             if number < crowd or now - (job.ended or 0.0) > KEEP_SECONDS:
                 del self._known[job.handle]
 
+    def all(self) -> list[Job]:
+        """Return all that is known by a handle, the oldest first."""
+        return list(self._known.values())
+
     def new_handle(self) -> str:
         """Return a handle that nobody can guess."""
         return self._entropy(12).hex()

@@ -14,13 +14,14 @@ from urllib.parse import urlencode
 
 from attrs import frozen
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import escape
 
 from ampgrid.immutable import FileNode
 from ampgrid.node.sizes import format_size
 from ampgrid.vdrive.dirnode import Child, DirectoryNode, Listing
 from ampgrid.vdrive.figures import kind_of
 from ampgrid.vdrive.paths import GridPath
-from ampgrid.web.places import GLOBAL, url_of
+from ampgrid.web.places import GLOBAL, URI, quoted, url_of
 from ampgrid.web.tokens import FIELD, HEADER
 
 if TYPE_CHECKING:
@@ -135,6 +136,13 @@ class Pages:
         except ValueError:
             phrase = "Error"
         return self.made("error.html", status=status, phrase=phrase, message=message)
+
+    def manifest_row(self, path: str, cap: str) -> str:
+        """Return one row of a manifest."""
+        return (
+            f"<tr><td>{escape(path)}</td>"
+            f'<td><a href="/{URI}/{quoted(cap)}">{escape(cap)}</a></td></tr>\n'
+        )
 
     def directory(
         self, call: Call, place: GridPath, node: DirectoryNode, listing: Listing

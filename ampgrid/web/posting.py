@@ -7,6 +7,7 @@ from urllib.parse import unquote
 
 from ampgrid.formats.names import checked_name
 from ampgrid.vdrive.paths import GridPath, parse_grid_path
+from ampgrid.web import checking
 from ampgrid.web.answers import Answer, redirect, text
 from ampgrid.web.call import Call
 from ampgrid.web.errors import BadRequestError
@@ -19,7 +20,7 @@ from ampgrid.web.uploads import upload
 from ampgrid.web.writing import given_cap, made_directory, make_unlinked
 
 #: Does what one ``t=`` means.
-Action = Callable[[Call], Awaitable[Answer]]
+Action = Callable[[Call], Awaitable[Answer | None]]
 
 
 async def post(call: Call) -> Answer | None:
@@ -32,7 +33,7 @@ async def post_unlinked(call: Call) -> Answer | None:
     return await _done(call, UNLINKED)
 
 
-async def _done(call: Call, actions: dict[str, Action]) -> Answer:
+async def _done(call: Call, actions: dict[str, Action]) -> Answer | None:
     action = actions.get(call.t)
     if action is None:
         raise BadRequestError(
@@ -41,7 +42,7 @@ async def _done(call: Call, actions: dict[str, Action]) -> Answer:
     # Looked at first, so that nothing is done if the browser cannot be led on.
     target = when_done(call)
     answer = await action(call)
-    return answer if target is None else redirect(target)
+    return answer if target is None or answer is None else redirect(target)
 
 
 def child_name(call: Call, argument: str) -> str:
@@ -168,6 +169,11 @@ ACTIONS: dict[str, Action] = {
     "unlink": _delete,
     "rename": _rename,
     "relink": _relink,
+    "check": checking.check,
+    "start-deep-check": checking.start_check,
+    "start-deep-stats": checking.start_size,
+    "stream-deep-check": checking.stream_check,
+    "stream-manifest": checking.stream_manifest,
 }
 #: What a form can do that links nothing.
 UNLINKED: dict[str, Action] = {"upload": _upload_unlinked, "mkdir": make_unlinked}

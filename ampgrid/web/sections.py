@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from ampgrid.web import welcome
+from ampgrid.web.metrics import metrics
+from ampgrid.web.operations import OperationsSection
 from ampgrid.web.places import URI, VDRIVE
 from ampgrid.web.routing import Fixed, Route, Section
 from ampgrid.web.static import Static
+from ampgrid.web.status import StatusSection, tell_health
 from ampgrid.web.tree import Tree
 
 
@@ -15,6 +18,10 @@ def sections() -> dict[str, Section]:
         "": Fixed(GET=Route(welcome.welcome, linkable=True)),
         "enter": Fixed(GET=Route(welcome.enter, linkable=True)),
         "static": Static(),
+        "operations": OperationsSection(),
+        "status": StatusSection(),
+        "health": Fixed(GET=Route(tell_health)),
+        "metrics": Fixed(GET=Route(metrics)),
         URI: Tree(URI),
         VDRIVE: Tree(VDRIVE),
     }

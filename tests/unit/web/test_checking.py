@@ -1,0 +1,202 @@
+"""Checks, manifests, operations by handle, status, health, metrics."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tests.material import some_bytes
+from tests.unit.web.kit import GatewayCase, Reply
+
+
+class CheckCase(GatewayCase):
+    def setUp(self) -> None:
+        self.root = self.new_directory()
+        self.url = f"/uri/{self.root}"
+        self.cap = self.put(f"{self.url}/sub/file", some_bytes(5_000)).text
+        self.put(f"{self.url}/small", b"1")
+
+    def lines(self, reply: Reply) -> list[Any]:
+        self.assert_status(reply, 200)
+        return [json.loads(line) for line in reply.text.splitlines()]
+
+    def ended(self, handle: str) -> dict[str, Any]:
+        for _ in range(1_000):
+            told: dict[str, Any] = self.get(f"/operations/{handle}?output=json").json
+            if told["state"] != "running":
+                return told
+            self.grid.clock.advance(0.1)
+        raise AssertionError("it does not end")
+
+
+class CheckTest(CheckCase):
+    def test_a_file(self) -> None:
+        told = self.post(f"{self.url}/sub/file?t=check").json
+        self.assertEqual((told["type"], told["healthy"], told["repaired"]), ("file", True, False))
+        self.assertTrue(told["report"])
+        for flags in ("verify=true", "repair=true", "add-lease=true"):
+            self.assertTrue(self.post(f"/uri/{self.cap}?t=check&{flags}").json["healthy"])
+
+    def test_a_directory_and_a_literal(self) -> None:
+        self.assertEqual(self.post(f"{self.url}?t=check").json["type"], "directory")
+        self.assertTrue(self.post(f"{self.url}/small?t=check").json["healthy"])
+
+    def test_a_page(self) -> None:
+        reply = self.post(f"{self.url}?t=check&output=html")
+        self.assertIn("All is well", reply.text)
+
+    def test_it_is_a_post(self) -> None:
+        self.assert_status(self.get(f"{self.url}?t=check"), 400)
+
+    def test_damage_is_found_and_repaired(self) -> None:
+        cap = self.put("/uri", some_bytes(6_000, b"damaged")).text
+        node = self.grid.nodes[0]
+        shares = self.post(f"/uri/{cap}?t=check").json["report"]
+        self.assertTrue(shares)
+        node.cut()
+        self.grid.clock.advance(120)
+        try:
+            told = self.post(f"/uri/{cap}?t=check").json
+            self.assertTrue(told["recoverable"])
+            again = self.post(f"/uri/{cap}?t=check&repair=true").json
+            self.assertTrue(again["recoverable"])
+            if not told["healthy"]:
+                self.assertTrue(again["repaired"])
+        finally:
+            self.grid.net.listen(node.host, 1, node.core.network.listening_factory())
+            self.grid.clock.advance(300)
+
+
+class WalkTest(CheckCase):
+    def test_stream_manifest(self) -> None:
+        for method in ("GET", "POST"):
+            lines = self.lines(self.ask(method, f"{self.url}?t=stream-manifest"))
+            paths = ["/".join(line["path"]) for line in lines[:-1]]
+            self.assertEqual(paths, ["", "small", "sub", "sub/file"])
+            self.assertEqual(lines[3]["cap"], self.cap)
+            self.assertEqual((lines[-1]["type"], lines[-1]["files"]), ("stats", 1))
+
+    def test_stream_deep_check(self) -> None:
+        lines = self.lines(self.post(f"{self.url}?t=stream-deep-check&verify=true"))
+        self.assertTrue(all(line["healthy"] for line in lines[:-1]))
+        self.assertEqual(lines[-1]["healthy"], 4)
+
+    def test_manifest(self) -> None:
+        page = self.assert_status(self.get(f"{self.url}?t=manifest"), 200)
+        self.assertEqual(page.headers["Content-Type"], "text/html; charset=utf-8")
+        self.assertIn(f'<td>sub/file</td><td><a href="/uri/{self.cap}">', page.text)
+        text = self.get(f"{self.url}?t=manifest&output=text").text.splitlines()
+        self.assertEqual(text[-1], f"{self.cap} sub/file")
+        lines = self.lines(self.get(f"{self.url}?t=manifest&output=json"))
+        self.assertEqual(len(lines), 5)
+
+    def test_they_are_of_directories(self) -> None:
+        for t in ("manifest", "stream-manifest"):
+            self.assert_status(self.get(f"{self.url}/small?t={t}"), 400)
+        for t in ("start-deep-check", "stream-deep-check", "start-deep-stats"):
+            self.assert_status(self.post(f"{self.url}/small?t={t}"), 400)
+
+    def test_a_name_cannot_break_the_page(self) -> None:
+        self.put(f"{self.url}/%3Cscript%3Ealert(1)%3C%2Fx", b"1")
+        self.put(f"{self.url}/%3Cscript%3Ealert(1)", b"1")
+        for url in (f"{self.url}?t=manifest", self.url):
+            self.assertNotIn("<script>alert", self.get(url).text)
+
+    def test_deep_check_by_handle(self) -> None:
+        reply = self.post(f"{self.url}?t=start-deep-check&ophandle=abc&verify=true")
+        self.assert_status(reply, 303)
+        self.assertEqual(reply.headers["Location"], "/operations/abc")
+        told = self.ended("abc")
+        self.assertEqual((told["state"], told["kind"], told["done"]), ("done", "deep-check", 4))
+        self.assertEqual(told["result"]["summary"]["healthy"], 4)
+        self.assertEqual(told["result"]["unwell"], [])
+        self.assertIn("deep-check: done", self.get("/operations/abc?output=html").text)
+        again = self.post(f"{self.url}?t=start-deep-check&ophandle=abc")
+        self.assert_status(again, 409)
+
+    def test_a_handle_of_our_own(self) -> None:
+        reply = self.post(f"{self.url}?t=start-deep-stats&output=json")
+        location = reply.headers["Location"]
+        self.assertRegex(location, r"^/operations/[0-9a-f]{24}\?output=json$")
+        told = self.ended(location[12:36])
+        self.assertEqual(told["result"]["summary"]["files"], 1)
+
+    def test_cancelling(self) -> None:
+        for number, cancel in enumerate(
+            (
+                self.delete,
+                lambda url: self.post(url, t="cancel"),
+                lambda url: self.post(f"{url}?t=cancel"),
+            )
+        ):
+            for name in range(3):
+                self.put(f"{self.url}/more{name}", some_bytes(2_000, bytes([name])))
+            handle = f"cancel{number}"
+            client = self.connect()
+            client.transport.write(
+                f"POST {self.url}?t=start-deep-check&ophandle={handle} HTTP/1.1\r\n"
+                "Host: 127.0.0.1:2\r\nContent-Length: 0\r\n\r\n".encode()
+            )
+            while not self.gateway.jobs.running():
+                self.grid.clock.advance(0.001)
+            self.assert_status(cancel(f"/operations/{handle}"), 200)
+            self.assertEqual(self.ended(handle)["state"], "cancelled")
+            client.transport.abortConnection()
+
+    def test_operations_that_are_not(self) -> None:
+        for url in ("/operations/none", "/operations/a/b", "/operations/none?output=html"):
+            self.assert_status(self.get(url), 404)
+        for handle in ("a%20b", "a/b", "x" * 65, "%3Cb%3E"):
+            self.assert_status(self.post(f"{self.url}?t=start-deep-check&ophandle={handle}"), 400)
+        self.assert_status(self.post("/operations/none", t="cancel"), 404)
+
+    def test_an_upload_by_handle(self) -> None:
+        data = some_bytes(3_000, b"by handle")
+        self.assert_status(self.put(f"{self.url}/x?ophandle=up", data), 201)
+        told = self.ended("up")
+        self.assertEqual((told["kind"], told["state"], told["size"]), ("upload", "done", 3_000))
+        self.assertGreater(told["result"]["shares_placed"], 0)
+        listed = self.get("/operations").json
+        self.assertIn("up", [job["handle"] for job in listed])
+
+
+class StatusTest(GatewayCase):
+    def test_status(self) -> None:
+        self.put("/uri", some_bytes(4_000, b"status"))
+        told = self.get("/status?t=json").json
+        self.assertEqual(sorted(told), ["health", "node", "peers", "transfers"])
+        self.assertEqual(told["health"]["storage_peers"], 4)
+        self.assertEqual(told["node"]["kind"], "node")
+        self.assertEqual(told["transfers"]["recent"][0]["kind"], "upload")
+        self.assertGreater(told["transfers"]["bytes"]["upload"], 0)
+        for part in told:
+            self.assert_status(self.get(f"/status/{part}"), 200)
+        self.assert_status(self.get("/status/other"), 404)
+        page = self.ask("GET", "/status", headers={"Accept": "text/html"})
+        self.assertIn("Status: ok", page.text)
+
+    def test_status_tells_no_caps(self) -> None:
+        cap = self.put("/uri", some_bytes(4_000, b"secret")).text
+        root = self.new_directory()
+        self.post(f"/uri/{cap}?t=check")
+        for url in ("/status?t=json", "/status/transfers", "/metrics", "/health"):
+            text = self.get(url).text
+            self.assertNotIn("URI:", text)
+            for secret in (cap.split(":")[2], root.split(":")[2]):
+                self.assertNotIn(secret, text)
+
+    def test_health(self) -> None:
+        told = self.assert_status(self.get("/health"), 200).json
+        self.assertEqual(told["status"], "ok")
+        self.assertTrue(told["reads"] and told["writes"] and told["directories"])
+
+    def test_metrics(self) -> None:
+        self.put("/uri", some_bytes(4_000, b"metrics"))
+        reply = self.assert_status(self.get("/metrics"), 200)
+        self.assertTrue(reply.headers["Content-Type"].startswith("text/plain"))
+        lines = reply.text.splitlines()
+        self.assertIn("ampgrid_storage_peers 4.0", lines)
+        self.assertIn("ampgrid_healthy 1.0", lines)
+        uploads = 'ampgrid_web_operations_total{kind="upload",state="done"}'
+        self.assertTrue([line for line in lines if line.startswith(uploads)])
+        self.assertTrue([line for line in lines if line.startswith("process_resident_memory")])
