@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -106,6 +107,9 @@ def run(
         node = Node(directory, config, reactor, face_of(directory, config, reactor))
         try:
             await node.start()
+            # What is there now stays: no collection need look at it again.
+            gc.collect()
+            gc.freeze()
             _tell_ready(session, as_json=as_json)
             await stop.wait()
             _log_stop(stop.signal)

@@ -55,7 +55,7 @@ _PREPARE = struct.Struct(
 PREPARE_SIZE = _PREPARE.size
 
 
-@frozen(order=True)
+@frozen
 class Ballot:
     """A place in the order of all attempts to change a directory.
 
@@ -74,6 +74,24 @@ class Ballot:
             raise FormatError("The epoch or the counter of the ballot is out of bounds.")
         if len(self.writer) != WRITER_SIZE:
             raise FormatError(f"The writer in the ballot is not of {WRITER_SIZE} bytes.")
+
+    # attrs would make these too, and gather the fields anew at each comparison: some a change.
+
+    def __lt__(self, other: Ballot) -> bool:
+        return self._key < other._key if isinstance(other, Ballot) else NotImplemented
+
+    def __le__(self, other: Ballot) -> bool:
+        return self._key <= other._key if isinstance(other, Ballot) else NotImplemented
+
+    def __gt__(self, other: Ballot) -> bool:
+        return self._key > other._key if isinstance(other, Ballot) else NotImplemented
+
+    def __ge__(self, other: Ballot) -> bool:
+        return self._key >= other._key if isinstance(other, Ballot) else NotImplemented
+
+    @property
+    def _key(self) -> tuple[int, int, bytes]:
+        return (self.epoch, self.counter, self.writer)
 
     def pack(self) -> bytes:
         """Return the 20 bytes that `unpack` reads."""

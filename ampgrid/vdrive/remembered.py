@@ -131,6 +131,8 @@ class LastingRemembered:
         self._clock = clock
         self._threads = threads
         self._known = MemoryRemembered(_MOST_AT_HAND)
+        #: Directories of which the file, that nobody else writes, is known to have no fork.
+        self._unforked: set[bytes] = set()
         self._unwritten: dict[bytes, Record] = {}
         self._timer: DelayedCall | None = None
         self._writing: Deferred[None] | None = None
@@ -153,14 +155,20 @@ class LastingRemembered:
 
     def fork(self, index: bytes) -> tuple[Record, Record] | None:
         """See `Remembered`."""
+        if index in self._unforked:
+            return None
         packed = self._store.fork(index)
         if packed is None:
+            if len(self._unforked) >= _MOST_AT_HAND:
+                self._unforked.clear()
+            self._unforked.add(index)
             return None
         one, other = _sound(index, packed[0]), _sound(index, packed[1])
         return (one, other) if one is not None and other is not None else None
 
     def put_fork(self, one: Record, other: Record) -> None:
         """See `Remembered`."""
+        self._unforked.discard(one.index)
         self._store.put_fork(one.index, one.pack(), other.pack())
 
     def drop_fork(self, index: bytes) -> None:

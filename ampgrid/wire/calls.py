@@ -221,6 +221,8 @@ class Calls:
 
     def can_send(self) -> bool:
         """Tell whether the next call may be sent now."""
+        if not self._waiting.size_bytes:
+            return False
         while (call := self._waiting.peek(self._room())) is not None:
             if call.abandoned is None:
                 return self.flying_calls < self._most_calls and call.size <= self._room()

@@ -168,7 +168,7 @@ class Serving:
 
     def can_send(self) -> bool:
         """Tell whether an answer waits."""
-        return bool(self._answers)
+        return self._answers.size_bytes > 0
 
     def send(self) -> bytes:
         """Return the bytes of the next answer; its call is in flight no more."""
