@@ -19,7 +19,7 @@ from __future__ import annotations
 import hmac
 import os
 import re
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TypeAlias
 
 from attrs import field, frozen
@@ -54,6 +54,8 @@ _KNOWN_STARTS = (
 )
 #: No cap is longer, so nothing longer is looked at (seed 001 bounds a URI at 300 too).
 _MAX_CAP_CHARACTERS = 300
+#: So many caps of directories are kept with their keys.
+_CAPS_KEPT = 64
 
 
 def _check_numbers(ueb_hash: bytes, needed: int, total: int, size: int) -> None:
@@ -439,6 +441,8 @@ def _parse_file_cap(text: str) -> FileCap | None:
     return None
 
 
+# Who works in a directory names it again and again, and its keys are derived from the cap.
+@lru_cache(_CAPS_KEPT)
 def _parse_directory_cap(text: str) -> DirectoryCap | None:
     if match := _DIR.fullmatch(text):
         readonly, key, fingerprint = match.groups()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from threading import current_thread
 from typing import Any
 
 from hypothesis import given
@@ -278,6 +279,31 @@ class ThreadsTest(SynchronousTestCase):
         os.close(writing)
         self.assertTrue(await stopping)
         self.assertEqual([await each for each in work], [b"x", 1024])
+
+    @on_loop
+    async def test_a_pool_does_what_waits_in_order_with_so_many_threads(self) -> None:
+        for most in (1, 2, 3):
+            threads = PoolThreads(self.loop.reactor, most, "test")
+            names, done = set(), []
+
+            def work(number: int, names: set[str] = names, done: list[int] = done) -> int:
+                names.add(current_thread().name)
+                done.append(number)
+                return number
+
+            results = [threads.run(work, number) for number in range(50)]
+            self.assertEqual([await each for each in results], list(range(50)))
+            self.assertLessEqual(len(names), most)
+            if most == 1:
+                self.assertEqual(done, list(range(50)))
+            # Those that came before the end are done, those after it are not.
+            last = [threads.run(work, number) for number in range(50)]
+            stopping = threads.stop(10.0)
+            late = threads.run(work, 51)
+            self.assertTrue(await stopping)
+            self.assertEqual([await each for each in last], list(range(50)))
+            self.assertNotIn(51, done)
+            self.assertFalse(late.called)
 
     @on_loop
     async def test_a_pool_waits_for_no_thread_for_ever(self) -> None:
