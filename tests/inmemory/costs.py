@@ -1,0 +1,155 @@
+"""What a few small things cost a grid in memory, counted and not timed.
+
+    python -m tests.inmemory.costs > tests/inmemory/costs.json
+
+writes down what they cost now; `tests.inmemory.test_costs` fails when something of it grows by a
+tenth. All members of the grid count together. What is counted:
+
+* ``boxes``: AMP boxes made, calls and answers;
+* ``round_trips``: how long it takes on a network where nothing else takes time;
+* ``signatures`` and ``verifications``: of records, prepares and the like, with Ed25519;
+* ``transactions``: groups of jobs brought to a database, each one commit;
+* ``file_syncs``: what is made durable beside the databases;
+* ``hops``: pieces of work brought into threads;
+* ``functions``: functions of ampgrid's own that are called, which stands for processor time.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any
+from unittest.mock import patch
+
+import ampgrid
+from ampgrid.crypto import identity
+from ampgrid.crypto.directory_keys import WriteKeys
+from ampgrid.immutable import Data, Operation, ToData
+from ampgrid.store.filesystem import PosixFileSystem
+from ampgrid.store.sql import Database
+from ampgrid.testing import grid as grid_module
+from ampgrid.testing.grid import MemoryGrid
+from ampgrid.wire import InlineThreads, boxes
+from tests.material import some_bytes
+
+RECORDED = Path(__file__).with_name("costs.json")
+#: Each thing is done so often, and what costs least counts: timers may have been due meanwhile.
+TIMES = 3
+SMALL = 1_000
+LARGE = 1_000_000
+
+_LATENCY = 0.001
+_HOME = str(Path(ampgrid.__file__).parent)
+
+
+class Hops(InlineThreads):
+    """The threads of the grid's members; an upload runs small work at once by itself."""
+
+    def run(self, function: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """Run it now."""
+        return super().run(function, *args, **kwargs)
+
+
+_COUNTED: dict[CodeType, str] = {
+    boxes.serialize.__code__: "boxes",
+    WriteKeys.sign.__code__: "signatures",
+    identity.check_signature.__code__: "verifications",
+    Database.run_all.__code__: "transactions",
+    PosixFileSystem.fsync.__code__: "file_syncs",
+    PosixFileSystem.fsync_directory.__code__: "file_syncs",
+    Hops.run.__code__: "hops",
+}
+KINDS = (*dict.fromkeys(_COUNTED.values()), "round_trips", "functions")
+
+
+class Counting:
+    """A grid, and what it costs to do something in it."""
+
+    def __init__(self, folder: Path) -> None:
+        with patch.object(grid_module, "InlineThreads", Hops):
+            self.grid = MemoryGrid(folder, 5, (3, 5, 5), latency=_LATENCY)
+            self.grid.start()
+        core = self.grid.client.core
+        self._core = core
+        self._directory = self.grid.run(core.drive.virtual.create_directory())
+        self._made = 0
+
+    def cost(self, do: Callable[[], Coroutine[Any, Any, Any]]) -> dict[str, int]:
+        """Do something, and count."""
+        counts: Counter[str] = Counter(dict.fromkeys(KINDS, 0))
+        ours: dict[CodeType, bool] = {}
+
+        def note(frame: FrameType, event: str, _argument: object) -> None:
+            if event != "call":
+                return
+            code = frame.f_code
+            if code not in ours:
+                ours[code] = code.co_filename.startswith(_HOME)
+            if ours[code]:
+                counts["functions"] += 1
+            if code in _COUNTED:
+                counts[_COUNTED[code]] += 1
+
+        began = self.grid.clock.seconds()
+        sys.setprofile(note)
+        try:
+            self.grid.run(do())
+        finally:
+            sys.setprofile(None)
+        counts["round_trips"] = round((self.grid.clock.seconds() - began) / (2 * _LATENCY))
+        # What goes on behind it is not the next one's.
+        self.grid.clock.advance(1)
+        return dict(counts)
+
+    def least(self, do: Callable[[], Coroutine[Any, Any, Any]]) -> dict[str, int]:
+        """Do something a few times, and return the least of each count."""
+        found = [self.cost(do) for _ in range(TIMES)]
+        return {kind: min(one[kind] for one in found) for kind in KINDS}
+
+    def _new(self, size: int) -> bytes:
+        self._made += 1
+        return some_bytes(size, b"file %d" % self._made)
+
+    async def put(self, size: int) -> Any:
+        """Put a file that is not there yet; returns its cap."""
+        source = Data(self._new(size))
+        uploaded = await self._core.uploader.upload(source, self.grid.encoding, Operation())
+        return uploaded.cap
+
+    def measure(self) -> dict[str, dict[str, int]]:
+        """Return what everything costs."""
+        small = self.grid.run(self.put(SMALL))
+        large = self.grid.run(self.put(LARGE))
+
+        async def link() -> None:
+            self._made += 1
+            await self._directory.set_uri(f"name {self._made}", small)
+
+        async def get() -> None:
+            await self._core.downloader.download(large, ToData(), None)
+
+        return {
+            "put 1 kB": self.least(lambda: self.put(SMALL)),
+            "link": self.least(link),
+            "put 1 MB": self.least(lambda: self.put(LARGE)),
+            "get 1 MB": self.least(get),
+        }
+
+
+def measure() -> dict[str, dict[str, int]]:
+    """Return what everything costs, in a grid of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        counting = Counting(Path(folder))
+        try:
+            return counting.measure()
+        finally:
+            counting.grid.stop()
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(measure(), indent=2) + "\n")
