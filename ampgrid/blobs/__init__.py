@@ -1,18 +1,47 @@
 """Blobs: a local store in SQLCipher, and its encrypted sync with a remote (seed 000).
 
-* `ampgrid.blobs.port`: what a remote is.
+* `ampgrid.blobs.manager`: what an application uses.
+* `ampgrid.blobs.port`: what a remote is; `ampgrid.blobs.remotes`: which one an address means.
+* `ampgrid.blobs.contents`: what an application reads.
+* `ampgrid.blobs.taking`, `ampgrid.blobs.transfers`, `ampgrid.blobs.passing`: one blob on its way.
+* `ampgrid.blobs.syncing`: all of them.
 """
 
+from ampgrid.blobs.contents import Blob, ExternalBlob
+from ampgrid.blobs.manager import BlobDoc, BlobManager
 from ampgrid.blobs.port import Page, Query, Remote, SealedSource, SealedStream, Stat
+from ampgrid.blobs.syncing import SyncReport
+from ampgrid.blobs.transfers import Moved
+from ampgrid.errors import (
+    BlobAlreadyExistsError,
+    BlobDeletedError,
+    BlobNotFoundError,
+    InvalidBlobError,
+    InvalidFlagsError,
+)
 from ampgrid.formats.blobname import BlobName, Flag
+from ampgrid.store.blobrecord import Priority, SyncStatus
 
 __all__ = [
+    "Blob",
+    "BlobAlreadyExistsError",
+    "BlobDeletedError",
+    "BlobDoc",
+    "BlobManager",
     "BlobName",
+    "BlobNotFoundError",
+    "ExternalBlob",
     "Flag",
+    "InvalidBlobError",
+    "InvalidFlagsError",
+    "Moved",
     "Page",
+    "Priority",
     "Query",
     "Remote",
     "SealedSource",
     "SealedStream",
     "Stat",
+    "SyncReport",
+    "SyncStatus",
 ]

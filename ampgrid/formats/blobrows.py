@@ -44,6 +44,11 @@ def row_offset(preamble_size: int, number: int) -> int:
     return 0 if number == 0 else preamble_size + (number - 1) * SEALED_CHUNK_BYTES
 
 
+def row_of(preamble_size: int, offset: int) -> int:
+    """Return the number of the row in which an offset of the sealed blob lies."""
+    return 0 if offset < preamble_size else 1 + (offset - preamble_size) // SEALED_CHUNK_BYTES
+
+
 class Sealer:
     """Makes rows of plaintext, as it comes.
 

@@ -258,8 +258,12 @@ class LocalBlobStore:
 
         return self._database.call(change)
 
-    def mark_deleted(self, name: BlobName) -> bool:
+    def mark_deleted(self, name: BlobName, now: float | None = None) -> bool:
         """Delete what is here of a blob, and note that it is to be deleted at the remote.
+
+        Args:
+            name: of the blob.
+            now: seconds since 1970, to note it also of a blob that is not known here.
 
         Returns:
             Whether the remote is to be asked; a blob that it never heard of is just gone.
@@ -267,6 +271,9 @@ class LocalBlobStore:
 
         def change(sql: Sql) -> bool:
             blob = find_blob(sql, name)
+            if blob is None and now is not None:
+                add_blob(sql, name, SyncStatus.PENDING_DELETE, Priority.MEDIUM, now)
+                return True
             if blob is None:
                 return False
             drop_content(sql, blob)
@@ -278,18 +285,17 @@ class LocalBlobStore:
 
         return self._database.call(change)
 
-    def drop(self, name: BlobName, only_from: Sequence[SyncStatus] = ()) -> bool:
-        """Forget a blob and all of it, if it has one of these statuses; return whether it did."""
+    def drop_all(self, names: Sequence[BlobName], only_from: Sequence[SyncStatus]) -> int:
+        """Forget blobs, as `drop` does, in one transaction; return how many there were."""
 
-        def change(sql: Sql) -> bool:
-            blob = find_blob(sql, name)
-            if blob is None or (only_from and blob.status not in only_from):
-                return False
-            drop_content(sql, blob)
-            delete_blob(sql, name)
-            return True
+        def change(sql: Sql) -> int:
+            return sum(_drop(sql, name, only_from) for name in names)
 
         return self._database.call(change)
+
+    def drop(self, name: BlobName, only_from: Sequence[SyncStatus] = ()) -> bool:
+        """Forget a blob and all of it, if it has one of these statuses; return whether it did."""
+        return self._database.call(lambda sql: _drop(sql, name, only_from))
 
     def change(self, function: Callable[[Sql], T]) -> T:
         """Run a change of a module beside this one in a transaction."""
@@ -428,6 +434,15 @@ def drop_content(sql: Sql, blob: LocalBlob) -> None:
         tag=None,
         size=None,
     )
+
+
+def _drop(sql: Sql, name: BlobName, only_from: Sequence[SyncStatus]) -> bool:
+    blob = find_blob(sql, name)
+    if blob is None or (only_from and blob.status not in only_from):
+        return False
+    drop_content(sql, blob)
+    delete_blob(sql, name)
+    return True
 
 
 def _place(blob: LocalBlob, row: int) -> int:

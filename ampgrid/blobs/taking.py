@@ -1,0 +1,95 @@
+"""A blob on its way from an application into the local store."""
+
+from __future__ import annotations
+
+from typing import IO
+
+from attrs import define
+
+from ampgrid.blobs.contents import Blob, open_local
+from ampgrid.blobs.sources import STEP_BYTES, Sealing
+from ampgrid.formats.blobcipher import BlobCipher
+from ampgrid.formats.blobname import BlobName
+from ampgrid.ports import Entropy, Threads, WallClock
+from ampgrid.store.blobrecord import LocalBlob, Priority, SyncStatus
+from ampgrid.store.blobwriting import Incoming
+from ampgrid.store.localblobs import LocalBlobStore
+
+#: Steps of a small blob, that are done in one go.
+_STEPS_AT_ONCE = 2
+
+
+@define
+class Taking:
+    """What seals blobs into a local store.
+
+    Attributes:
+        store: the local store.
+        threads: where it is used and blobs are sealed.
+        secret: of the user.
+        entropy: for salts.
+        wall: tells the time.
+    """
+
+    store: LocalBlobStore
+    threads: Threads
+    secret: bytes
+    entropy: Entropy
+    wall: WallClock
+
+    async def take(
+        self, name: BlobName, plain: IO[bytes], size: int, status: SyncStatus, priority: Priority
+    ) -> None:
+        """Seal a blob into the local store. It is there whole then, or not at all.
+
+        Args:
+            name: of the blob.
+            plain: its content, from where it stands to its end.
+            size: of that, bytes.
+            status: that it gets.
+            priority: that it gets.
+
+        Raises:
+            BlobAlreadyExistsError: there is one of that name.
+            BadArgumentValueError: it has another size than was said.
+        """
+        cipher = BlobCipher.sealing(self.secret, name, size, self.entropy)
+        incoming = Incoming.putting(
+            self.store, name, status=status, priority=priority, now=self.wall()
+        )
+        sealing = Sealing(cipher, plain)
+
+        def step() -> None:
+            if not incoming.rows:
+                incoming.add([cipher.preamble.data])
+            for _ in range(_STEPS_AT_ONCE):
+                if not sealing.ended:
+                    incoming.add(sealing.step())
+            if sealing.ended:
+                incoming.finish(cipher.preamble.sealed_size, size)
+
+        try:
+            while not sealing.ended:
+                await self.threads.run(step)
+        except BaseException:
+            await self.threads.run(incoming.discard)
+            raise
+
+    async def is_same(self, blob: LocalBlob, plain: IO[bytes], size: int) -> bool:
+        """Tell whether a blob of the store has this content; ``plain`` is read for it."""
+        here = await open_local(self.store, self.threads, self.secret, blob)
+        if not isinstance(here, Blob) or here.size != size:
+            return False
+        while piece := await here.read(STEP_BYTES):
+            if await self.threads.run(_read_all, plain, len(piece)) != piece:
+                return False
+        return await self.threads.run(plain.read, 1) == b""
+
+
+def _read_all(plain: IO[bytes], length: int) -> bytes:
+    """Return so many bytes, also of a file that gives fewer at once; fewer at its end."""
+    parts = []
+    while length and (part := plain.read(length)):
+        parts.append(part)
+        length -= len(part)
+    return b"".join(parts)

@@ -1,0 +1,634 @@
+"""Several stores around one remote that fails, lies and goes away: in the end all are equal."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from pathlib import Path
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from ampgrid.blobs import (
+    BlobAlreadyExistsError,
+    BlobDeletedError,
+    BlobName,
+    BlobNotFoundError,
+    InvalidBlobError,
+    Priority,
+    SyncStatus,
+)
+from ampgrid.blobs.retrying import FIRST_WAIT, MOST_WAIT, Retrying
+from ampgrid.errors import BlobRefusedError, RemoteUnavailableError
+from ampgrid.testing.clock import HeapClock
+from tests.unit.blobs.blob_world import World, content
+from tests.unit.blobs.test_manager import ManagerCase
+
+
+class SyncTests(ManagerCase):
+    def setUp(self):
+        super().setUp()
+        self.other = self.world.manager("b")
+
+    def sync(self, manager=None):
+        return self.run_one((manager or self.blobs).sync())
+
+    def sync_all(self):
+        for _ in range(2):
+            for manager in (self.blobs, self.other):
+                self.assertEqual(self.sync(manager).failed, [])
+
+    def test_both_sides_hold_the_same(self):
+        self.put("one")
+        self.put("two", namespace="other")
+        self.put("large", content("large", 2_500_000))
+        self.world.put(self.other, "three")
+        report = self.sync()
+        self.assertEqual((report.sent, report.fetched), (0, 1))
+        report = self.sync(self.other)
+        self.assertEqual((report.sent, report.fetched), (0, 3))
+        self.assertEqual(self.sync().to_json(), self.sync(self.other).to_json())
+        for manager in (self.blobs, self.other):
+            self.assertEqual(self.world.local(manager), ["large", "one", "three"])
+            self.assertEqual(self.world.local(manager, "other"), ["two"])
+            self.assertEqual(self.world.get(manager, "two", "other"), content("two"))
+            self.assertEqual(self.run_one(manager.sync_progress()), {"SYNCED": 4})
+
+    def test_one_namespace_alone(self):
+        self.put("one")
+        self.put("two", namespace="other")
+        self.run_one(self.other.sync("other"))
+        self.assertEqual(self.world.local(self.other), [])
+        self.assertEqual(self.world.local(self.other, "other"), ["two"])
+
+    def test_what_could_not_be_sent_is_sent(self):
+        self.fail("put")
+        self.fails(RemoteUnavailableError, self.putting("late", b"content"))
+        self.assertEqual(self.status("late"), SyncStatus.PENDING_UPLOAD)
+        self.restart()
+        self.assertEqual(self.get("late"), b"content")
+        self.assertEqual(self.run_one(self.blobs.send_missing()).sent, 1)
+        self.assertEqual(self.status("late"), SyncStatus.SYNCED)
+        self.assertEqual(self.run_one(self.other.fetch_missing()).fetched, 1)
+        self.assertEqual(self.world.get(self.other, "late"), b"content")
+
+    def test_a_put_after_a_crash_heals(self):
+        """The seed left a blob that stood in the way of every other try."""
+        self.fail("put")
+        self.fails(RemoteUnavailableError, self.putting("late", b"content"))
+        self.restart()
+        self.fails(BlobAlreadyExistsError, self.putting("late", b"another"))
+        self.fails(BlobAlreadyExistsError, self.putting("late", b"content and more"))
+        self.put("late", b"content")
+        self.assertEqual(self.status("late"), SyncStatus.SYNCED)
+
+    def test_an_answer_that_was_lost_is_no_second_blob(self):
+        self.restart(attempts=1)
+        self.fail("put-answer")
+        self.fails(RemoteUnavailableError, self.putting("once", b"content"))
+        self.restart()
+        self.assertEqual(self.sync().sent, 1)
+        self.assertEqual(self.run_one(self.blobs.remote_list()), ["once"])
+        self.assertEqual(self.sync(self.other).fetched, 1)
+
+    def test_deletions_go_both_ways(self):
+        for blob_id in ("one", "two", "three"):
+            self.put(blob_id)
+        self.sync_all()
+        self.run_one(self.blobs.delete("one"))
+        self.run_one(self.other.delete("two"))
+        self.sync_all()
+        for manager in (self.blobs, self.other):
+            self.assertEqual(self.world.local(manager), ["three"])
+            self.assertIsNone(self.world.get(manager, "one"))
+
+    def test_deleting_wins_over_what_was_not_sent_yet(self):
+        self.world.put(self.other, "gone", b"from there")
+        self.fail("put")
+        self.fails(RemoteUnavailableError, self.putting("gone", b"from here"))
+        self.mend()
+        self.run_one(self.other.delete("gone"))
+        report = self.sync()
+        self.assertEqual(report.deleted_here, 1)
+        self.assertIsNone(self.get("gone"))
+        self.assertEqual(self.run_one(self.blobs.remote_list()), [])
+
+    def test_deleting_wins_in_the_middle_of_a_sync(self):
+        """It is deleted after the deletions were looked at, and before it is sent."""
+        self.fail("put")
+        self.fails(RemoteUnavailableError, self.putting("gone", b"from here"))
+        self.mend()
+        weather, world = self.remote.weather, self.world
+
+        async def strike(step, name, offset):
+            await type(weather).__call__(weather, step, name, offset)
+            if step == "put":
+                remote = world.remote()
+                self.remote.weather = weather
+                await self.put_and_delete(remote, "gone")
+
+        self.remote.weather = strike
+        report = self.sync()
+        self.assertEqual((report.deleted_here, report.failed), (1, []))
+        self.assertIsNone(self.get("gone"))
+
+    async def put_and_delete(self, remote, blob_id):
+        from tests.contract.blob_remote_contract import BytesSource
+
+        await remote.put(BlobName.of(blob_id), BytesSource(content(1)))
+        await remote.delete(BlobName.of(blob_id))
+
+    def test_what_the_remote_lost_is_sent_again(self):
+        """Also after it forgot that it was deleted: rather twice than lost."""
+        self.put("kept")
+        self.world.server._accounts.clear()
+        self.assertEqual(self.sync().sent, 1)
+        self.assertEqual(self.sync(self.other).fetched, 1)
+
+    def test_what_is_wanted_and_gone_is_not_wanted_any_more(self):
+        self.put("gone", content("gone", 500_000))
+        weather = self.other._remote.weather
+        weather.fails["get-piece"] = 1000
+        self.fails(RemoteUnavailableError, self.other.get("gone"))
+        self.assertEqual(self.run_one(self.other.status("gone")), SyncStatus.PENDING_DOWNLOAD)
+        weather.fails.clear()
+        self.run_one(self.blobs.delete("gone"))
+        self.assertIsNone(self.world.get(self.other, "gone"))
+        self.assertIsNone(self.run_one(self.other.status("gone")))
+
+    def test_two_blobs_of_one_name(self):
+        self.fail("put")
+        self.fails(RemoteUnavailableError, self.putting("both", b"from here"))
+        self.mend()
+        self.world.put(self.other, "both", b"from there")
+        report = self.sync()
+        self.assertEqual([name.blob_id for name, _ in report.failed], ["both"])
+        self.assertEqual(self.status("both"), SyncStatus.FAILED_UPLOAD)
+        # Nothing is lost, and nothing is tried for ever.
+        self.assertEqual(self.get("both"), b"from here")
+        self.assertEqual(self.world.get(self.other, "both"), b"from there")
+        self.assertEqual(self.sync().failed, [])
+
+    def test_two_that_put_the_same_content(self):
+        data = content("same", 200_000)
+        self.fail("put")
+        self.fails(RemoteUnavailableError, self.putting("same", data))
+        self.mend()
+        self.world.put(self.other, "same", data)
+        self.assertEqual(self.sync().failed, [])
+        self.assertEqual(self.status("same"), SyncStatus.SYNCED)
+
+    def test_a_remote_that_refuses_the_user_ends_it(self):
+        async def refuse(_step, _name, _offset):
+            raise BlobRefusedError("who are you?")
+
+        self.remote.weather = refuse
+        self.fails(BlobRefusedError, self.blobs.sync())
+        self.fails(BlobRefusedError, self.putting("x", b"content"))
+        self.assertEqual(self.status("x"), SyncStatus.PENDING_UPLOAD)
+
+    def test_many_pages(self):
+        for number in range(25):
+            self.put(f"b{number}")
+        pages = []
+        for manager in (self.blobs, self.other):
+            remote = manager._remote
+            page = remote.page
+
+            async def small(query, order_by, after, _most, page=page):
+                pages.append(after)
+                return await page(query, order_by, after, 4)
+
+            remote.page = small
+        self.assertEqual(self.sync(self.other).fetched, 25)
+        self.assertGreater(len(pages), 6)
+        self.world.put(self.other, "b3-more")
+        self.run_one(self.other.delete("b7"))
+        self.sync_all()
+        self.assertEqual(self.world.local(self.blobs), self.world.local(self.other))
+        self.assertEqual(len(self.world.local(self.blobs)), 25)
+
+    def test_status_and_progress(self):
+        self.put("one")
+        self.put("two", local_only=True)
+        self.world.put(self.other, "three")
+        self.run_one(self.blobs.refresh_sync_status_from_server())
+        self.assertEqual(
+            self.run_one(self.blobs.sync_progress()),
+            {"SYNCED": 1, "PENDING_DOWNLOAD": 1, "LOCAL_ONLY": 1},
+        )
+        listed = self.run_one(self.blobs.local_list_status(SyncStatus.PENDING_DOWNLOAD))
+        self.assertEqual(listed, ["three"])
+        self.assertEqual(self.world.local(self.blobs), ["one", "two"])
+        self.assertEqual(self.run_one(self.blobs.sync_progress("none")), {})
+        self.fails(BlobNotFoundError, self.blobs.set_priority("no", Priority.HIGH))
+
+
+class FaultTests(ManagerCase):
+    def other(self, **how):
+        remote = self.world.remote()
+        return remote, self.world.manager("b", remote=remote, **how)
+
+    def test_a_broken_transfer_goes_on_where_it_was(self):
+        data = content("large", 5_000_000)
+        self.fail("put-piece", times=4)
+        self.put("large", data)
+        self.assertLess(self.remote.moved, len(data) * 1.1)
+        remote, other = self.other()
+        remote.weather.fails["get-piece"] = 4
+        self.assertEqual(self.world.get(other, "large"), data)
+        self.assertLess(remote.moved, len(data) * 1.2)
+
+    def test_it_goes_on_after_a_restart(self):
+        data = content("large", 8_000_000)
+        self.put("large", data)
+        for seconds in (0.3, 0.5, 0.2, 0.4):
+            remote, other = self.other()
+            self.world.begin(other.get("large"))
+            self.world.clock.advance(seconds)
+            self.world.kill(other)
+        remote, other = self.other()
+        self.assertEqual(self.world.get(other, "large"), data)
+        self.assertLess(remote.moved, len(data) * 0.6)
+
+    def test_a_send_goes_on_after_a_restart(self):
+        data = content("large", 8_000_000)
+        for seconds in (0.1, 0.2, 0.05, 0.1):
+            self.world.begin(self.putting("large", data))
+            self.world.clock.advance(seconds)
+            self.world.kill(self.blobs)
+            self.remote = self.world.remote()
+            self.blobs = self.world.manager(remote=self.remote)
+        self.assertEqual(self.run_one(self.blobs.sync()).sent, 1)
+        self.assertLess(self.remote.moved, len(data) * 0.6)
+        _remote, other = self.other()
+        self.assertEqual(self.world.get(other, "large"), data)
+
+    def test_a_stream_without_a_local_store_goes_on_too(self):
+        data = content("large", 3_000_000)
+        self.put("large", data)
+        remote = self.world.remote()
+        manager = self.world.manager(remote=remote, local=False)
+        remote.weather.fails["get-piece"] = 3
+        self.assertEqual(self.world.get(manager, "large"), data)
+        self.assertLess(remote.moved, len(data) * 1.2)
+
+    def test_a_remote_that_is_away_is_not_asked_for_ever(self):
+        self.fail("put")
+        before = self.world.clock.seconds()
+        self.fails(RemoteUnavailableError, self.putting("x", b"content"))
+        tried = [step for step, _ in self.remote.weather.seen].count("put")
+        self.assertEqual(tried, 8)
+        self.assertLess(self.world.clock.seconds() - before, 8 * MOST_WAIT)
+
+    def test_a_remote_that_takes_all_and_fails_at_the_end_is_not_asked_for_ever(self):
+        self.fail("put-end", times=10**6)
+        self.fails(RemoteUnavailableError, self.putting("x", content("x", 300_000)))
+
+    def test_waits_are_random_and_grow(self):
+        clock, waits = HeapClock(), []
+
+        def uniform(low, high):
+            waits.append((low, high))
+            return high
+
+        async def fail():
+            raise RemoteUnavailableError("no")
+
+        retrying = Retrying(clock, uniform, 10)
+        with self.assertRaises(RemoteUnavailableError):
+            clock.run(retrying.run(fail))
+        self.assertEqual([low for low, _ in waits], [0.0] * 9)
+        highs = [high for _, high in waits]
+        self.assertEqual(highs[0], FIRST_WAIT)
+        self.assertEqual(highs, sorted(highs))
+        self.assertEqual(highs[-1], MOST_WAIT)
+
+    def test_an_attempt_that_got_further_does_not_count(self):
+        clock = HeapClock()
+        come = []
+
+        async def crawl():
+            come.append(1)
+            if len(come) < 50:
+                raise RemoteUnavailableError("no")
+            return "there"
+
+        retrying = Retrying(clock, random.Random(1).uniform, 3)
+        self.assertEqual(clock.run(retrying.run(crawl, lambda: len(come))), "there")
+
+    def test_three_bad_blobs_are_enough(self):
+        data = content("bad", 200_000)
+        self.put("bad", data)
+        remote, other = self.other()
+        asked = []
+
+        def spoil(name, sealed):
+            asked.append(name)
+            return sealed[:-100] + bytes([sealed[-100] ^ 1]) + sealed[-99:]
+
+        remote.spoil = spoil
+        self.fails(InvalidBlobError, other.get("bad"))
+        self.assertEqual(len(asked), 3)
+        self.assertEqual(self.run_one(other.status("bad")), SyncStatus.FAILED_DOWNLOAD)
+        for work in (other.sync, other.fetch_missing):
+            self.assertEqual(self.run_one(work()).failed, [])
+        self.fails(InvalidBlobError, other.get("bad"))
+        self.assertEqual(len(asked), 3)
+        remote.spoil = lambda _name, sealed: sealed
+        self.assertEqual(self.run_one(other.ask_again()), 1)
+        self.assertEqual(self.world.get(other, "bad"), data)
+
+    def test_a_bad_blob_does_not_stop_the_others(self):
+        for blob_id in ("a", "bad", "c"):
+            self.put(blob_id)
+        remote, other = self.other()
+        remote.spoil = lambda name, data: data[::-1] if name.blob_id == "bad" else data
+        report = self.run_one(other.sync())
+        self.assertEqual([name.blob_id for name, _why in report.failed], ["bad"])
+        self.assertEqual(self.world.local(other), ["a", "c"])
+
+    def test_one_that_was_bad_once_comes_the_second_time(self):
+        data = content("bad", 200_000)
+        self.put("bad", data)
+        remote, other = self.other()
+        spoilt = []
+
+        def spoil(name, sealed):
+            if not spoilt:
+                spoilt.append(name)
+                return sealed[:100_000] + b"x" + sealed[100_001:]
+            return sealed
+
+        remote.spoil = spoil
+        self.assertEqual(self.world.get(other, "bad"), data)
+        self.assertEqual(self.run_one(other.status("bad")), SyncStatus.SYNCED)
+
+    def test_the_store_is_full_of_what_moved_alone(self):
+        """After failures and restarts nothing is left of what did not come to its end."""
+        self.put("bad", content("bad", 3_000_000))
+        remote, other = self.other()
+        remote.spoil = lambda _name, data: data[:-1] + b"x"
+        self.fails(InvalidBlobError, other.get("bad"))
+        self.run_one(other.sync())
+        store = other._store
+        rows = store.change(lambda sql: sql.execute("SELECT count(*) FROM chunks").fetchone()[0])
+        self.assertEqual(rows, 0)
+
+
+class DamageTests(ManagerCase):
+    """Everything that may be done to the bytes of a blob on the way, and at rest."""
+
+    def setUp(self):
+        super().setUp()
+        self.data = content("damaged", 100)
+        self.put("blob", self.data)
+        self.put("other", content("other", 100))
+        self.made = 0
+
+    def assert_refused(self, spoil):
+        """Assert that neither a store nor a stream gives out what was spoilt."""
+        self.made += 1
+        for local in (True, False):
+            remote = self.world.remote()
+            remote.weather.calm = 0.0
+            remote.spoil = spoil
+            manager = self.world.manager(f"d{self.made}", remote=remote, local=local)
+            with self.assertRaises(InvalidBlobError):
+                self.world.get(manager, "blob")
+            self.run_one(manager.close())
+            self.world.managers.remove(manager)
+
+    def test_bytes_flipped(self):
+        """All of them in the tests of the cipher; here some on the whole way."""
+        total = len(self.run_one(self.raw("blob")))
+        for at in range(0, total, 11):
+            self.assert_refused(
+                lambda _name, data, at=at: data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+            )
+
+    async def raw(self, blob_id):
+        stream = await self.world.remote().get(BlobName.of(blob_id))
+        return await stream.read()
+
+    def test_cut_and_extended(self):
+        for change in (
+            lambda d: d[:-1],
+            lambda d: d[:-16],
+            lambda d: d[:50],
+            lambda d: d[:16],
+            lambda d: d + b"\0",
+            lambda d: d + d,
+            lambda d: d[:-16] + bytes(16),
+        ):
+            self.assert_refused(lambda _name, data, change=change: change(data))
+
+    def test_another_blob(self):
+        other = self.run_one(self.raw("other"))
+        self.assert_refused(lambda _name, _data: other)
+
+    def test_bytes_flipped_in_the_local_store(self):
+        """As SQLCipher would give them if its own check had been passed."""
+        rows = self.run_one(self.blobs.get("blob"))
+        self.run_one(rows.close())
+        store = self.blobs._store
+        blob = store.find(BlobName.of("blob"))
+        for number, row in enumerate(store.rows(blob, 0, 2)):
+            place = store.change(
+                lambda sql, row=row: sql.execute(
+                    "SELECT place FROM chunks WHERE data = ?", (row,)
+                ).fetchone()[0]
+            )
+            for at in range(len(row)):
+                flipped = row[:at] + bytes([row[at] ^ 1]) + row[at + 1 :]
+                self.write(place, flipped)
+                with self.assertRaises(InvalidBlobError, msg=(number, at)):
+                    self.get("blob")
+            for changed in (row[:-1], row + b"\0", b"", row[::-1]):
+                self.write(place, changed)
+                with self.assertRaises(InvalidBlobError):
+                    self.get("blob")
+            self.write(place, row)
+        self.assertEqual(self.get("blob"), self.data)
+
+    def write(self, place, data):
+        self.blobs._store.change(
+            lambda sql: sql.execute("UPDATE chunks SET data = ? WHERE place = ?", (data, place))
+        )
+
+
+class SeveralAtOnceTests(ManagerCase):
+    def watch(self, remote):
+        """Return the most blobs that were put or fetched at one moment, as it grows."""
+        moving, most = set(), [0]
+        put = remote.put
+
+        async def watched(name, source):
+            moving.add(name)
+            most[0] = max(most[0], len(moving))
+            try:
+                await put(name, source)
+            finally:
+                moving.discard(name)
+
+        remote.put = watched
+        return most
+
+    def fill(self, count):
+        self.fail("put")
+        for number in range(count):
+            self.fails(
+                RemoteUnavailableError, self.putting(f"b{number}", content(number, 200_000))
+            )
+        self.mend()
+
+    def test_transfers_run_at_once(self):
+        """In the seed each waited for the one before."""
+        self.fill(7)
+        for transfers in (1, 3, 5):
+            self.restart(transfers=transfers)
+            most = self.watch(self.remote)
+            if transfers == 5:
+                self.world.server._accounts.clear()
+                self.run_one(self.blobs.refresh_sync_status_from_server())
+            self.run_one(self.blobs.sync())
+            self.assertEqual(most[0], transfers if transfers != 3 else 0)
+
+    def test_the_urgent_go_first(self):
+        self.fill(5)
+        self.run_one(self.blobs.set_priority("b3", Priority.URGENT))
+        self.run_one(self.blobs.set_priority("b1", Priority.LOW))
+        self.restart(transfers=1)
+        self.run_one(self.blobs.sync())
+        begun = [blob_id for step, blob_id in self.remote.weather.seen if step == "put"]
+        self.assertEqual(begun, ["b3", "b0", "b2", "b4", "b1"])
+
+    def test_what_a_user_asks_for_goes_before_the_rest(self):
+        for number in range(6):
+            self.put(f"b{number}", content(number, 300_000))
+        remote = self.world.remote()
+        other = self.world.manager("b", remote=remote, transfers=1)
+        self.world.begin(other.sync())
+        self.world.clock.advance(0.08)
+        data = self.world.run(self.read(other, "b5"))
+        self.assertEqual(data, content(5, 300_000))
+        begun = [blob_id for step, blob_id in remote.weather.seen if step == "get"]
+        self.assertLess(begun.index("b5"), 4, begun)
+        self.world.clock.advance(100)
+        self.assertEqual(len(self.world.local(other)), 6)
+
+    async def read(self, manager, blob_id):
+        blob = await manager.get(blob_id, priority=Priority.URGENT)
+        return await blob.read()
+
+    def test_two_that_want_one_blob_fetch_it_once(self):
+        data = content("wanted", 500_000)
+        self.put("wanted", data)
+        remote = self.world.remote()
+        other = self.world.manager("b", remote=remote)
+        found = self.world.together(self.read(other, "wanted"), self.read(other, "wanted"))
+        self.assertEqual(found, [data, data])
+        self.assertLess(remote.moved, len(data) * 1.1)
+
+    def test_one_who_is_cancelled_while_waiting_takes_no_slot(self):
+        self.restart(transfers=1)
+        self.world.begin(self.putting("a", content("a", 2_000_000)))
+        self.world.clock.advance(0.02)
+        waiting = Deferred.fromCoroutine(self.putting("b", b"content"))
+        waiting.addErrback(lambda _failure: None)
+        self.world.clock.advance(0.02)
+        waiting.cancel()
+        self.put("c", b"content")
+        self.assertEqual(self.get("c"), b"content")
+
+
+class AnythingTests(SynchronousTestCase):
+    """Stores that are used, killed and synced in any order end up equal, with nothing lost."""
+
+    def test_in_any_order(self):
+        step = st.tuples(
+            st.sampled_from(
+                ["do_put", "do_get", "do_begin", "do_delete", "do_sync", "do_kill", "do_fail"]
+            ),
+            st.integers(0, 2),
+            st.integers(0, 5),
+        )
+
+        @given(st.lists(step, max_size=20), st.integers(0, 100))
+        @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+        def check(steps, seed):
+            self.play(steps, seed)
+
+        check()
+
+    def play(self, steps, seed):
+        world = World(Path(self.mktemp()), seed=seed)
+        self.managers = [world.manager(f"s{n}") for n in range(3)]
+        self.put, self.deleted = {}, set()
+        for what, which, number in steps:
+            getattr(self, what)(world, which, number)
+        world.clock.advance(1000)
+        for manager in self.managers:
+            manager._remote.weather.fails.clear()
+        for _ in range(3):
+            for manager in self.managers:
+                self.assertEqual(world.run(manager.sync()).failed, [])
+        self.assert_equal(world)
+        world.close()
+
+    def assert_equal(self, world):
+        there = world.run(self.managers[0].remote_list())
+        self.assertEqual(set(there) | self.deleted, set(self.put) | self.deleted)
+        self.assertEqual(set(there) & self.deleted, set())
+        expected = {"SYNCED": len(there)} if there else {}
+        for manager in self.managers:
+            self.assertEqual(world.local(manager), sorted(there))
+            self.assertEqual(world.run(manager.sync_progress()), expected)
+            for blob_id in there:
+                self.assertEqual(world.get(manager, blob_id), self.put[blob_id])
+
+    # What a step does: with which of the stores, and with which blob or how much of it.
+
+    def do_put(self, world, which, number):
+        """Put one content a name, wherever it is put: else it would be rightly refused."""
+        blob_id = f"b{number}"
+        data = content(number, 700_000 * (number == 5) + 1000 * number)
+        with contextlib.suppress(BlobAlreadyExistsError, BlobDeletedError, RemoteUnavailableError):
+            world.put(self.managers[which], blob_id, data)
+        if world.run(self.managers[which].status(blob_id)) is not None:
+            self.put[blob_id] = data
+
+    def do_get(self, world, which, number):
+        with contextlib.suppress(RemoteUnavailableError):
+            found = world.get(self.managers[which], f"b{number}")
+            self.assertIn(found, (None, self.put.get(f"b{number}")))
+
+    def do_begin(self, world, which, number):
+        """Ask for one and go on with something else."""
+        world.begin(self.managers[which].get(f"b{number}"))
+        world.clock.advance(0.02)
+
+    def do_delete(self, world, which, number):
+        try:
+            world.run(self.managers[which].delete(f"b{number}"))
+        except BlobNotFoundError:
+            return
+        except RemoteUnavailableError:
+            pass
+        self.deleted.add(f"b{number}")
+
+    def do_sync(self, world, which, _number):
+        with contextlib.suppress(RemoteUnavailableError):
+            world.run(self.managers[which].sync())
+
+    def do_kill(self, world, which, number):
+        world.begin(self.managers[which].sync())
+        world.clock.advance(0.01 * number)
+        world.kill(self.managers[which])
+        self.managers[which] = world.manager(f"s{which}")
+
+    def do_fail(self, _world, which, number):
+        steps = ("put-piece", "get-piece", "put-answer", "delete-answer", "page", "get")
+        self.managers[which]._remote.weather.fails[steps[number]] = 9
