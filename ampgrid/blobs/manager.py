@@ -38,7 +38,6 @@ from ampgrid.crypto.sealed import DEFAULT_COST, Cost
 from ampgrid.errors import (
     BadArgumentValueError,
     BlobAlreadyExistsError,
-    BlobDeletedError,
     BlobNotFoundError,
     InvalidBlobError,
 )
@@ -192,8 +191,10 @@ class BlobManager:
             await self._passing().upload(name, doc.blob_fd, size, priority)
             return
         store = await self._opened()
+        status = SyncStatus.LOCAL_ONLY if local_only else SyncStatus.PENDING_UPLOAD
         async with self._locks.held(name):
-            new = await self._take(store, name, doc.blob_fd, size, local_only, priority)
+            taking = Taking(store, self._threads, self._secret, self._entropy, self._wall)
+            new = await taking.bring(name, doc.blob_fd, size, status, priority)
             if local_only or self._remote_or_none is None:
                 return
             async with self._slots.taken(priority):
@@ -526,29 +527,6 @@ class BlobManager:
         name = BlobName.of(blob_id, namespace)
         store = await self._opened()
         return await self._threads.run(store.find, name)
-
-    async def _take(
-        self,
-        store: LocalBlobStore,
-        name: BlobName,
-        plain: IO[bytes],
-        size: int,
-        local_only: bool,
-        priority: Priority,
-    ) -> bool:
-        """Take a blob into the store; return False if it was there and is only to be sent."""
-        taking = Taking(store, self._threads, self._secret, self._entropy, self._wall)
-        blob = await self._threads.run(store.find, name)
-        if blob is None:
-            status = SyncStatus.LOCAL_ONLY if local_only else SyncStatus.PENDING_UPLOAD
-            await taking.take(name, plain, size, status, priority)
-            return True
-        if blob.status is SyncStatus.PENDING_DELETE:
-            raise BlobDeletedError(f"The blob {name} was deleted lately; use another id.")
-        unsent = blob.usable and blob.status in UNSENT and not local_only
-        if not unsent or not await taking.is_same(blob, plain, size):
-            raise BlobAlreadyExistsError(f"There is a blob {name} already.")
-        return False
 
     def _passing(self) -> Passing:
         return Passing(

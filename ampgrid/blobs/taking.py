@@ -8,6 +8,8 @@ from attrs import define
 
 from ampgrid.blobs.contents import Blob, open_local
 from ampgrid.blobs.sources import STEP_BYTES, Sealing
+from ampgrid.blobs.transfers import UNSENT
+from ampgrid.errors import BlobAlreadyExistsError, BlobDeletedError
 from ampgrid.formats.blobcipher import BlobCipher
 from ampgrid.formats.blobname import BlobName
 from ampgrid.ports import Entropy, Threads, WallClock
@@ -36,6 +38,29 @@ class Taking:
     secret: bytes
     entropy: Entropy
     wall: WallClock
+
+    async def bring(
+        self, name: BlobName, plain: IO[bytes], size: int, status: SyncStatus, priority: Priority
+    ) -> bool:
+        """Take a blob in, as `take` does; return False if it was here, and only is to be sent.
+
+        Raises:
+            BlobAlreadyExistsError: there is another one of that name.
+            BlobDeletedError: one of that name is about to be deleted at the remote.
+            BadArgumentValueError: it has another size than was said.
+        """
+        # What was asked for and has not come may not even be there: the remote will tell.
+        await self.threads.run(self.store.drop, name, [SyncStatus.PENDING_DOWNLOAD])
+        blob = await self.threads.run(self.store.find, name)
+        if blob is None:
+            await self.take(name, plain, size, status, priority)
+            return True
+        if blob.status is SyncStatus.PENDING_DELETE:
+            raise BlobDeletedError(f"The blob {name} was deleted lately; use another id.")
+        unsent = blob.usable and blob.status in UNSENT and status is SyncStatus.PENDING_UPLOAD
+        if not unsent or not await self.is_same(blob, plain, size):
+            raise BlobAlreadyExistsError(f"There is a blob {name} already.")
+        return False
 
     async def take(
         self, name: BlobName, plain: IO[bytes], size: int, status: SyncStatus, priority: Priority

@@ -84,6 +84,14 @@ class SyncTests(ManagerCase):
         self.put("late", b"content")
         self.assertEqual(self.status("late"), SyncStatus.SYNCED)
 
+    def test_what_was_asked_for_in_vain_does_not_stand_in_the_way(self):
+        self.fail("get")
+        self.fails(RemoteUnavailableError, self.blobs.get("new"))
+        self.assertEqual(self.status("new"), SyncStatus.PENDING_DOWNLOAD)
+        self.put("new", b"content")
+        self.assertEqual(self.status("new"), SyncStatus.SYNCED)
+        self.assertEqual(self.world.get(self.other, "new"), b"content")
+
     def test_an_answer_that_was_lost_is_no_second_blob(self):
         self.restart(attempts=1)
         self.fail("put-answer")
@@ -597,7 +605,7 @@ class AnythingTests(SynchronousTestCase):
         data = content(number, 700_000 * (number == 5) + 1000 * number)
         with contextlib.suppress(BlobAlreadyExistsError, BlobDeletedError, RemoteUnavailableError):
             world.put(self.managers[which], blob_id, data)
-        if world.run(self.managers[which].status(blob_id)) is not None:
+        if blob_id in world.local(self.managers[which]):
             self.put[blob_id] = data
 
     def do_get(self, world, which, number):
