@@ -13,7 +13,7 @@ from __future__ import annotations
 from twisted.protocols import amp
 
 from ampgrid.commands import errors as e
-from ampgrid.commands.arguments import Blobs, Exact, Flag, Octets, Text
+from ampgrid.commands.arguments import Blobs, Exact, Octets, Text
 from ampgrid.commands.base import GridCommand, error_map
 
 #: The largest record, prepare, entry and node, bytes.
@@ -44,7 +44,6 @@ STRANGER = "stranger"
 
 _INDEX = (b"index", Exact(32))
 _RECORD = (b"record", Octets(MAX_RECORD_BYTES))
-_NEXT = (b"next", Octets(MAX_PREPARE_BYTES, optional=True))
 _NODES = (b"nodes", Blobs(MAX_NODES, MAX_NODE_BYTES, MAX_NODES_BYTES))
 _HELD = (b"held", Octets(MAX_RECORD_BYTES, optional=True))
 _PREPARED = (b"prepared", Octets(MAX_PREPARE_BYTES, optional=True))
@@ -56,7 +55,6 @@ _CHANGED: list[tuple[bytes, amp.Argument]] = [
     _HELD,
     _PREPARED,
     (b"missing", Blobs(MAX_NODES, 32, optional=True)),
-    (b"next_promised", Flag(optional=True)),
 ]
 _CHANGE_ERRORS = error_map(
     e.NoSuchDirectoryError, e.BadRecordError, e.NoSpaceError, e.StoreFailedError
@@ -107,7 +105,7 @@ class CreateDirectory(GridCommand):
     :since: 1
     """
 
-    arguments = [_INDEX, _RECORD, _NEXT]
+    arguments = [_INDEX, _RECORD]
     response = _CHANGED
     errors = error_map(e.BadRecordError, e.NoSpaceError, e.StoreFailedError)
 
@@ -209,10 +207,8 @@ class Prepare(GridCommand):
 class Accept(GridCommand):
     """Accept a record whose nodes are here already, whoever sends it.
 
-    ``next`` is the writer's prepare for its following change; it is promised
-    (``next_promised``) only if, in the same transaction, this record is the last accepted and
-    no higher promise stands. A peer that knows nothing of the directory but is in the set
-    begins to keep it.
+    The following ballot that the record names is promised in the same transaction. A peer that
+    knows nothing of the directory but is in the set begins to keep it.
 
     :answered-by: vdrive peers
     :needs: Hello
@@ -221,7 +217,7 @@ class Accept(GridCommand):
     :since: 1
     """
 
-    arguments = [_INDEX, _RECORD, _NEXT]
+    arguments = [_INDEX, _RECORD]
     response = _CHANGED
     errors = _CHANGE_ERRORS
 
@@ -243,7 +239,6 @@ class SetChild(GridCommand):
         _RECORD,
         (b"slot", Exact(32)),
         (b"entry", Octets(MAX_ENTRY_BYTES, 1)),
-        _NEXT,
     ]
     response = _CHANGED
     errors = _CHANGE_ERRORS
@@ -261,7 +256,7 @@ class DeleteChild(GridCommand):
     :since: 1
     """
 
-    arguments = [_INDEX, _RECORD, (b"slot", Exact(32)), _NEXT]
+    arguments = [_INDEX, _RECORD, (b"slot", Exact(32))]
     response = _CHANGED
     errors = _CHANGE_ERRORS
 
@@ -283,7 +278,6 @@ class SetChildren(GridCommand):
         _RECORD,
         (b"slots", Blobs(MAX_CHANGES, 32)),
         (b"entries", Blobs(MAX_CHANGES, MAX_ENTRY_BYTES, MAX_NODES_BYTES)),
-        _NEXT,
     ]
     response = _CHANGED
     errors = _CHANGE_ERRORS

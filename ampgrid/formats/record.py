@@ -2,7 +2,7 @@
 
 Layout, integers big-endian::
 
-    4    magic "AGR1"
+    4    magic "AGR2"
     32   index of the directory
     32   its verifying key
     4    epoch
@@ -15,10 +15,11 @@ Layout, integers big-endian::
     1    number of previous replicas, then each likewise; not 0 only if the set changes
     1    number of operation ids, then each (8), oldest first
     20   ballot
+    20   following ballot, above that and of its epoch; zero if there is none
     64   signature over all before it
 
 The content of a record is all before its ballot. Two records of one content say the same, though
-who re-proposes one signs it anew under a ballot of its own.
+who re-proposes one signs it anew under ballots of its own.
 
 Source: `docs/specs/directories.md#record`, `docs/specs/register.md`.
 """
@@ -52,14 +53,15 @@ MAX_OPERATIONS = 64
 OPERATION_SIZE = 8
 
 _DOMAIN = b"directory record"
-_MAGIC = b"AGR1"
+_MAGIC = b"AGR2"
 _TAG_CONTENT = b"ampgrid_directory_record_content_v1"
 _RECOVERED = 1
 _NO_BASE = bytes(HASH_SIZE)
 _MAX_NUMBER = 2**64 - 1
 _HEAD = struct.Struct(f">4s{FINGERPRINT_SIZE}s{VERIFYING_KEY_SIZE}sLBQ{HASH_SIZE}s{HASH_SIZE}sQ")
 _REPLICA_SIZE = NODE_ID_SIZE + STORE_ID_SIZE
-_TAIL_SIZE = BALLOT_SIZE + SIGNATURE_SIZE
+_NO_BALLOT = bytes(BALLOT_SIZE)
+_TAIL_SIZE = 2 * BALLOT_SIZE + SIGNATURE_SIZE
 #: The shortest and the longest record, bytes.
 MIN_RECORD_BYTES = _HEAD.size + 3 + _REPLICA_SIZE + _TAIL_SIZE
 MAX_RECORD_BYTES = (
@@ -109,6 +111,8 @@ class Record:
         count: of its entries.
         operations: ids of the last changes, at most 64 of 8 bytes, oldest first.
         recovered: whether it was put in the place of lost ones.
+        following: the writer's next ballot, which whoever accepts the record promises with it;
+            None if it names none.
         signature: 64 bytes; nothing is known of it before `check`.
     """
 
@@ -124,6 +128,7 @@ class Record:
     count: int
     operations: tuple[bytes, ...]
     recovered: bool
+    following: Ballot | None = None
     signature: bytes = field(default=bytes(SIGNATURE_SIZE))
 
     def __attrs_post_init__(self) -> None:
@@ -155,7 +160,7 @@ class Record:
 
     @cached_property
     def content(self) -> bytes:
-        """Hash of everything but the ballot and the signature, 32 bytes."""
+        """Hash of everything but the ballots and the signature, 32 bytes."""
         return tagged_hash(_TAG_CONTENT, self._body)
 
     @property
@@ -165,7 +170,7 @@ class Record:
 
     def pack(self) -> bytes:
         """Return what `unpack` reads, at most `MAX_RECORD_BYTES` bytes."""
-        return self._body + self.ballot.pack() + self.signature
+        return self._signed_bytes + self.signature
 
     @classmethod
     def unpack(cls, packed: bytes) -> Record:
@@ -185,20 +190,23 @@ class Record:
         operations, position = _take(packed, position, OPERATION_SIZE)
         if len(packed) != position + _TAIL_SIZE:
             raise FormatError("The record is cut short, or too long for what is in it.")
+        middle, end = position + BALLOT_SIZE, position + 2 * BALLOT_SIZE
+        following = packed[middle:end]
         return cls(
             index,
             key,
             epoch,
             _replica_ids(replicas),
             _replica_ids(previous_replicas),
-            Ballot.unpack(packed[position : position + BALLOT_SIZE]),
+            Ballot.unpack(packed[position:middle]),
             version,
             previous,
             root,
             count,
             tuple(operations),
             flags == _RECOVERED,
-            packed[position + BALLOT_SIZE :],
+            None if following == _NO_BALLOT else Ballot.unpack(following),
+            packed[end:],
         )
 
     def check(self, index: bytes) -> None:
@@ -225,6 +233,7 @@ class Record:
         count: int = 0,
         operations: tuple[bytes, ...] = (),
         recovered: bool = False,
+        following: Ballot | None = None,
     ) -> Record:
         """Make and sign a record; without the last arguments the first one of a directory.
 
@@ -244,6 +253,7 @@ class Record:
             count,
             operations,
             recovered,
+            following,
         ).signed(keys)
 
     def signed(self, keys: WriteKeys) -> Record:
@@ -258,6 +268,7 @@ class Record:
         root: bytes,
         count: int,
         operation: bytes | tuple[bytes, ...],
+        following: Ballot | None = None,
     ) -> Record:
         """Return the record of a change to this one, in the same replica set, signed.
 
@@ -267,6 +278,7 @@ class Record:
             root: of the trie after the change, 32 bytes.
             count: of the entries after it.
             operation: id of the change, 8 bytes; of several changes made at once, all ids.
+            following: the ballot of the writer's next change, if it is to be promised along.
         """
         new = (operation,) if isinstance(operation, bytes) else operation
         return evolve(
@@ -279,11 +291,14 @@ class Record:
             count=count,
             operations=(self.operations + new)[-MAX_OPERATIONS:],
             recovered=False,
+            following=following,
         ).signed(keys)
 
-    def reproposed(self, keys: WriteKeys, ballot: Ballot) -> Record:
-        """Return a record of the same content under another ballot of its epoch, signed."""
-        return evolve(self, ballot=ballot).signed(keys)
+    def reproposed(
+        self, keys: WriteKeys, ballot: Ballot, following: Ballot | None = None
+    ) -> Record:
+        """Return a record of the same content under other ballots of its epoch, signed."""
+        return evolve(self, ballot=ballot, following=following).signed(keys)
 
     def new_epoch(
         self,
@@ -291,6 +306,8 @@ class Record:
         ballot: Ballot,
         replicas: tuple[ReplicaId, ...],
         *,
+        operation: bytes | None = None,
+        following: Ballot | None = None,
         recovered: bool = False,
     ) -> Record:
         """Return the record that gives the directory another replica set, signed.
@@ -299,6 +316,8 @@ class Record:
             keys: of the directory.
             ballot: of a later epoch, which becomes that of the record.
             replicas: the new set.
+            operation: id of the change, 8 bytes, None if it has none.
+            following: as in `successor`.
             recovered: whether the old set is given up, and has no say in it.
 
         Raises:
@@ -306,6 +325,7 @@ class Record:
         """
         if ballot.epoch <= self.epoch:
             raise FormatError("A new replica set needs a later epoch.")
+        new = () if operation is None else (operation,)
         return evolve(
             self,
             epoch=ballot.epoch,
@@ -314,12 +334,15 @@ class Record:
             ballot=ballot,
             version=self.version + 1,
             previous=self.content,
+            operations=(self.operations + new)[-MAX_OPERATIONS:],
             recovered=recovered,
+            following=following,
         ).signed(keys)
 
     @property
     def _signed_bytes(self) -> bytes:
-        return self._body + self.ballot.pack()
+        following = _NO_BALLOT if self.following is None else self.following.pack()
+        return self._body + self.ballot.pack() + following
 
     def __repr__(self) -> str:
         return (
@@ -361,6 +384,11 @@ def _check(record: Record) -> None:
     # gone above its ballot, and may find that the base is the record before it.
     if not 0 <= record.epoch <= record.ballot.epoch <= MAX_EPOCH:
         raise FormatError("The epoch of the record is above that of its ballot.")
+    following = record.following
+    if following is not None and not (
+        record.ballot < following and following.epoch == record.ballot.epoch
+    ):
+        raise FormatError("The following ballot of the record does not follow its ballot.")
     if not 1 <= record.version <= _MAX_NUMBER or not 0 <= record.count <= _MAX_NUMBER:
         raise FormatError("The version of the record or its count is out of bounds.")
     if (record.version == 1) != (record.previous == _NO_BASE):

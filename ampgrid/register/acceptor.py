@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any, Generic, NamedTuple, TypeAlias
 
-from ampgrid.register.words import P, R, Replica, higher, is_same
+from ampgrid.register.words import P, R, Replica, higher, is_same, promise_in
 
 
 class AcceptorState(NamedTuple, Generic[R, P]):
@@ -20,8 +20,9 @@ class AcceptorState(NamedTuple, Generic[R, P]):
     Attributes:
         promised: the highest ballot that was promised or accepted; never goes down, and is
             kept for ever, or a record of long ago could be brought back.
-        prepare: the signed prepare of ``promised``, if that was promised and nothing was
-            accepted under it; shown to those whom it stands in the way of.
+        prepare: the signed prepare of ``promised``, if a prepare was promised and nothing was
+            accepted since; shown to those whom it stands in the way of. Without one it is
+            the accepted record that binds ``promised``, and is shown for it.
         accepted: the record of the highest ballot that was accepted.
         forgotten: whether a record was dropped since its leases ran out or the replica
             left the set. Until it accepts one again it promises nothing, as it could not show
@@ -41,9 +42,7 @@ class PromiseMade(NamedTuple, Generic[R]):
 
 
 class RecordAccepted(NamedTuple):
-    """The record is held; ``next_promised`` tells about the prepare that came with it."""
-
-    next_promised: bool
+    """The record is held, and nothing below its following ballot will be accepted."""
 
 
 class RefusedBy(NamedTuple, Generic[R, P]):
@@ -91,16 +90,18 @@ def prepare(
 
 
 def accept(
-    state: AcceptorState[R, P], record: R, me: Replica, following: P | None = None
+    state: AcceptorState[R, P], record: R, me: Replica
 ) -> tuple[AcceptorState[R, P], AcceptAnswer[R, P]]:
     """Judge a record, whoever sent it.
+
+    The following ballot in it is promised with it, in one step: who sends a record on does no
+    more and no less than its writer does. Two records can differ in that ballot alone, where two
+    create one directory; of these the one of the higher is held.
 
     Args:
         state: as it was read in this transaction.
         record: the signed record; every node under its root is here.
         me: the name of this replica.
-        following: the writer's signed prepare for its next ballot. It is promised only if
-            the record is the last accepted and no promise above its ballot stands.
 
     Returns:
         The new state and the answer. The same record again is accepted again.
@@ -111,28 +112,18 @@ def accept(
     if accepted is not None and accepted.ballot == record.ballot:
         if not is_same(accepted, record):
             return state, Conflict(accepted)
-        return _following(state, record, following)
+        if promise_in(record) <= state.promised:
+            return state, RecordAccepted()
+        return _take(record)
     if accepted is not None and accepted.ballot > record.ballot:
         return state, RefusedBy(state.prepare, accepted)
     if state.promised is not None and state.promised > record.ballot:
         return state, RefusedBy(state.prepare, accepted)
-    return _following(AcceptorState(record.ballot, None, record), record, following)
+    return _take(record)
 
 
-def _following(
-    state: AcceptorState[R, P], record: R, following: P | None
-) -> tuple[AcceptorState[R, P], RecordAccepted]:
-    """Promise the writer's next ballot, where ``record`` is the last accepted."""
-    if following is None or following.ballot <= record.ballot:
-        return state, RecordAccepted(next_promised=False)
-    if state.promised == following.ballot:
-        return state, RecordAccepted(next_promised=True)
-    if state.promised > record.ballot:
-        return state, RecordAccepted(next_promised=False)
-    return (
-        AcceptorState(following.ballot, following, record),
-        RecordAccepted(next_promised=True),
-    )
+def _take(record: R) -> tuple[AcceptorState[R, P], RecordAccepted]:
+    return AcceptorState(promise_in(record), None, record), RecordAccepted()
 
 
 def forget(state: AcceptorState[R, P]) -> AcceptorState[R, P]:

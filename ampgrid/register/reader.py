@@ -31,6 +31,7 @@ from ampgrid.register.words import (
     is_quorum,
     is_same,
     members,
+    promise_in,
     sets_of,
 )
 
@@ -160,7 +161,7 @@ def _hear(state: ReaderState[R], replica: Replica, shown: R | None) -> Step[R]:
     state = state._replace(
         votes=state.votes | {(replica, shown)},
         contacts=state.contacts | unknown,
-        above=higher(state.above, shown.ballot),
+        above=higher(state.above, promise_in(shown)),
     )
     state, outputs = _decide(state)
     if unknown and not state.ended:

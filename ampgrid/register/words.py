@@ -39,6 +39,8 @@ class RecordLike(Protocol):
         replicas: the replicas that hold this record, each once.
         previous_replicas: the set before, if this record changes it; else empty.
         ballot: under which the record was proposed; no other record has it.
+        following: the writer's next ballot, above this one: whoever accepts the record promises
+            it; None if the writer names none.
         version: 1 for the first, one more with every change.
         previous: the content of the record that this one changed.
         content: stands for everything in the record but ballot and signature.
@@ -55,6 +57,8 @@ class RecordLike(Protocol):
     def previous_replicas(self) -> tuple[Any, ...]: ...  # noqa: D102
     @property
     def ballot(self) -> Any: ...  # noqa: D102
+    @property
+    def following(self) -> Any: ...  # noqa: D102
     @property
     def version(self) -> int: ...  # noqa: D102
     @property
@@ -119,6 +123,11 @@ def is_same(one: RecordLike, other: RecordLike) -> bool:
     return bool(one.ballot == other.ballot and one.content == other.content)
 
 
+def promise_in(record: RecordLike) -> Any:
+    """Return the ballot that whoever accepts ``record`` has promised with it."""
+    return record.ballot if record.following is None else record.following
+
+
 def highest(records: Iterable[R | None]) -> R | None:
     """Return the record of the highest ballot, or None if there is none."""
     best: R | None = None
@@ -146,15 +155,9 @@ class Promised(NamedTuple, Generic[R]):
 
 
 class Accepted(NamedTuple):
-    """The replica accepted the record that it was sent.
-
-    Attributes:
-        replica: which.
-        next_promised: whether it promised the writer's next ballot too.
-    """
+    """The replica accepted the record that it was sent, and promised its following ballot."""
 
     replica: Replica
-    next_promised: bool = False
 
 
 class Refused(NamedTuple, Generic[R]):
@@ -217,12 +220,10 @@ class SendAccept(NamedTuple, Generic[R]):
     Attributes:
         record: signed.
         to: which of its replicas.
-        following: the writer's next ballot, whose prepare goes with it, or None.
     """
 
     record: R
     to: Replicas
-    following: Any = None
 
 
 class TooFew(NamedTuple):

@@ -39,6 +39,7 @@ from ampgrid.register.words import (
     is_quorum,
     is_same,
     members,
+    promise_in,
     sets_of,
 )
 
@@ -58,11 +59,10 @@ class Proposed(NamedTuple, Generic[R]):
 
     Attributes:
         record: under the ballot of the attempt; no other record may ever be signed under it.
-        following: the ballot of the next attempt, whose signed prepare goes along; or None.
+            It may name the ballot of the next attempt as its following one.
     """
 
     record: R
-    following: Any = None
 
 
 class Declined(NamedTuple):
@@ -165,9 +165,7 @@ class WriterState(NamedTuple, Generic[R]):
         current: whether the base was committed, and the last such, at some time since `begin`.
         reason: why the base is proposed again; "" for a change.
         proposal: what was sent.
-        following: the ballot that was sent along for the next attempt.
-        accepted: replicas that accepted the proposal.
-        granted: those of them that promised the following ballot; grows after the end too.
+        accepted: replicas that accepted the proposal, and promised its following ballot.
         committed: whether the proposal is.
     """
 
@@ -185,10 +183,13 @@ class WriterState(NamedTuple, Generic[R]):
     current: bool = False
     reason: str = ""
     proposal: R | None = None
-    following: Any = None
     accepted: Replicas = frozenset()
-    granted: Replicas = frozenset()
     committed: bool = False
+
+    @property
+    def following(self) -> Any:
+        """The ballot for the next attempt that went along with the proposal, or None."""
+        return None if self.proposal is None else self.proposal.following
 
 
 Step: TypeAlias = tuple[WriterState[R], tuple[Output[R], ...]]
@@ -211,8 +212,9 @@ def begin(
         operations: ids of the changes; none if the present record is only to be settled.
         tried: whether they may have been sent before (a retry).
         marker: what `WriterState.marker` was at the first attempt.
-        after: the last attempt of this writer. If its proposal was committed, and a quorum
-            promised ``ballot`` with it, there is nothing to prepare.
+        after: the last attempt of this writer. If its proposal was committed, and named
+            ``ballot`` as the following one, a quorum has promised that: there is nothing to
+            prepare.
 
     Returns:
         The state, and what is to be done.
@@ -229,7 +231,7 @@ def begin(
     if after is not None and after.committed and after.proposal is not None:
         last = after.proposal
         state = state._replace(contacts=state.contacts | members(last))
-        if after.following == ballot and is_quorum(sets_of(last), after.granted):
+        if last.following == ballot:
             return _choose(state, last, committed=True, current=False)
     return state, (SendPrepare(ballot, state.contacts),)
 
@@ -298,7 +300,7 @@ def _promised(state: WriterState[R], event: Promised[R]) -> Step[R]:
     if state.phase not in {PREPARING, CHOOSING} or event.replica in answered | state.lost:
         return state, ()
     shown = event.accepted
-    if shown is not None and shown.ballot >= state.ballot:
+    if shown is not None and (shown.ballot >= state.ballot or promise_in(shown) > state.ballot):
         # Who holds this cannot have promised; as a base it would come after its own change.
         return _refused(state, Refused(event.replica, None, shown))
     forked = _forked(state, shown)
@@ -383,7 +385,7 @@ def _proposed(state: WriterState[R], event: Proposed[R]) -> Step[R]:
         check_follows(state.base, record)
         if not state.operations.issubset(record.operations):
             raise ValueError("the record does not name its operations")
-    if event.following is not None and event.following <= record.ballot:
+    if record.following is not None and record.following <= record.ballot:
         raise ValueError("the following ballot is not above that of the record")
     return state._replace(
         phase=PROPOSING,
@@ -392,8 +394,7 @@ def _proposed(state: WriterState[R], event: Proposed[R]) -> Step[R]:
         lost=frozenset(),
         refused=False,
         proposal=record,
-        following=event.following,
-    ), (SendAccept(record, members(record), event.following),)
+    ), (SendAccept(record, members(record)),)
 
 
 # Proposing
@@ -401,12 +402,10 @@ def _proposed(state: WriterState[R], event: Proposed[R]) -> Step[R]:
 
 def _accepted(state: WriterState[R], event: Accepted) -> Step[R]:
     proposal = state.proposal
-    if proposal is None or not (state.phase == PROPOSING or state.committed):
+    if proposal is None or state.phase != PROPOSING:
         return state, ()
     state = state._replace(accepted=state.accepted | {event.replica})
-    if event.next_promised:
-        state = state._replace(granted=state.granted | {event.replica})
-    if state.committed or not is_quorum(sets_of(proposal), state.accepted):
+    if not is_quorum(sets_of(proposal), state.accepted):
         return state, ()
     state = state._replace(phase=ENDED, committed=True)
     if state.reason == MOVING:
@@ -427,7 +426,7 @@ def _refused(state: WriterState[R], event: Refused[R]) -> Step[R]:
         return state._replace(phase=ENDED), (forked,)
     above = higher(state.above, event.promised)
     if event.accepted is not None:
-        above = higher(above, event.accepted.ballot)
+        above = higher(above, promise_in(event.accepted))
     state = state._replace(above=above, refused=True)
     return _lost(state, event.replica, withheld=False)
 

@@ -236,7 +236,6 @@ class DirectoryStore:
         index: bytes,
         caller: Caller,
         record: Record,
-        following: Prepare | None = None,
         changes: Mapping[bytes, bytes | None] | None = None,
     ) -> Job[Judged]:
         """Return the task that judges a record, whose signature was checked.
@@ -245,13 +244,12 @@ class DirectoryStore:
             index: of the directory, 32 bytes.
             caller: who asks.
             record: the record.
-            following: the writer's next prepare; its signature was checked.
             changes: {slot: sealed entry, or None to take it out}, if the record differs in these
                 from the one that is here; None if its nodes were staged.
 
         Fails with `NoRoomError`, `BrokenStoreError`, `FormatError` (a node is malformed).
         """
-        return AcceptJob(self._inside, index, caller, record, following, changes)
+        return AcceptJob(self._inside, index, caller, record, changes)
 
     def staging(
         self, index: bytes, caller: Caller, nodes: Sequence[bytes], *, shown: bool

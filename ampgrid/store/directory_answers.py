@@ -49,7 +49,6 @@ class Judged:
         held: the accepted record, packed; with a promise, the base; else what stands in the way.
         prepared: the promised prepare, packed, if one stands in the way.
         missing: hashes of nodes that are not here.
-        next_promised: whether the prepare that came along was promised.
         nodes: those that were asked for with a promise.
     """
 
@@ -57,7 +56,6 @@ class Judged:
     held: bytes | None = attrs.field(default=None, repr=False)
     prepared: bytes | None = attrs.field(default=None, repr=False)
     missing: tuple[bytes, ...] = ()
-    next_promised: bool = False
     nodes: tuple[bytes, ...] = attrs.field(default=(), repr=False)
 
 

@@ -247,7 +247,6 @@ class AcceptJob(DirectoryJob[Judged]):
         index: of the directory.
         caller: who asks.
         record: signed, and checked.
-        following: the writer's next prepare, signed, and checked.
         changes: {slot: entry, or None to take it out} that make the record's trie of the one
             that is here; None if its nodes are here already.
     """
@@ -258,12 +257,10 @@ class AcceptJob(DirectoryJob[Judged]):
         index: bytes,
         caller: Caller,
         record: Record,
-        following: Prepare | None,
         changes: Mapping[bytes, bytes | None] | None,
     ) -> None:
         super().__init__(inside, index, caller)
         self._record = record
-        self._following = following
         self._changes = changes
         self._compared: _Compared | None = None
 
@@ -274,7 +271,7 @@ class AcceptJob(DirectoryJob[Judged]):
             LongWorkError: its trie differs in so much that it is compared in slices first.
         """
         row = self._inside.rows.load(sql, self._index)
-        state, answer = acceptor.accept(row.state, self._record, self._inside.me, self._following)
+        state, answer = acceptor.accept(row.state, self._record, self._inside.me)
         if isinstance(answer, acceptor.NotMine):
             if not row.retired and membership.releases(
                 row.state.accepted, self._record, self._inside.me
@@ -293,7 +290,7 @@ class AcceptJob(DirectoryJob[Judged]):
                 missing = tuple(error.hashes[:MOST_MISSING])
                 return Judged(Verdict.MISSING, row.held, row.prepared, missing)
             self._write(sql, row, state, change, read)
-        return Judged(Verdict.DONE, next_promised=answer.next_promised)
+        return Judged(Verdict.DONE)
 
     def _change(
         self, sql: Sql, row: Row, read: NodeReader

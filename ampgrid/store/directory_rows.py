@@ -14,6 +14,7 @@ import attrs
 from ampgrid.formats.ballot import Ballot, Prepare
 from ampgrid.formats.record import Record
 from ampgrid.register.acceptor import AcceptorState
+from ampgrid.register.words import promise_in
 from ampgrid.store.sql import Sql
 
 #: The most directories whose state is remembered.
@@ -30,7 +31,7 @@ class Row:
         id: of its row, None if it has none yet.
         state: of the acceptor.
         held: the accepted record, packed; None if there is none.
-        prepared: the promised prepare, packed; None if nothing is promised beyond the record.
+        prepared: the promised prepare, packed; None if nothing is promised but by the record.
         maker: the peer in whose account it counts.
         live: what the nodes under the record's root take, bytes.
         retired: whether this store has left the set, so that nothing is live.
@@ -134,7 +135,7 @@ def _read(sql: Sql, index: bytes) -> Row:
     if prepare is not None:
         state: State = AcceptorState(prepare.ballot, prepare, accepted)
     elif accepted is not None:
-        state = AcceptorState(accepted.ballot, None, accepted)
+        state = AcceptorState(promise_in(accepted), None, accepted)
     else:
         state = _read_forgotten(sql, index)
     if found is None:

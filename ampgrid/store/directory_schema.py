@@ -1,13 +1,14 @@
 """The tables of the store of directories.
 
-A row of ``directories`` is one acceptor of the register (``docs/specs/register.md``): the highest
-prepare that it promised and the record that it accepted last, packed as they were signed. Its
-``live`` is what the nodes under that record's root take. ``nodes`` has the nodes of the trie by
-their hash, written once and never changed; ``gone`` names those that are not under an accepted
-root, since when, and the peer if one staged them for a record to come. ``kept_until`` is the end
-of a directory's last lease; any word on a lease takes the mark of its end away (triggers see to
-that, so no way of renewing can forget it). ``forgotten`` has the ballot of what was dropped, below
-which nothing may ever come back. ``pointers`` are those to snapshots.
+A row of ``directories`` is one acceptor of the register (``docs/specs/register.md``): the record
+that it accepted last, and the highest prepare that it promised if that is above what the record
+binds, packed as they were signed. Its ``live`` is what the nodes under that record's root take.
+``nodes`` has the nodes of the trie by their hash, written once and never changed; ``gone`` names
+those that are not under an accepted root, since when, and the peer if one staged them for a record
+to come. ``kept_until`` is the end of a directory's last lease; any word on a lease takes the mark
+of its end away (triggers see to that, so no way of renewing can forget it). ``forgotten`` has the
+ballot of what was dropped, below which nothing may ever come back. ``pointers`` are those to
+snapshots.
 
 The number of a directory is never used again, so its nodes can be removed after it.
 
@@ -18,20 +19,12 @@ from __future__ import annotations
 
 from ampgrid.store.sql import Schema
 
-_WALKS = """CREATE TABLE walks (
-            id INTEGER PRIMARY KEY AUTOINCREMENT,
-            directory INTEGER NOT NULL,
-            kind TEXT NOT NULL,
-            root BLOB NOT NULL,
-            since INTEGER NOT NULL,
-            start TEXT NOT NULL
-        )"""
-_WALKS_BY_DIRECTORY = "CREATE INDEX walks_by_directory ON walks (directory)"
-
 DIRECTORY_SCHEMA = Schema(
     name="the store of directories",
     application_id=0x616D7044,  # "ampD"
-    version=2,
+    # Records of earlier versions are of an earlier form, in which none named a following ballot.
+    version=3,
+    oldest=3,
     statements=(
         """CREATE TABLE marks (
             name TEXT PRIMARY KEY,
@@ -106,8 +99,14 @@ DIRECTORY_SCHEMA = Schema(
         )""",
         "CREATE INDEX pointers_by_peer ON pointers (peer)",
         "CREATE INDEX pointers_by_age ON pointers (put_at)",
-        _WALKS,
-        _WALKS_BY_DIRECTORY,
+        """CREATE TABLE walks (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            directory INTEGER NOT NULL,
+            kind TEXT NOT NULL,
+            root BLOB NOT NULL,
+            since INTEGER NOT NULL,
+            start TEXT NOT NULL
+        )""",
+        "CREATE INDEX walks_by_directory ON walks (directory)",
     ),
-    upgrades={1: (_WALKS, _WALKS_BY_DIRECTORY)},
 )

@@ -14,7 +14,9 @@ from ampgrid.store.sql import Database, Schema, Sql
 REMEMBER_SCHEMA = Schema(
     name="the database of remembered directories",
     application_id=0x616D7052,  # "ampR"
-    version=1,
+    # Records of version 1 named no following ballot.
+    version=2,
+    oldest=2,
     statements=(
         """CREATE TABLE records (
             directory BLOB PRIMARY KEY,

@@ -155,6 +155,7 @@ class Schema:
         version: the version that ``statements`` make; kept in SQLite's ``user_version``.
         statements: what makes an empty file one of this version.
         upgrades: version -> statements that make the next one of it.
+        oldest: the lowest version that can be brought up to date.
     """
 
     name: str
@@ -162,6 +163,7 @@ class Schema:
     version: int
     statements: tuple[str, ...]
     upgrades: Mapping[int, tuple[str, ...]] = attrs.field(factory=dict)
+    oldest: int = 1
 
 
 def find_driver() -> ModuleType:
@@ -510,7 +512,7 @@ class Database:
             return
         if application_id != schema.application_id:
             raise FormatError(f"the file {self._name} is not {schema.name}")
-        if not 1 <= version <= schema.version:
+        if not schema.oldest <= version <= schema.version:
             raise FormatError(
                 f"{schema.name} {self._name} is of version {version}, and this ampgrid knows "
                 f"{schema.version}: use the release that wrote it, or a newer one"

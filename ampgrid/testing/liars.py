@@ -66,13 +66,11 @@ class ShowsOldVersion(Liar):
 class StoresNothing(Liar):
     """It says that it accepted, and keeps nothing."""
 
-    def judge(
-        self, index: bytes, record: bytes, following: bytes | None, changes: Changes | None
-    ) -> dict[str, Any]:
+    def judge(self, index: bytes, record: bytes, changes: Changes | None) -> dict[str, Any]:
         """Say yes."""
         if self.lying:
-            return {"verdict": commands.DONE, "next_promised": following is not None}
-        return super().judge(index, record, following, changes)
+            return {"verdict": commands.DONE}
+        return super().judge(index, record, changes)
 
 
 class TwoFaced(ShowsOldVersion):
@@ -247,13 +245,11 @@ class ForgesPrepare(Liar):
         forged = Prepare(index, key, ballot, self.chance.randbytes(64))
         return {"verdict": commands.REFUSED, "held": None, "prepared": forged.pack()}
 
-    def judge(
-        self, index: bytes, record: bytes, following: bytes | None, changes: Changes | None
-    ) -> dict[str, Any]:
+    def judge(self, index: bytes, record: bytes, changes: Changes | None) -> dict[str, Any]:
         """Refuse."""
         if self.lying:
             return self._refused(index)
-        return super().judge(index, record, following, changes)
+        return super().judge(index, record, changes)
 
     @commands.Prepare.responder
     def prepare(
@@ -268,49 +264,41 @@ class ForgesPrepare(Liar):
 class RefusesAll(Liar):
     """It refuses everything and gives no reason."""
 
-    def judge(
-        self, index: bytes, record: bytes, following: bytes | None, changes: Changes | None
-    ) -> dict[str, Any]:
+    def judge(self, index: bytes, record: bytes, changes: Changes | None) -> dict[str, Any]:
         """Refuse."""
         if self.lying:
             return {"verdict": commands.REFUSED}
-        return super().judge(index, record, following, changes)
+        return super().judge(index, record, changes)
 
 
 class AsksForever(Liar):
     """It always lacks the node that it was just given."""
 
-    def judge(
-        self, index: bytes, record: bytes, following: bytes | None, changes: Changes | None
-    ) -> dict[str, Any]:
+    def judge(self, index: bytes, record: bytes, changes: Changes | None) -> dict[str, Any]:
         """Lack the root."""
         if self.lying:
             return {"verdict": commands.MISSING, "missing": [Record.unpack(record).root]}
-        return super().judge(index, record, following, changes)
+        return super().judge(index, record, changes)
 
 
 class AsksForNothing(Liar):
     """It lacks nodes that there never were."""
 
-    def judge(
-        self, index: bytes, record: bytes, following: bytes | None, changes: Changes | None
-    ) -> dict[str, Any]:
+    def judge(self, index: bytes, record: bytes, changes: Changes | None) -> dict[str, Any]:
         """Make something up."""
         if self.lying:
             return {"verdict": commands.MISSING, "missing": [self.chance.randbytes(32)]}
-        return super().judge(index, record, following, changes)
+        return super().judge(index, record, changes)
 
 
 class SpeaksNonsense(Liar):
     """Its verdict is a word that there is not."""
 
-    def judge(
-        self, index: bytes, record: bytes, following: bytes | None, changes: Changes | None
-    ) -> dict[str, Any]:
+    def judge(self, index: bytes, record: bytes, changes: Changes | None) -> dict[str, Any]:
         """Say something."""
         if self.lying:
             return {"verdict": "perhaps"}
-        return super().judge(index, record, following, changes)
+        return super().judge(index, record, changes)
 
 
 class ClaimsAnotherStore(Liar):
@@ -331,13 +319,11 @@ class Fails(Liar):
             raise e.StoreFailedError("the store failed")
         return super().of(index)
 
-    def judge(
-        self, index: bytes, record: bytes, following: bytes | None, changes: Changes | None
-    ) -> dict[str, Any]:
+    def judge(self, index: bytes, record: bytes, changes: Changes | None) -> dict[str, Any]:
         """Fail."""
         if self.lying:
             raise e.StoreFailedError("the store failed")
-        return super().judge(index, record, following, changes)
+        return super().judge(index, record, changes)
 
 
 class ForgetsPromises(Liar):
@@ -355,14 +341,12 @@ class ForgetsPromises(Liar):
             kept.state = kept.state._replace(promised=None, prepare=None)
         return super().prepare(index, prepare, slots)
 
-    def judge(
-        self, index: bytes, record: bytes, following: bytes | None, changes: Changes | None
-    ) -> dict[str, Any]:
+    def judge(self, index: bytes, record: bytes, changes: Changes | None) -> dict[str, Any]:
         """Accept."""
         if self.lying and index in self.kept:
             kept = self.kept[index]
             kept.state = kept.state._replace(promised=None, prepare=None)
-        return super().judge(index, record, following, changes)
+        return super().judge(index, record, changes)
 
 
 #: Every liar.

@@ -175,17 +175,12 @@ class MemoryReplica(amp.CommandLocator):
             return {"verdict": commands.DONE, **self.shown(kept, nodes)}
         return {"verdict": commands.REFUSED, **self.shown(kept)}
 
-    def judge(
-        self, index: bytes, record: bytes, following: bytes | None, changes: Changes | None
-    ) -> dict[str, Any]:
+    def judge(self, index: bytes, record: bytes, changes: Changes | None) -> dict[str, Any]:
         """Accept a record, or not."""
         asked = Record.unpack(record)
         asked.check(index)
-        next_one = None if following is None else Prepare.unpack(following)
-        if next_one is not None:
-            next_one.check(index)
         kept = self.kept.get(index, Kept())
-        state, answer = acceptor.accept(kept.state, asked, self.me, next_one)
+        state, answer = acceptor.accept(kept.state, asked, self.me)
         shown = {key: value for key, value in self.shown(kept).items() if key != "nodes"}
         if isinstance(answer, acceptor.NotMine):
             return {"verdict": commands.STRANGER, **shown}
@@ -203,7 +198,7 @@ class MemoryReplica(amp.CommandLocator):
         kept.state = state
         if not kept.history or kept.history[-1] != asked:
             kept.history.append(asked)
-        return {"verdict": commands.DONE, "next_promised": answer.next_promised}
+        return {"verdict": commands.DONE}
 
     def added(self, kept: Kept, root: bytes, changes: Changes | None) -> dict[bytes, bytes]:
         """Return nodes of a new root, checked."""
@@ -222,20 +217,18 @@ class MemoryReplica(amp.CommandLocator):
         self,
         index: bytes,
         record: bytes,
-        next: bytes | None = None,  # noqa: A002
     ) -> dict[str, Any]:
         """Accept the first record."""
-        return self.judge(index, record, next, None)
+        return self.judge(index, record, None)
 
     @commands.Accept.responder
     def accept(
         self,
         index: bytes,
         record: bytes,
-        next: bytes | None = None,  # noqa: A002
     ) -> dict[str, Any]:
         """Accept a record whose nodes are here."""
-        return self.judge(index, record, next, None)
+        return self.judge(index, record, None)
 
     @commands.SetChild.responder
     def set_child(
@@ -244,10 +237,9 @@ class MemoryReplica(amp.CommandLocator):
         record: bytes,
         slot: bytes,
         entry: bytes,
-        next: bytes | None = None,  # noqa: A002
     ) -> dict[str, Any]:
         """Accept a record that sets an entry."""
-        return self.judge(index, record, next, {slot: entry})
+        return self.judge(index, record, {slot: entry})
 
     @commands.DeleteChild.responder
     def delete_child(
@@ -255,10 +247,9 @@ class MemoryReplica(amp.CommandLocator):
         index: bytes,
         record: bytes,
         slot: bytes,
-        next: bytes | None = None,  # noqa: A002
     ) -> dict[str, Any]:
         """Accept a record that takes an entry out."""
-        return self.judge(index, record, next, {slot: None})
+        return self.judge(index, record, {slot: None})
 
     @commands.SetChildren.responder
     def set_children(
@@ -267,11 +258,10 @@ class MemoryReplica(amp.CommandLocator):
         record: bytes,
         slots: Sequence[bytes],
         entries: Sequence[bytes],
-        next: bytes | None = None,  # noqa: A002
     ) -> dict[str, Any]:
         """Accept a record that changes several entries."""
         changes = {slot: entry or None for slot, entry in zip(slots, entries, strict=True)}
-        return self.judge(index, record, next, changes)
+        return self.judge(index, record, changes)
 
     @commands.StageNodes.responder
     def stage_nodes(

@@ -62,12 +62,14 @@ class Base:
     Attributes:
         record: to be changed, None if the directory is to be created.
         ballot: for the new record.
+        following: of the writer's next change, for the new record to name.
         desk: nodes of it that are at hand.
         fetch: returns {hash: node} of others.
     """
 
     record: Record | None
     ballot: Ballot
+    following: Ballot
     desk: Desk
     fetch: Callable[[Sequence[bytes]], Deferred[dict[bytes, bytes]]]
 
@@ -212,7 +214,7 @@ class Attempt:
                 self.shown[replica_id] = answer.held
             self._feed(words.Promised(replica_id, answer.held))
         else:
-            self._feed(heard(ground, replica_id, answer))
+            self._feed(heard(ground, replica_id, answer, prepare.ballot))
 
     # Choosing.
 
@@ -254,7 +256,8 @@ class Attempt:
         try:
             if base is not None:
                 self._check_floor(base)
-            delivery = await self._make(Base(base, need.ballot, self._desk, fetch))
+            following = self._ballots.above(need.ballot)
+            delivery = await self._make(Base(base, need.ballot, following, self._desk, fetch))
         except NodesWithheldError as error:
             self._withheld(base, error)
         except Exception as error:  # noqa: BLE001 - it is the caller's, who gets it
@@ -290,18 +293,17 @@ class Attempt:
         except RolledBackError as error:
             self._fail(error)
             return
-        record = need.base.reproposed(self._keys, need.ballot)
+        following = self._ballots.above(need.ballot)
+        record = need.base.reproposed(self._keys, need.ballot, following)
         self._propose(Delivery(record, self._desk))
 
     def _propose(self, delivery: Delivery) -> None:
         record = delivery.record
-        following = self._ballots.above(record.ballot)
         self._delivery = attrs.evolve(
             delivery,
-            following=Prepare.make(self._keys, following),
             fetch=lambda hashes, certain: self._fetch(record, hashes, certain=certain),
         )
-        self._feed(writer.Proposed(record, following))
+        self._feed(writer.Proposed(record))
 
     # Proposing.
 
@@ -317,4 +319,4 @@ class Attempt:
             self._ground.saw(replica_id, self._delivery.record)
         elif verdict.held is not None:
             self.shown[replica_id] = verdict.held
-        self._feed(heard(self._ground, replica_id, verdict))
+        self._feed(heard(self._ground, replica_id, verdict, self._delivery.record.ballot))

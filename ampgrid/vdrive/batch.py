@@ -115,6 +115,7 @@ class Batch:
                 root=change.root,
                 count=record.count + change.delta,
                 operation=self.operation,
+                following=base.following,
             ),
             base.desk,
             changes=judged.entries if fits_one_box(judged.entries) else None,

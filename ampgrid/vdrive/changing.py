@@ -20,12 +20,13 @@ from ampgrid.errors import (
     UncertainChangeError,
     UndecidedError,
 )
+from ampgrid.formats.ballot import Ballot
 from ampgrid.formats.record import Record, ReplicaId
 from ampgrid.register import words, writer
-from ampgrid.vdrive.attempt import Attempt, Ballots
+from ampgrid.vdrive.attempt import Attempt, Ballots, Base
 from ampgrid.vdrive.batch import Batch, Plan, Waiting
 from ampgrid.vdrive.ground import Ground, in_turn
-from ampgrid.vdrive.lanes import Lane
+from ampgrid.vdrive.lanes import Delivery, Lane
 from ampgrid.vdrive.membership import SetChanger, repair
 
 #: The most changes that go into one record.
@@ -77,7 +78,8 @@ class Changer:
         self._remember = remember
         self._forked = forked
         self.ballots = Ballots(ground.means.entropy(8))
-        #: The last attempt: replicas that promised the next ballot with it are counted on.
+        #: The last attempt, if its record was committed: whoever accepted that promised the
+        #: following ballot in it.
         self._last: Attempt | None = None
         self._queue: deque[Waiting] = deque()
         self._busy = False
@@ -90,6 +92,30 @@ class Changer:
             self._busy = True
             Deferred.fromCoroutine(self._work()).addErrback(self._ground.unforeseen)
         return await waiting.done
+
+    async def create(self, first: Ballot, replicas: Sequence[ReplicaId]) -> Any:
+        """Create the table over the replicas chosen for it; return how the attempt ended.
+
+        Args:
+            first: the lowest ballot there is.
+            replicas: its set.
+        """
+
+        async def make(base: Base) -> Delivery:
+            record = Record.sign(
+                self._keys,
+                epoch=0,
+                replicas=tuple(replicas),
+                ballot=base.ballot,
+                following=base.following,
+            )
+            return Delivery(record, base.desk)
+
+        attempt = Attempt(self._ground, self._keys, self._lane, self.ballots, make)
+        outcome = await attempt.run(writer.create(first, replicas))
+        if isinstance(outcome, writer.Done):
+            self._keep(attempt, outcome.record)
+        return outcome
 
     def outdated(self, record: Record) -> None:
         """Note that this record is committed: promises for what is below are worth nothing."""
@@ -216,7 +242,7 @@ class Changer:
         known = await self._last_known()
         if not self._may_reach(known):
             known = await self._last_known(seek=True)
-        ballot = self.ballots.above(known.ballot)
+        ballot = self.ballots.above(words.promise_in(known))
         return writer.begin(ballot, words.members(known), operations)
 
     def _may_reach(self, record: Record) -> bool:

@@ -211,6 +211,12 @@ class Ground:
         self.blame_id(replica_id, error)
         return error
 
+    def refused_without_reason(self, replica_id: ReplicaId) -> None:
+        """Note that what a replica showed with its refusal does not stand in the way."""
+        what = "refuses a change of a directory for the sake of what does not stand in its way"
+        name = self.name_of(replica_id)
+        self.blame_id(replica_id, IntegrityError(f"vdrive peer {name} {what}"))
+
     @staticmethod
     def name_of(replica_id: ReplicaId) -> str:
         """Return the start of its node id, enough to tell peers apart in a message."""

@@ -14,7 +14,6 @@ from twisted.internet.defer import Deferred
 
 from ampgrid.commands import vdrive as commands
 from ampgrid.errors import GridError, PeerError
-from ampgrid.formats.ballot import Prepare
 from ampgrid.formats.record import Record, ReplicaId
 from ampgrid.formats.trienode import parse_node
 from ampgrid.immutable.several import each
@@ -46,7 +45,6 @@ class Delivery:
     Attributes:
         record: the record.
         desk: where nodes of it may be.
-        following: the writer's next prepare, None if there is none.
         changes: {slot: sealed entry or None} by which it differs from its base; None if that
             is not known, or too much for one box.
         added: hashes of the nodes that its base lacks, which go ahead; empty if not known.
@@ -56,7 +54,6 @@ class Delivery:
 
     record: Record
     desk: Desk
-    following: Prepare | None = None
     changes: Mapping[bytes, bytes | None] | None = None
     added: Sequence[bytes] = ()
     fetch: Callable[[Sequence[bytes], bool], Deferred[dict[bytes, bytes]]] | None = None
@@ -148,13 +145,13 @@ class Lane:
         """Send the record the short way."""
         index, record = self._ground.index, delivery.record
         if record.version == 1:
-            return await replica.create(index, record, delivery.following)
+            return await replica.create(index, record)
         if delivery.changes is not None:
-            return await replica.change(index, record, delivery.changes, delivery.following)
+            return await replica.change(index, record, delivery.changes)
         if delivery.added:
             known = [node for node in map(delivery.desk.read, delivery.added) if node is not None]
             await stage(self._ground, replica, record, known)
-        return await replica.accept(index, record, delivery.following)
+        return await replica.accept(index, record)
 
 
 async def stage(ground: Ground, replica: Replica, record: Record, nodes: Sequence[bytes]) -> None:
@@ -191,7 +188,7 @@ async def bring(ground: Ground, replica: Replica, delivery: Delivery) -> Verdict
     #: Hashes that are certainly of the trie: others the replica may have made up.
     known = {record.root}
     for _round in range(_MOST_ROUNDS):
-        verdict = await replica.accept(ground.index, record, delivery.following)
+        verdict = await replica.accept(ground.index, record)
         if verdict.word != commands.MISSING:
             return verdict
         asked = [digest for digest in dict.fromkeys(verdict.missing) if digest not in given]

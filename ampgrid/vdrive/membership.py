@@ -222,7 +222,7 @@ class SetChanger:
         contacts = words.members(record).union(wanted or ())
         make = self._maker(record, wanted, operation)
         epoch = None if wanted is None else record.epoch + 1
-        ballot = self._ballots.above(record.ballot, epoch=epoch)
+        ballot = self._ballots.above(words.promise_in(record), epoch=epoch)
         step: writer.Step[Record] = writer.begin(ballot, contacts, (operation,))
         wait = 0.05
         outcome: Any = None
@@ -272,18 +272,20 @@ class SetChanger:
                         root=found.root,
                         count=found.count,
                         operation=operation,
+                        following=base.following,
                     ),
                     base.desk,
                 )
             if membership.is_between_sets(found) or base.ballot.epoch <= found.epoch:
                 return None
-            moved = found.new_epoch(self._keys, base.ballot, wanted)
-            return Delivery(
-                attrs.evolve(moved, operations=(*found.operations, operation)[-64:]).signed(
-                    self._keys
-                ),
-                base.desk,
+            moved = found.new_epoch(
+                self._keys,
+                base.ballot,
+                wanted,
+                operation=operation,
+                following=base.following,
             )
+            return Delivery(moved, base.desk)
 
         return make
 

@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 
 from ampgrid.commands import vdrive as commands
 from ampgrid.errors import AmpgridError, GridError
+from ampgrid.formats.ballot import Ballot
 from ampgrid.formats.record import Record, ReplicaId
 from ampgrid.ports import DelayedCall
 from ampgrid.register import reader, words
@@ -31,16 +32,32 @@ FEW_SLOTS = 4
 Ask = Callable[[Replica], Any]
 
 
-def heard(ground: Ground, replica_id: ReplicaId, verdict: Verdict) -> Any:
-    """Return the event that stands for a replica's answer to a record."""
+def heard(ground: Ground, replica_id: ReplicaId, verdict: Verdict, ballot: Ballot) -> Any:
+    """Return the event that stands for a replica's answer to what was sent under a ballot."""
     if verdict.word == commands.DONE:
-        return words.Accepted(replica_id, verdict.next_promised)
-    if verdict.word in {commands.REFUSED, commands.CONFLICT}:
-        if verdict.held is not None:
-            ground.saw(replica_id, verdict.held)
-        promised = None if verdict.prepared is None else verdict.prepared.ballot
-        return words.Refused(replica_id, promised, verdict.held)
-    return words.Unreachable(replica_id)
+        return words.Accepted(replica_id)
+    if verdict.word not in {commands.REFUSED, commands.CONFLICT}:
+        return words.Unreachable(replica_id)
+    if verdict.held is not None:
+        ground.saw(replica_id, verdict.held)
+    promised = None if verdict.prepared is None else verdict.prepared.ballot
+    if not _stands_in_the_way(promised, verdict.held, ballot):
+        ground.refused_without_reason(replica_id)
+        return words.Unreachable(replica_id)
+    return words.Refused(replica_id, promised, verdict.held)
+
+
+def _stands_in_the_way(promised: Ballot | None, held: Record | None, ballot: Ballot) -> bool:
+    """Tell whether what a replica shows is a reason to refuse something under ``ballot``.
+
+    Nothing is shown by who dropped its record since nobody kept it any more, and kept its promise.
+    """
+    if promised is None and held is None:
+        return True
+    if held is not None and held.ballot >= ballot:
+        return True
+    shown = words.higher(promised, None if held is None else words.promise_in(held))
+    return bool(shown > ballot)
 
 
 class Reading:
@@ -179,7 +196,7 @@ class Reading:
 
     def _gather(self, push: words.SendAccept[Record]) -> None:
         before = self._push
-        if before is not None and before.record == push.record:
+        if before is not None and words.is_same(before.record, push.record):
             push = words.SendAccept(push.record, before.to | push.to)
         self._push = push
 
@@ -210,14 +227,14 @@ class Reading:
     async def _send(self, replica_id: ReplicaId, delivery: Delivery) -> None:
         try:
             verdict = await self._lane(replica_id).send(delivery)
-            event = heard(self._ground, replica_id, verdict)
+            event = heard(self._ground, replica_id, verdict, delivery.record.ballot)
             if isinstance(event, words.Accepted):
                 event = words.Answer(replica_id, delivery.record)
         except GridError:
             # Those that show the record do not hand over its nodes.
             self._pushing -= 1
             for holder, held in list(self.shown.items()):
-                if held == delivery.record:
+                if held is not None and words.is_same(held, delivery.record):
                     self._feed(words.Withheld(holder))
             self._feed(words.Unreachable(replica_id))
             return

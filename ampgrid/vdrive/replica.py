@@ -74,7 +74,6 @@ class Verdict:
         held: the record that it has accepted, where it shows one.
         prepared: the prepare that stands in the way, where it shows one.
         missing: hashes of nodes that it lacks.
-        next_promised: whether it promised the prepare that went along.
         nodes: {hash: node} that came along.
     """
 
@@ -82,7 +81,6 @@ class Verdict:
     held: Record | None = None
     prepared: Prepare | None = None
     missing: tuple[bytes, ...] = ()
-    next_promised: bool = False
     nodes: Mapping[bytes, bytes] = attrs.field(factory=dict, repr=False)
 
 
@@ -196,20 +194,16 @@ class Replica:
             commands.Prepare, index, prepare=prepare.pack(), slots=list(slots) or None
         )
 
-    async def create(self, index: bytes, record: Record, following: Prepare | None) -> Verdict:
+    async def create(self, index: bytes, record: Record) -> Verdict:
         """Give it the first record of a directory."""
-        return await self._vote(commands.CreateDirectory, index, **_record(record, following))
+        return await self._vote(commands.CreateDirectory, index, record=record.pack())
 
-    async def accept(self, index: bytes, record: Record, following: Prepare | None) -> Verdict:
+    async def accept(self, index: bytes, record: Record) -> Verdict:
         """Give it a record whose nodes it has."""
-        return await self._vote(commands.Accept, index, **_record(record, following))
+        return await self._vote(commands.Accept, index, record=record.pack())
 
     async def change(
-        self,
-        index: bytes,
-        record: Record,
-        changes: Mapping[bytes, bytes | None],
-        following: Prepare | None,
+        self, index: bytes, record: Record, changes: Mapping[bytes, bytes | None]
     ) -> Verdict:
         """Give it a record that differs from the one before in these entries.
 
@@ -217,9 +211,8 @@ class Replica:
             index: of the directory.
             record: to be accepted.
             changes: {slot: sealed entry, or None where it goes}, at most 64.
-            following: the writer's next prepare.
         """
-        sent: dict[str, Any] = _record(record, following)
+        sent: dict[str, Any] = {"record": record.pack()}
         if len(changes) > 1:
             sent["slots"] = list(changes)
             sent["entries"] = [entry or b"" for entry in changes.values()]
@@ -258,7 +251,6 @@ class Replica:
             held,
             self._prepared(index, answer),
             tuple(answer.get("missing") or ()),
-            bool(answer.get("next_promised")),
             self._nodes(answer, None if held is None else held.root),
         )
 
@@ -357,10 +349,3 @@ class Replica:
 def _given(arguments: dict[str, Any]) -> dict[str, Any]:
     """Leave out what is None."""
     return {name: value for name, value in arguments.items() if value is not None}
-
-
-def _record(record: Record, following: Prepare | None) -> dict[str, Any]:
-    sent = {"record": record.pack()}
-    if following is not None:
-        sent["next"] = following.pack()
-    return sent

@@ -69,11 +69,10 @@ class VdriveResponder(amp.CommandLocator):
         self,
         index: bytes,
         record: bytes,
-        next: bytes | None = None,  # noqa: A002
     ) -> dict[str, Any]:
         """Accept the first record of a directory."""
         with self._answering():
-            return _changed(await self._service.create(index, self._peer, record, next))
+            return _changed(await self._service.create(index, self._peer, record))
 
     @commands.GetRecord.responder
     async def get_record(
@@ -127,11 +126,10 @@ class VdriveResponder(amp.CommandLocator):
         self,
         index: bytes,
         record: bytes,
-        next: bytes | None = None,  # noqa: A002
     ) -> dict[str, Any]:
         """Accept a record whose nodes are here."""
         with self._answering():
-            return _changed(await self._service.accept(index, self._peer, record, next))
+            return _changed(await self._service.accept(index, self._peer, record))
 
     @commands.SetChild.responder
     async def set_child(
@@ -140,12 +138,11 @@ class VdriveResponder(amp.CommandLocator):
         record: bytes,
         slot: bytes,
         entry: bytes,
-        next: bytes | None = None,  # noqa: A002
     ) -> dict[str, Any]:
         """Accept a record that sets one entry."""
         changes = {slot: entry}
         with self._answering():
-            return _changed(await self._service.accept(index, self._peer, record, next, changes))
+            return _changed(await self._service.accept(index, self._peer, record, changes))
 
     @commands.DeleteChild.responder
     async def delete_child(
@@ -153,12 +150,11 @@ class VdriveResponder(amp.CommandLocator):
         index: bytes,
         record: bytes,
         slot: bytes,
-        next: bytes | None = None,  # noqa: A002
     ) -> dict[str, Any]:
         """Accept a record that takes one entry out."""
         changes = {slot: None}
         with self._answering():
-            return _changed(await self._service.accept(index, self._peer, record, next, changes))
+            return _changed(await self._service.accept(index, self._peer, record, changes))
 
     @commands.SetChildren.responder
     async def set_children(
@@ -167,7 +163,6 @@ class VdriveResponder(amp.CommandLocator):
         record: bytes,
         slots: Sequence[bytes],
         entries: Sequence[bytes],
-        next: bytes | None = None,  # noqa: A002
     ) -> dict[str, Any]:
         """Accept a record that changes several entries."""
         _check_slots(slots)
@@ -175,7 +170,7 @@ class VdriveResponder(amp.CommandLocator):
             raise e.BadArgumentError("slots and entries do not go together")
         changes = {slot: entry or None for slot, entry in zip(slots, entries, strict=True)}
         with self._answering():
-            return _changed(await self._service.accept(index, self._peer, record, next, changes))
+            return _changed(await self._service.accept(index, self._peer, record, changes))
 
     @commands.StageNodes.responder
     async def stage_nodes(
@@ -225,7 +220,6 @@ def _changed(judged: Judged) -> dict[str, Any]:
         "held": judged.held,
         "prepared": judged.prepared,
         "missing": judged.missing or None,
-        "next_promised": judged.next_promised,
     }
 
 

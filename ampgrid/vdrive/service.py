@@ -229,17 +229,14 @@ class VdriveService:
 
         return await self._change(make)
 
-    async def create(
-        self, index: bytes, peer: bytes, record: bytes, following: bytes | None
-    ) -> Judged:
+    async def create(self, index: bytes, peer: bytes, record: bytes) -> Judged:
         """Judge the packed first record of a directory; raises what `accept` does."""
 
         def make() -> Job[Judged]:
             checked = _checked_record(index, record)
             if checked.version != 1 or checked.root != EMPTY_ROOT:
                 raise FormatError("this is not the first record of a directory")
-            next_one = _checked_following(index, following)
-            return self._store.accepting(index, self._caller(peer), checked, next_one)
+            return self._store.accepting(index, self._caller(peer), checked)
 
         return await self._change(make)
 
@@ -248,7 +245,6 @@ class VdriveService:
         index: bytes,
         peer: bytes,
         record: bytes,
-        following: bytes | None,
         changes: Mapping[bytes, bytes | None] | None = None,
     ) -> Judged:
         """Judge a packed record.
@@ -257,7 +253,6 @@ class VdriveService:
             index: of the directory, 32 bytes.
             peer: node id of who sends it.
             record: packed.
-            following: the writer's next prepare, packed.
             changes: see `DirectoryStore.accepting`.
 
         Raises:
@@ -268,8 +263,7 @@ class VdriveService:
 
         def make() -> Job[Judged]:
             checked = _checked_record(index, record)
-            next_one = _checked_following(index, following)
-            return self._store.accepting(index, self._caller(peer), checked, next_one, changes)
+            return self._store.accepting(index, self._caller(peer), checked, changes)
 
         return await self._change(make)
 
@@ -483,10 +477,6 @@ def _checked_prepare(index: bytes, packed: bytes) -> Prepare:
     prepare = Prepare.unpack(packed)
     prepare.check(index)
     return prepare
-
-
-def _checked_following(index: bytes, packed: bytes | None) -> Prepare | None:
-    return None if packed is None else _checked_prepare(index, packed)
 
 
 def _check_shown(index: bytes, packed: bytes) -> None:

@@ -31,11 +31,10 @@ from ampgrid.formats.record import Record, ReplicaId
 from ampgrid.immutable.several import each
 from ampgrid.ports import Clock, Entropy, Threads, WallClock
 from ampgrid.register import memory, reader, words, writer
-from ampgrid.vdrive.attempt import Attempt, Ballots, Base
 from ampgrid.vdrive.batch import Plan
 from ampgrid.vdrive.changing import FIRST_WAIT, MOST_WAIT, WAIT_GROWTH, Changer
 from ampgrid.vdrive.ground import Ground, Means
-from ampgrid.vdrive.lanes import Delivery, Lane
+from ampgrid.vdrive.lanes import Lane
 from ampgrid.vdrive.listing import Listing
 from ampgrid.vdrive.membership import TableReport, look
 from ampgrid.vdrive.nodes import FetchNodes, NodeCache, find_all
@@ -226,6 +225,17 @@ class Table:
         await waiting
 
     # Changing.
+
+    async def create(self, replicas: Sequence[ReplicaId]) -> None:
+        """Create it, over replicas that were chosen for its new key; see `Tables.create`.
+
+        Raises:
+            NotReachableError: too few of them took it.
+        """
+        assert self._changer is not None
+        outcome = await self._changer.create(FIRST_BALLOT, replicas)
+        if not isinstance(outcome, writer.Done):
+            raise _not_created(outcome)
 
     async def change(self, plan: Plan, slots: Sequence[bytes] = ()) -> Record:
         """Change entries in one atomic step.
@@ -456,17 +466,7 @@ class Tables:
         """
         table = self.table(keys.fingerprint, keys)
         replicas = await self._choose(table.ground)
-        ballots = Ballots(bytes(8))
-
-        async def make(base: Base) -> Delivery:
-            record = Record.sign(keys, epoch=0, replicas=tuple(replicas), ballot=base.ballot)
-            return Delivery(record, base.desk)
-
-        attempt = Attempt(table.ground, keys, table.lane, ballots, make)
-        outcome = await attempt.run(writer.create(FIRST_BALLOT, replicas))
-        if not isinstance(outcome, writer.Done):
-            raise _not_created(outcome)
-        table.remember(outcome.record)
+        await table.create(replicas)
         return table
 
     async def _choose(self, ground: Ground) -> list[ReplicaId]:

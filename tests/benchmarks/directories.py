@@ -3,7 +3,7 @@
     python tests/benchmarks/directories.py --changes 2000 --callers 8
 
 Each caller has a directory of its own with so many entries, and sends one change after the other:
-a record with one new entry, and the prepare of its next ballot. Records are made before, so what
+a record with one new entry, which names its following ballot. Records are made before, so what
 is measured is what a vdrive peer does for a SetChild: two signatures checked, the entry put into
 its own trie, the root compared, nodes, record and promise written, one commit (shared with those
 that wait at the same time).
@@ -24,7 +24,7 @@ from twisted.internet.task import react
 
 from ampgrid.crypto.directory_keys import WriteKeys
 from ampgrid.formats import trie
-from ampgrid.formats.ballot import Ballot, Prepare
+from ampgrid.formats.ballot import Ballot
 from ampgrid.formats.record import Record
 from ampgrid.store.directories import Caller, DirectoryStore, Verdict
 from ampgrid.vdrive.service import VdriveService
@@ -43,17 +43,16 @@ class Writer:
         record = Record.sign(
             self.keys, epoch=1, replicas=(store.me,), ballot=Ballot(1, 1, self.writer)
         )
-        self.accept(record, None, None)
+        self.accept(record)
         first = {os.urandom(32): os.urandom(300) for _ in range(entries)}
         record = self.follow(record, first)
         store.run(store.staging(record.index, self.caller, list(self.nodes.values()), shown=True))
-        self.accept(record, None, None)
+        self.accept(record)
         self.changes = []
         for _ in range(changes):
             change = {os.urandom(32): os.urandom(300)}
             record = self.follow(record, change)
-            following = Prepare.make(self.keys, Ballot(1, record.version + 1, self.writer))
-            self.changes.append((record.pack(), following.pack(), change))
+            self.changes.append((record.pack(), change))
 
     def follow(self, record, change):
         """Return the record of a change."""
@@ -62,24 +61,23 @@ class Writer:
         return record.successor(
             self.keys,
             ballot=Ballot(1, record.version + 1, self.writer),
+            following=Ballot(1, record.version + 2, self.writer),
             root=made.root,
             count=record.count + made.delta,
             operation=os.urandom(8),
         )
 
-    def accept(self, record, following, change):
+    def accept(self, record):
         """Have a record accepted."""
-        job = self.store.accepting(self.keys.fingerprint, self.caller, record, following, change)
+        job = self.store.accepting(self.keys.fingerprint, self.caller, record)
         judged = self.store.run(job)
         assert judged.verdict is Verdict.DONE, judged
 
     async def work(self, service):
         """Make the changes, one after the other."""
-        for packed, prepare, change in self.changes:
-            judged = await service.accept(
-                self.keys.fingerprint, self.caller.peer, packed, prepare, change
-            )
-            assert judged.next_promised, judged
+        for packed, change in self.changes:
+            judged = await service.accept(self.keys.fingerprint, self.caller.peer, packed, change)
+            assert judged.verdict is Verdict.DONE, judged
 
 
 async def measure(reactor, callers, entries, changes):

@@ -15,7 +15,7 @@ import attrs
 from ampgrid.caps import LitCap
 from ampgrid.errors import AmpgridError
 from ampgrid.formats import trie
-from ampgrid.formats.ballot import Ballot, Prepare
+from ampgrid.formats.ballot import Prepare
 from ampgrid.formats.pointer import Pointer
 from ampgrid.formats.record import Record
 from ampgrid.store.directories import Caller, DirectoryStore, Verdict
@@ -154,7 +154,7 @@ class Bench:
         """Return the owner of a directory."""
         if number not in self.owners:
             me = attrs.evolve(ELSEWHERE, node_id=b"n" * 20, store_id=STORE_ID)
-            self.owners[number] = Owner(number, me)
+            self.owners[number] = Owner(number, me, names_following=True)
         return self.owners[number]
 
     def prepare(self, number):
@@ -170,26 +170,23 @@ class Bench:
         self.accept(number, self.owner(number).first())
 
     def change(self, number, changes):
-        """Change entries of a directory, and ask for the next promise."""
+        """Change entries of a directory."""
         owner = self.owner(number)
         if number in self.records:
             record = owner.change(self.records[number], changes)
             self.accept(number, record, changes)
 
     def accept(self, number, record, changes=None):
-        """Bring a record, with the prepare of the next one."""
+        """Bring a record, with the following ballot in it."""
         owner = self.owner(number)
-        following = owner.prepare(Ballot(record.epoch, owner.counter + 1, owner.writer))
-        job = self.store.accepting(owner.index, self.caller(), record, following, changes)
+        job = self.store.accepting(owner.index, self.caller(), record, changes)
         judged = self._run(job)
         # Its writer goes on from it in either case: it may be there.
         if judged is None or judged.verdict is not Verdict.DONE:
             return
         self.records[number] = record
         self.tell("accepted", owner.index, record.ballot)
-        self.tell("promised", owner.index, record.ballot)
-        if judged.next_promised:
-            self.tell("promised", owner.index, following.ballot)
+        self.tell("promised", owner.index, record.following)
         if record.version == 1:
             self.tell("leases", (owner.index, PEER), self.now + LEASE_SECONDS)
 
@@ -215,7 +212,7 @@ class Bench:
             changes = {slot_of(each + 200): entry_of(each)}
             record = owner.change(record, changes)
             records.append(record)
-            jobs.append(self.store.accepting(owner.index, self.caller(), record, None, changes))
+            jobs.append(self.store.accepting(owner.index, self.caller(), record, changes))
         for record, outcome in zip(records, self.store.run_all(jobs), strict=True):
             judged = self._attempt(outcome.get)
             if judged is not None and judged.verdict is Verdict.DONE:

@@ -56,7 +56,8 @@ def hunt(names, tell):
         if names and mutant.name not in names:
             continue
         with mutant.alive():
-            found = explore(mutant.bounds, each=Alone() if mutant.alone else None, traced=True)
+            each = mutant.each() if mutant.each else None
+            found = explore(mutant.bounds, each=each, traced=True)
         tell(f"{mutant.name:42} {found.states:>9,} states {len(found.way):>3} steps to it")
         if not found.wrong:
             missed += 1

@@ -30,9 +30,11 @@ class Owner:
     Args:
         number: tells owners apart.
         replicas: the replica set.
+        names_following: whether its records name the following ballot.
     """
 
-    def __init__(self, number, *replicas):
+    def __init__(self, number, *replicas, names_following=False):
+        self.names_following = names_following
         self.keys = WriteKeys(hashlib.sha256(b"key %d" % number).digest()[:16])
         self.index = self.keys.fingerprint
         self.replicas = replicas
@@ -51,19 +53,32 @@ class Owner:
         """Return a signed prepare."""
         return Prepare.make(self.keys, ballot or self.ballot())
 
+    def following(self, ballot):
+        """Return the ballot that a record names as the following one, if it does."""
+        if not self.names_following:
+            return None
+        return Ballot(ballot.epoch, ballot.counter + 1, self.writer)
+
     def first(self, ballot=None):
         """Return the first record."""
+        ballot = ballot or self.ballot()
         return Record.sign(
-            self.keys, epoch=0, replicas=self.replicas, ballot=ballot or self.ballot()
+            self.keys,
+            epoch=0,
+            replicas=self.replicas,
+            ballot=ballot,
+            following=self.following(ballot),
         )
 
     def change(self, base, changes, ballot=None):
         """Return the record that makes changes to the one before."""
         made = trie.apply(base.root, changes, self.nodes.get)
         self.nodes.update(made.added)
+        ballot = ballot or self.ballot()
         return base.successor(
             self.keys,
-            ballot=ballot or self.ballot(),
+            ballot=ballot,
+            following=self.following(ballot),
             root=made.root,
             count=base.count + made.delta,
             operation=b"%08d" % self.counter,
@@ -73,13 +88,15 @@ class Owner:
         """Return the record that changes the replica set."""
         self.counter += 1
         ballot = self.ballot(epoch=base.epoch + 1)
-        return base.new_epoch(self.keys, ballot, replicas)
+        return base.new_epoch(self.keys, ballot, replicas, following=self.following(ballot))
 
     def release(self, base):
         """Return the record that names the new set alone."""
+        ballot = self.ballot(epoch=base.ballot.epoch)
         return base.successor(
             self.keys,
-            ballot=self.ballot(epoch=base.ballot.epoch),
+            ballot=ballot,
+            following=self.following(ballot),
             root=base.root,
             count=base.count,
             operation=b"%08d" % self.counter,

@@ -50,8 +50,8 @@ class DirectoryStoreContract:
         index = (owner or self.owner).index
         return self.store.run(self.store.preparing(index, self.caller(), prepare, slots))
 
-    def accept(self, record, following=None, changes=None, peer=PEER):
-        job = self.store.accepting(record.index, self.caller(peer), record, following, changes)
+    def accept(self, record, changes=None, peer=PEER):
+        job = self.store.accepting(record.index, self.caller(peer), record, changes)
         return self.store.run(job)
 
     def stage(self, owner, nodes, shown=False, peer=PEER):
@@ -160,20 +160,50 @@ class DirectoryStoreContract:
             self.assertEqual(self.accept(owner.first()).verdict, Verdict.STRANGER)
             self.assertRaises(NotStoredError, self.store.show, owner.index)
 
-    def test_next_ballot_is_promised_with_a_change(self):
+    def test_the_following_ballot_is_promised_with_a_change(self):
         record = self.make()
-        following = self.owner.prepare()
-        new = self.owner.change(
-            record, {slot_of(1): b"x"}, self.owner.ballot(following.ballot.counter)
-        )
-        later = self.owner.prepare()
-        judged = self.accept(new, later, {slot_of(1): b"x"})
-        self.assertEqual((judged.verdict, judged.next_promised), (Verdict.DONE, True))
-        self.assertEqual(self.store.show(self.owner.index).prepared, later.pack())
-        # Under a higher promise the next one is not promised.
-        highest = self.owner.prepare()
-        self.assertEqual(self.prepare(highest).verdict, Verdict.DONE)
-        self.assertFalse(self.accept(new, self.owner.prepare()).next_promised)
+        changes = {slot_of(1): b"x"}
+        self.owner.names_following = True
+        new = self.owner.change(record, changes, self.owner.ballot(10))
+        self.assertEqual(self.accept(new, changes).verdict, Verdict.DONE)
+        for _ in range(2):
+            # What stands in the way is the record, also after a start anew.
+            shown = self.store.show(self.owner.index)
+            self.assertEqual((shown.held, shown.prepared), (new.pack(), None))
+            refused = self.prepare(self.owner.prepare(self.owner.ballot(10)))
+            self.assertEqual((refused.verdict, refused.held), (Verdict.REFUSED, new.pack()))
+            self.reopen()
+        following = self.owner.prepare(self.owner.ballot(11))
+        self.assertEqual(self.prepare(following).verdict, Verdict.DONE)
+        later = self.owner.prepare(self.owner.ballot(20))
+        self.assertEqual(self.prepare(later).verdict, Verdict.DONE)
+        # The same record again is accepted, and takes nothing of that back.
+        self.assertEqual(self.accept(new, changes).verdict, Verdict.DONE)
+        self.assertEqual(self.prepare(following).prepared, later.pack())
+
+    def test_a_record_whose_nodes_lack_promises_nothing(self):
+        record = self.make(5)
+        changes = {slot_of(9): entry_of(9)}
+        self.owner.names_following = True
+        new = self.owner.change(record, changes, self.owner.ballot(10))
+        self.assertEqual(self.accept(new).verdict, Verdict.MISSING)
+        low = self.owner.prepare(self.owner.ballot(9))
+        self.assertEqual(self.prepare(low).verdict, Verdict.DONE)
+
+    def test_the_following_ballot_outlives_its_record(self):
+        self.owner.names_following = True
+        record = self.owner.first(self.owner.ballot(10))
+        self.assertEqual(self.accept(record).verdict, Verdict.DONE)
+        self.now += LEASE_SECONDS + 1
+        self.expire()
+        self.now += 2 * HOUR
+        self.assertEqual(self.expire(), 1)
+        self.assertRaises(NotStoredError, self.store.show, self.owner.index)
+        between = self.owner.first(Ballot(0, 10, b"writer99"))
+        self.assertLess(between.ballot, record.following)
+        self.assertEqual(self.accept(between).verdict, Verdict.REFUSED)
+        later = self.owner.first(self.owner.ballot(11))
+        self.assertEqual(self.accept(later).verdict, Verdict.DONE)
 
     def test_every_kind_of_change(self):
         record = self.make()
@@ -504,9 +534,7 @@ class DirectoryStoreContract:
         for number in range(20):
             changes = {slot_of(number): entry_of(number)}
             record = self.owner.change(record, changes)
-            jobs.append(
-                self.store.accepting(self.owner.index, self.caller(), record, None, changes)
-            )
+            jobs.append(self.store.accepting(self.owner.index, self.caller(), record, changes))
         outcomes = self.store.run_all(jobs)
         self.assertEqual({outcome.get().verdict for outcome in outcomes}, {Verdict.DONE})
         self.assertEqual(self.held(), record)

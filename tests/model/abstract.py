@@ -1,19 +1,22 @@
 """Tiny records and prepares for the model check: interned, so that comparing and hashing is fast.
 
 The content of a record is the row of changes that led to it, so that it shows by itself which
-record descends from which.
+record descends from which. Records that differ in nothing but the following ballot have one
+number: they count as the same one.
 """
 
 from __future__ import annotations
 
 
 class Rec:
-    """A record; there is one object for each ballot and content."""
+    """A record; there is one object for each ballot, content and following ballot."""
 
     __slots__ = (
         "ballot",
         "content",
         "epoch",
+        "following",
+        "key",
         "number",
         "previous",
         "previous_replicas",
@@ -22,8 +25,12 @@ class Rec:
         "version",
     )
 
-    def __init__(self, number, ballot, content, epoch, replicas, previous_replicas):
+    def __init__(
+        self, number, ballot, content, epoch, replicas, previous_replicas, following=None
+    ):
         self.number = number
+        self.key = (ballot, content, epoch, replicas, previous_replicas)
+        self.following = following
         self.ballot = ballot
         self.content = content
         self.epoch = epoch
@@ -39,7 +46,8 @@ class Rec:
 
     def __repr__(self):
         sets = "" if not self.previous_replicas else f" {self.previous_replicas}->{self.replicas}"
-        return f"<{'+'.join(map(str, self.content)) or 'empty'} @{self.ballot}{sets}>"
+        more = "" if self.following is None else f", then {self.following}"
+        return f"<{'+'.join(map(str, self.content)) or 'empty'} @{self.ballot}{more}{sets}>"
 
 
 class Prep:
@@ -55,20 +63,22 @@ class Prep:
 
 
 class Records:
-    """Every record and prepare of one model."""
+    """Every record and prepare of one model; ``all`` has one of each number."""
 
     def __init__(self):
         self._records = {}
+        self._numbers = {}
         self._prepares = {}
         self.all = []
 
-    def record(self, ballot, content, epoch, replicas, previous_replicas=()):
-        key = (ballot, content, epoch, replicas, previous_replicas)
-        found = self._records.get(key)
+    def record(self, ballot, content, epoch, replicas, previous_replicas=(), *, following=None):
+        same = (ballot, content, epoch, replicas, previous_replicas)
+        found = self._records.get((following, same))
         if found is None:
-            found = Rec(len(self.all), *key)
-            self._records[key] = found
-            self.all.append(found)
+            number = self._numbers.setdefault(same, len(self._numbers))
+            found = self._records[following, same] = Rec(number, *same, following)
+            if number == len(self.all):
+                self.all.append(found)
         return found
 
     def prepare(self, ballot):

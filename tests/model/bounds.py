@@ -45,8 +45,7 @@ class Bounds(NamedTuple):
         lagging: how many of the set have not got the first record.
         disk_losses: how many replicas may lose their disk.
         expiries: how many replicas may drop their record.
-        fast: whether writers send the prepare of their next ballot along.
-        relay: whether records are also sent on without that prepare (as readers do).
+        fast: whether writers name the ballot of their next change in their records.
         crashes: whether writers crash, and not only give up.
         refusals: whether writers hear refusals. They only make them end an attempt, which
             they may do at any time anyway, and give them a higher ballot; without refusals
@@ -72,7 +71,6 @@ class Bounds(NamedTuple):
     disk_losses: int = 0
     expiries: int = 0
     fast: bool = True
-    relay: bool = True
     crashes: bool = False
     refusals: bool = False
     low: bool = False
@@ -87,7 +85,6 @@ class Column(NamedTuple):
 
     kept: object
     votes: int
-    grants: int = 0  # those of them that were answered with a promise of the next ballot
     fate: str = ""  # "", "stranger", "forgot", LIAR
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from ampgrid.errors import AmpgridError
 from ampgrid.register import memory, reader, words, writer
 from tests.model.bounds import EPOCH, LIAR, Wrong, put
@@ -34,21 +36,25 @@ class Writers(Symmetric):
         if machine is None or machine.phase != writer.PROPOSING:
             return
         columns = [self.column.values[number] for number in state.columns]
-        bit = 1 << machine.proposal.number
-        for granting in (True, False) if self.bounds.fast else (False,):
-            went, outputs = machine, ()
-            for replica, column in enumerate(columns):
-                if column.fate == LIAR:
-                    event = words.Accepted(replica, granting)
-                elif column.votes & bit:
-                    event = words.Accepted(replica, granting and bool(column.grants & bit))
-                else:
-                    continue
-                went, more = writer.step(went, event)
+        went, outputs = machine, ()
+        for replica, column in enumerate(columns):
+            if column.fate == LIAR or self.has_voted(column, machine.proposal):
+                went, more = writer.step(went, words.Accepted(replica))
                 outputs = (*outputs, *more)
-            if outputs:
-                for way in self._drive(who, client, went, outputs):
-                    yield from self._moved(state, who, *way, ("hears of its quorum", who))
+        if outputs:
+            for way in self._drive(who, client, went, outputs):
+                yield from self._moved(state, who, *way, ("hears of its quorum", who))
+
+    @staticmethod
+    def has_voted(column, record):
+        """Tell whether a replica has accepted this record, with its following ballot."""
+        if not column.votes >> record.number & 1:
+            return False
+        if record.ballot or record.following is None:
+            return True
+        # Another's first record is the same but for that.
+        promised = column.kept.promised
+        return promised is not None and promised >= record.following
 
     def _moved(self, state, who, client, messages, ends, label):
         after = state._replace(
@@ -73,30 +79,20 @@ class Writers(Symmetric):
                 if isinstance(output, words.SendPrepare):
                     messages = (*messages, self._prepare(output.ballot))
                 elif isinstance(output, words.SendAccept):
-                    messages = (*messages, *self._accepts(output))
+                    messages = (*messages, ("accept", output.record))
                 elif isinstance(output, (writer.NeedChange, writer.NeedSame)):
                     if self._only_liar_shows(machine):
                         went, more = writer.step(machine, words.Withheld(next(iter(self.liars))))
                         todo.append((went, more, messages))
-                    event = self._plan(who, client, machine, output)
-                    went, more = writer.step(machine, event)
-                    todo.append((went, more, messages))
+                    for following in self._followings(who, client, output.ballot):
+                        event = self._plan(who, client, output, following)
+                        went, more = writer.step(machine, event)
+                        todo.append((went, more, messages))
                     break
                 else:
                     ends = (*ends, (output, client.snapshot))
             else:
                 yield self._ended(who, client, machine, [end for end, _ in ends]), messages, ends
-
-    def _accepts(self, output):
-        record, following = output.record, None
-        if output.following is not None:
-            following = self.records.prepare(output.following)
-            yield ("accept", record, following)
-            if self.bounds.liar:
-                # It may send on what it was sent: the prepare alone.
-                yield ("prepare", following, None)
-        if following is None or self.bounds.relay:
-            yield ("accept", record, None)
 
     def _only_liar_shows(self, machine):
         if not self.liars or machine.base is None:
@@ -104,22 +100,24 @@ class Writers(Symmetric):
         shown = {replica for replica, record in machine.promises if record is machine.base}
         return bool(shown) and shown <= self.liars
 
-    def _plan(self, who, client, machine, output):
+    def _followings(self, who, client, ballot):
+        """Return what a writer may name as its following ballot."""
+        if not self.bounds.fast:
+            return (None,)
+        following = self.following_ballot(who, ballot)
+        if client.turn + 1 < len(self.bounds.writers[who]):
+            return (following,)
+        return (None, following) if self.bounds.full else (None,)
+
+    def _plan(self, who, client, output, following):
         """Return what the writer answers: the change on the base, or that it is declined."""
         base = output.base
-        more = self.bounds.full or client.turn + 1 < len(self.bounds.writers[who])
-        following = None
-        if self.bounds.fast and more:
-            following = self.ballot_after(who, output.ballot)
+        record = partial(self.records.record, output.ballot, following=following)
         if base is None:
-            return writer.Proposed(
-                self.records.record(output.ballot, (), 0, self.genesis.replicas), following
-            )
+            return writer.Proposed(record((), 0, self.genesis.replicas))
         sets = (base.epoch, base.replicas, base.previous_replicas)
         if isinstance(output, writer.NeedSame):
-            return writer.Proposed(
-                self.records.record(output.ballot, base.content, *sets), following
-            )
+            return writer.Proposed(record(base.content, *sets))
         op = self.bounds.writers[who][client.turn]
         content = (*base.content, op)
         sets = (base.epoch, base.replicas, ())
@@ -135,7 +133,7 @@ class Writers(Symmetric):
             sets = (output.ballot // EPOCH, members, base.replicas)
             if sets[0] <= base.epoch:
                 raise Wrong("the model gave a move a ballot of its base's epoch")
-        return writer.Proposed(self.records.record(output.ballot, content, *sets), following)
+        return writer.Proposed(record(content, *sets))
 
     def _ended(self, who, client, machine, ends):
         """Return the client after an attempt went on, or ended with ``ends``."""
@@ -203,7 +201,7 @@ class Writers(Symmetric):
     def _turn(self, state, who, client, op, idle):
         if client.tries < 0:
             yield from self._begin(state, who, client, op)
-            if self.bounds.crashes and client.machine is not None and client.machine.granted:
+            if self.bounds.crashes and client.machine is not None and client.machine.following:
                 forgetful = client._replace(machine=None, above=0)
                 yield from self._begin(state, who, forgetful, op)
             return
@@ -259,6 +257,7 @@ class Writers(Symmetric):
             )
             if op.kind == "create":
                 first = self.creation_ballot(ballot)
+                went = went._replace(last=first)
                 machine, outputs = writer.create(first, self.genesis.replicas)
             else:
                 machine, outputs = writer.begin(ballot, self.genesis.replicas, (op,), after=after)
@@ -270,13 +269,13 @@ class Writers(Symmetric):
         first = self._next_ballot(who, client, op)
         if self.bounds.refusals:
             return (first,)
-        known = [0, *(what.ballot for _, what, _ in self._messages(state.sent))]
+        known = [0, *(what.ballot for _, what in self._messages(state.sent))]
         for number in state.columns:
             kept = self.column.values[number].kept
             if kept is not None and kept.promised is not None:
                 known.append(kept.promised)
         ballots = {self._next_ballot(who, client, op, max(known))}
-        if self.bounds.low or (client.machine is not None and client.machine.granted):
+        if self.bounds.low or (client.machine is not None and client.machine.following):
             ballots.add(first)
         return tuple(sorted(ballots))
 

@@ -24,6 +24,8 @@ DECLINES = Bounds(writers=((X,), (Y,)), attempts=1, fast=False)
 TRIED = Bounds(writers=((X,), (DROPS,)), first=(Y,), attempts=2, fast=False)
 #: A writer with two changes, the second without a prepare, beside another.
 FAST_RACE = Bounds(writers=((A, B), (C,)), attempts=1)
+#: A writer with two changes, who may try each twice.
+FAST_RETRY = Bounds(writers=((A, B),), attempts=2)
 #: A writer judges a condition on its own last record, while another changes it.
 FAST = Bounds(writers=((Y, X), (DROPS,)), attempts=1)
 #: A reader beside two writers.
@@ -33,11 +35,13 @@ READ_TWICE = Bounds(writers=((A,),), attempts=2, fast=False, reads=2, lagging=1)
 #: A repairer beside two writers; one replica lags.
 REPAIR = Bounds(writers=((A,),), attempts=2, fast=False, reads=1, thorough=True, lagging=1)
 #: Writers also crash, and come back with nothing but the id of their change.
-CRASH = Bounds(writers=((A,), (X,)), attempts=2, fast=False, crashes=True, relay=False)
+CRASH = Bounds(writers=((A,), (X,)), attempts=2, fast=False, crashes=True)
 #: Writers hear refusals and begin again above what they were shown.
 REFUSED = DECLINES._replace(refusals=True)
 #: Four replicas, one of which lies.
 LIAR = Bounds(replicas=4, liar=True, writers=((A,), (B,)), attempts=1, fast=False)
+#: The same, with one writer that names its following ballots, and nothing left out.
+LIAR_FAST = LIAR._replace(writers=((A, B),), fast=True, full=True)
 LIAR_READ = LIAR._replace(reads=1, writers=((A,),))
 LIAR_DECLINES = DECLINES._replace(replicas=4, liar=True)
 #: A replica loses its disk.
@@ -53,6 +57,8 @@ MOVE_MOVE = MOVE._replace(spare=2, writers=((MOVES,), (MOVES_TOO,)))
 MOVE_ON = MOVE._replace(writers=((MOVES, B), (A,)), helps=False)
 #: Two create the same directory, and one changes it.
 CREATION = Bounds(absent=True, writers=((CREATES, A), (CREATES_TOO,)), attempts=1)
+#: The same, and both go on.
+CREATION_TOO = CREATION._replace(writers=((CREATES, A), (CREATES_TOO, B)), full=True)
 
 SMALL = {
     "race": (RACE, "Done"),
@@ -62,6 +68,7 @@ SMALL = {
     "declines after trying": (TRIED, "Done declined already"),
     "fast": (FAST, "Done declined"),
     "fast race": (FAST_RACE, "Done"),
+    "fast retry": (FAST_RETRY, "Done already"),
     "read": (READ, "Done Committed"),
     "read twice": (READ_TWICE, "Done Committed Undecided"),
     "late answers": (
@@ -73,10 +80,7 @@ SMALL = {
     "liar": (LIAR, "Done"),
     "liar, everything": (LIAR._replace(full=True), "Done"),
     "liar and reader": (LIAR_READ, "Done Committed"),
-    "liar sends prepares on": (
-        LIAR._replace(writers=((A, B),), full=True, fast=True),
-        "Done",
-    ),
+    "liar and followings": (LIAR_FAST, "Done"),
     "liar and declines": (LIAR_DECLINES, "Done declined"),
     "disk loss": (AMNESIA, "Done"),
     "expiry": (EXPIRY, "Done"),
@@ -84,6 +88,7 @@ SMALL = {
     "move and read": (MOVE_READ, "Done Committed"),
     "move and move": (MOVE_MOVE, "Done declined Completed"),
     "creation": (CREATION, "Done"),
+    "creation, both go on": (CREATION_TOO._replace(full=False), "Done"),
 }
 
 LARGE = {
@@ -95,6 +100,13 @@ LARGE = {
     "declines, everything": (TRIED._replace(full=True, attempts=1), "Done declined"),
     "fast both": (FAST_RACE._replace(writers=((A, B), (C, D))), "Done"),
     "fast of four": (FAST._replace(replicas=4), "Done declined"),
+    "fast, repair": (
+        FAST_RACE._replace(writers=((A, B),), reads=1, thorough=True, lagging=1),
+        "Done Committed",
+    ),
+    "fast, disk loss": (FAST_RACE._replace(disk_losses=1), "Done"),
+    "fast, expiry": (FAST_RACE._replace(expiries=1), "Done"),
+    "fast, move": (MOVE_ON._replace(fast=True), "Done Completed"),
     "fast and read": (FAST_RACE._replace(writers=((A, B),), reads=1, lagging=1), "Done Committed"),
     "repair between two": (REPAIR._replace(writers=((A,), (B,)), attempts=1), "Done Committed"),
     "late answers": (RACE._replace(full=True, late_answers=True), "Done"),
@@ -105,11 +117,16 @@ LARGE = {
     "liar and retry": (RETRY._replace(replicas=4, liar=True), "Done already"),
     "liar and trying": (TRIED._replace(replicas=4, liar=True), "Done declined already"),
     "liar and fast": (FAST._replace(replicas=4, liar=True), "Done declined"),
+    "liar and followings": (LIAR_FAST._replace(writers=((A, B), (C,))), "Done"),
+    "liar, followings, reader": (
+        LIAR_READ._replace(writers=((A, B),), fast=True),
+        "Done Committed",
+    ),
     "liar and two readings": (LIAR_READ._replace(reads=2), "Done Committed"),
     "liar, reader, retry": (LIAR_READ._replace(attempts=2), "Done Committed"),
     "liar, reader, writers": (LIAR._replace(reads=1), "Done Committed"),
-    "disk loss and retry": (AMNESIA._replace(attempts=2, relay=False), "Done already"),
-    "expiry and retry": (EXPIRY._replace(attempts=2, relay=False), "Done already"),
+    "disk loss and retry": (AMNESIA._replace(attempts=2), "Done already"),
+    "expiry and retry": (EXPIRY._replace(attempts=2), "Done already"),
     "expiry of four": (EXPIRY._replace(replicas=4), "Done"),
     "move and let go": (MOVE_ON._replace(writers=((MOVES, LETS_GO), (A,))), "Done Completed"),
     "move on": (MOVE_ON, "Done Completed"),
@@ -129,5 +146,6 @@ LARGE = {
         ),
         "Done Completed",
     ),
+    "creation, everything": (CREATION_TOO, "Done"),
     "creation of four": (CREATION._replace(replicas=4), "Done"),
 }

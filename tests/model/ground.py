@@ -54,6 +54,10 @@ class Ground:
             number += 1
         return epoch * EPOCH + number
 
+    def following_ballot(self, who: int, ballot: int) -> int:
+        """Return the ballot that a writer names in its record under ``ballot``."""
+        return self.ballot_after(who, ballot)
+
     def creation_ballot(self, ballot):
         """Return the ballot of a first record, whatever one the writer would take."""
         return 0
@@ -116,8 +120,11 @@ class Ground:
                     raise Wrong(f"{op.name} was acknowledged and is nowhere committed")
 
     def _check_signed(self, sent, record):
-        for kind, what, _ in self._messages(sent):
-            if kind == "accept" and what.ballot == record.ballot and what is not record:
+        for kind, what in self._messages(sent):
+            if kind != "accept" or what.ballot != record.ballot or what is record:
+                continue
+            # Whoever creates a directory makes one record, but for its following ballot.
+            if what.number != record.number or record.version > 1:
                 raise Wrong(f"{what} and {record} were signed under one ballot")
 
     def _check_end(self, state, snapshot, end):
@@ -125,7 +132,7 @@ class Ground:
             raise Wrong(f"a fork was seen: {end}")
         if not isinstance(end, (writer.Done, writer.Settled, writer.Completed, reader.Committed)):
             return
-        if end.record not in self.committed(state):
+        if end.record.number not in {record.number for record in self.committed(state)}:
             raise Wrong(f"{end} was reported, and it is not committed")
         if end.record.content[: len(snapshot)] != snapshot:
             raise Wrong(f"{end} was reported, though {snapshot} was there before it began")
@@ -146,7 +153,7 @@ class Ground:
         return found
 
     def _prepare(self, ballot):
-        return ("prepare", self.records.prepare(ballot), None)
+        return ("prepare", self.records.prepare(ballot))
 
 
 def is_there(key, content):

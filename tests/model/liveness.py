@@ -83,7 +83,11 @@ class Alone:
             elif isinstance(output, writer.NeedChange):
                 base = output.base
                 record = model.records.record(
-                    output.ballot, (*base.content, LAST), base.epoch, base.replicas
+                    output.ballot,
+                    (*base.content, LAST),
+                    base.epoch,
+                    base.replicas,
+                    following=model.ballot_after(0, output.ballot),
                 )
                 events.append(writer.Proposed(record))
             elif isinstance(output, writer.NeedSame):

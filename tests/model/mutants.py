@@ -12,15 +12,18 @@ from typing import NamedTuple
 from unittest import mock
 
 from ampgrid.register import acceptor, reader, words, writer
-from tests.model import abstract, bounds, register_model
+from tests.model import abstract, bounds, obstruction, register_model
 from tests.model.configurations import (
     AMNESIA,
     CREATION,
+    CREATION_TOO,
     DECLINES,
     EXPIRY,
     FAST,
     FAST_RACE,
+    FAST_RETRY,
     LIAR,
+    LIAR_FAST,
     LIAR_READ,
     MOVE,
     MOVE_ON,
@@ -30,11 +33,14 @@ from tests.model.configurations import (
     RETRY,
     TRIED,
 )
+from tests.model.liveness import Alone
+from tests.model.obstruction import Obstructed
 
 _prepare, _accept, _forget = acceptor.prepare, acceptor.accept, acceptor.forget
-_choose, _accepted = writer._choose, writer._accepted
+_choose = writer._choose
 _begin, _decide = writer.begin, reader._decide
 _record = abstract.Records.record
+_reached = obstruction.Obstructed.reached
 _ballot_after = register_model.RegisterModel.ballot_after
 
 
@@ -48,7 +54,8 @@ class Mutant(NamedTuple):
         part: its name.
         by: what takes its place.
         deep: whether to search for it by going deep first, which mostly is quicker.
-        alone: whether nothing goes wrong with it, but a writer alone gets nowhere.
+        each: what makes the check of each state by which it is found, where nothing goes wrong
+            with it but a writer alone gets nowhere.
     """
 
     name: str
@@ -57,7 +64,7 @@ class Mutant(NamedTuple):
     part: str
     by: Callable
     deep: bool = True
-    alone: bool = False
+    each: Callable | None = None
 
     @contextmanager
     def alive(self):
@@ -69,17 +76,17 @@ class Mutant(NamedTuple):
 # Acceptors
 
 
-def accepts_below_its_promise(state, record, me, following=None):
-    after, answer = _accept(state._replace(promised=record.ballot), record, me, following)
+def accepts_below_its_promise(state, record, me):
+    after, answer = _accept(state._replace(promised=record.ballot), record, me)
     if state.promised is not None and after.promised < state.promised:
         after = after._replace(promised=state.promised, prepare=state.prepare)
     return after, answer
 
 
-def accepts_below_what_it_holds(state, record, me, following=None):
+def accepts_below_what_it_holds(state, record, me):
     if state.accepted is not None and state.accepted.ballot > record.ballot:
-        return _accept(state._replace(accepted=None, promised=None), record, me, following)
-    return _accept(state, record, me, following)
+        return _accept(state._replace(accepted=None, promised=None), record, me)
+    return _accept(state, record, me)
 
 
 def promises_and_forgets_it(state, asked):
@@ -102,35 +109,53 @@ def promises_and_hides_what_it_holds(state, asked):
     return after, answer
 
 
-def promises_the_next_whatever_it_promised(state, record, me, following=None):
-    after, answer = _accept(state, record, me, following)
-    if isinstance(answer, acceptor.RecordAccepted) and following is not None:
-        answer = acceptor.RecordAccepted(next_promised=True)
+def promises_the_next_and_forgets_it(state, record, me):
+    after, answer = _accept(state, record, me)
+    if after is not state and isinstance(answer, acceptor.RecordAccepted):
+        after = after._replace(promised=record.ballot)
     return after, answer
 
 
-def promises_the_next_and_forgets_it(state, record, me, following=None):
-    after, answer = _accept(state, record, me, None)
-    if isinstance(answer, acceptor.RecordAccepted) and following is not None:
-        answer = acceptor.RecordAccepted(next_promised=True)
+def holds_the_first_of_two_that_are_the_same(state, record, me):
+    after, answer = _accept(state, record, me)
+    held = state.accepted
+    if held is not None and words.is_same(held, record):
+        return state, answer
     return after, answer
 
 
-def promises_the_next_with_an_old_record(state, record, me, following=None):
+def promises_the_next_with_an_old_record(state, record, me):
     held = state.accepted
     later = held is not None and held.ballot > record.ballot
-    if later and following is not None and state.promised <= following.ballot:
+    if later and record.following is not None and state.promised <= record.following:
+        following = abstract.Prep(record.following)
         return (
-            acceptor.AcceptorState(following.ballot, following, held),
-            acceptor.RecordAccepted(next_promised=True),
+            acceptor.AcceptorState(record.following, following, held),
+            acceptor.RecordAccepted(),
         )
-    return _accept(state, record, me, following)
+    return _accept(state, record, me)
 
 
-def votes_in_the_new_set_only(state, record, me, following=None):
+def promises_the_next_before_it_accepts(state, record, me):
+    following = record.following
+    if following is None or state.promised is None or state.promised >= following:
+        return _accept(state, record, me)
+    return state._replace(promised=following), acceptor.RefusedBy(state.prepare, state.accepted)
+
+
+def shows_what_it_holds_without_its_following(state, asked):
+    after, answer = _prepare(state, asked)
+    held = answer.accepted
+    if isinstance(answer, acceptor.RefusedBy) and held is not None:
+        plain = abstract.Rec(held.number, *held.key)
+        answer = answer._replace(accepted=plain)
+    return after, answer
+
+
+def votes_in_the_new_set_only(state, record, me):
     if me not in record.replicas:
         return state, acceptor.NotMine()
-    return _accept(state, record, me, following)
+    return _accept(state, record, me)
 
 
 def lets_the_ballot_go_with_the_record(state):
@@ -148,10 +173,10 @@ def votes_as_a_stranger(self, state, replica, column):
         yield ("disk lost", replica), state._replace(columns=columns)
 
 
-def wants_the_epoch_of_the_ballot(self, ballot, content, epoch, *sets):
+def wants_the_epoch_of_the_ballot(self, ballot, content, epoch, *sets, following=None):
     if ballot // bounds.EPOCH != epoch:
         raise bounds.Wrong(f"no record of epoch {epoch} can be made under ballot {ballot}")
-    return _record(self, ballot, content, epoch, *sets)
+    return _record(self, ballot, content, epoch, *sets, following=following)
 
 
 # Writers
@@ -203,13 +228,16 @@ def ignores_operations(state, base, *, committed, current):
     return went._replace(operations=state.operations), outputs
 
 
-def counts_every_acceptance_as_a_grant(state, event):
-    return _accepted(state, event._replace(next_promised=True))
+def signs_the_following_prepare_apart(self, kept, sent):
+    """Give the liar what writers once sent along with their records."""
+    named = {what.following for kind, what in sent if kind == "accept"} - {None}
+    apart = {("prepare", self.model.records.prepare(ballot)) for ballot in named}
+    return _reached(self, kept, sent | apart)
 
 
-def follows_without_a_quorum(ballot, replicas, operations=(), *, after=None, **more):
-    if after is not None and after.committed:
-        after = after._replace(granted=after.contacts)
+def follows_on_what_is_not_committed(ballot, replicas, operations=(), *, after=None, **more):
+    if after is not None:
+        after = after._replace(committed=True)
     return _begin(ballot, replicas, operations, after=after, **more)
 
 
@@ -254,10 +282,12 @@ def _mutant(where, part, by, within, **more):
 MUTANTS = [
     _mutant(acceptor, "accept", accepts_below_its_promise, RACE),
     _mutant(acceptor, "accept", accepts_below_what_it_holds, RACE),
-    _mutant(acceptor, "accept", votes_in_the_new_set_only, MOVE, alone=True),
-    _mutant(acceptor, "accept", promises_the_next_whatever_it_promised, FAST_RACE),
+    _mutant(acceptor, "accept", votes_in_the_new_set_only, MOVE, each=Alone),
+    _mutant(acceptor, "accept", holds_the_first_of_two_that_are_the_same, CREATION_TOO),
     _mutant(acceptor, "accept", promises_the_next_and_forgets_it, FAST_RACE),
     _mutant(acceptor, "accept", promises_the_next_with_an_old_record, FAST_RACE),
+    _mutant(acceptor, "accept", promises_the_next_before_it_accepts, LIAR_FAST, each=Obstructed),
+    _mutant(acceptor, "prepare", shows_what_it_holds_without_its_following, FAST_RACE),
     _mutant(acceptor, "prepare", promises_and_forgets_it, RACE),
     _mutant(acceptor, "prepare", promises_below_what_it_promised, RACE),
     _mutant(acceptor, "prepare", promises_and_hides_what_it_holds, RACE),
@@ -266,6 +296,7 @@ MUTANTS = [
     _mutant(_MODEL, "_misfortunes", votes_as_a_stranger, AMNESIA),
     _mutant(abstract.Records, "record", wants_the_epoch_of_the_ballot, MOVE),
     _mutant(_MODEL, "creation_ballot", creates_under_any_ballot, CREATION),
+    _mutant(Obstructed, "reached", signs_the_following_prepare_apart, LIAR_FAST, each=Obstructed),
     _mutant(_MODEL, "ballot_after", begins_again_under_its_old_ballot, RETRY),
     _mutant(words, "quorum_of", half_is_enough, RACE),
     _mutant(words, "quorum_of", two_of_four_are_enough, LIAR),
@@ -276,8 +307,7 @@ MUTANTS = [
     _mutant(writer, "_choose", ignores_operations, RETRY),
     _mutant(writer, "_declined", forgets_that_it_tried, TRIED),
     _mutant(_MODEL, "is_void", is_sure_in_any_case, TRIED),
-    _mutant(writer, "_accepted", counts_every_acceptance_as_a_grant, FAST_RACE),
-    _mutant(writer, "begin", follows_without_a_quorum, FAST_RACE),
+    _mutant(writer, "begin", follows_on_what_is_not_committed, FAST_RETRY),
     _mutant(writer, "is_between_sets", goes_on_from_a_move_under_way, MOVE_ON),
     _mutant(writer, "sets_of", only_the_new_set, MOVE),
     _mutant(reader, "_decide", returns_the_highest, READ),

@@ -4,7 +4,7 @@ The machines are those of ``ampgrid.register``. The rest is as hostile as the ru
 
 * What was ever sent may be delivered to any replica at any time, any number of times or never,
   by whoever likes: so messages are lost, repeated, delayed and reordered, and whoever knows a
-  signed record or prepare may send it on, the prepare of a following ballot too.
+  signed record or prepare may send it on.
 * The answer to a message is delivered when it is given, or not at all. A late answer adds
   nothing: what a client does on it leaves the client as messages, which may be late themselves,
   and what it reports it reports no sooner. (`Bounds.late_answers` keeps answers in the air all
@@ -47,7 +47,7 @@ class RegisterModel(Writers, Readers):
         columns = []
         for replica in range(self.size):
             if replica in self.liars:
-                columns.append(Column(None, 0, 0, LIAR))
+                columns.append(Column(None, 0, LIAR))
             elif not self.bounds.lagging <= replica < self.bounds.replicas or self.bounds.absent:
                 columns.append(Column(acceptor.AcceptorState(), 0))
             else:
@@ -58,7 +58,7 @@ class RegisterModel(Writers, Readers):
         state = State(
             tuple(self.column(one) for one in columns),
             tuple(self.client(one) for one in clients),
-            0 if self.bounds.absent else self._send(0, (("accept", self.genesis, None),)),
+            0 if self.bounds.absent else self._send(0, (("accept", self.genesis),)),
         )
         return self.canonical(state)
 
@@ -102,21 +102,22 @@ class RegisterModel(Writers, Readers):
 
     def _deliver(self, column, replica, message):
         me = replica if column.fate != "stranger" else ("stranger", replica)
-        kind, what, following = message
+        kind, what = message
         if kind == "prepare":
             kept, answer = acceptor.prepare(column.kept, what)
             again = acceptor.prepare(kept, what)
         else:
-            kept, answer = acceptor.accept(column.kept, what, me, following)
-            again = acceptor.accept(kept, what, me, following)
+            kept, answer = acceptor.accept(column.kept, what, me)
+            again = acceptor.accept(kept, what, me)
         if again != (kept, answer):
             raise Wrong(f"{me} answers {message} with {answer}, and then with {again[1]}")
-        votes, grants = column.votes, column.grants
+        votes = column.votes
         if isinstance(answer, acceptor.RecordAccepted) and column.fate != "stranger":
             votes |= 1 << what.number
-            grants |= answer.next_promised << what.number
         self._check_column(column.kept, kept)
-        return Column(kept, votes, grants, column.fate), answer
+        if isinstance(answer, acceptor.RefusedBy):
+            self._check_refusal(kept, what, answer)
+        return Column(kept, votes, column.fate), answer
 
     @staticmethod
     def _check_column(before, after):
@@ -127,9 +128,18 @@ class RegisterModel(Writers, Readers):
         ):
             raise Wrong(f"the record of {before} went down to {after}")
 
+    @staticmethod
+    def _check_refusal(kept, what, answer):
+        """Check that what a refusal shows stands in the way, as the asker will."""
+        shown = [0 if answer.prepare is None else answer.prepare.ballot]
+        if answer.accepted is not None:
+            shown += [answer.accepted.ballot, answer.accepted.following or 0]
+        if not kept.forgotten and (max(shown) < what.ballot or max(shown) != kept.promised):
+            raise Wrong(f"{kept} refuses {what} and shows nothing that stands in its way")
+
     def _answers(self, state, replica, message, answer):
         """Yield the delivery of an answer to each client that waits for it."""
-        kind, what, following = message
+        kind, what = message
         name = replica
         refused = isinstance(answer, (acceptor.RefusedBy, acceptor.NotMine, acceptor.Conflict))
         quiet = refused and not self.bounds.refusals
@@ -145,14 +155,14 @@ class RegisterModel(Writers, Readers):
                 event = refusal(name, answer)
             yield from self._hear(state, who, what.ballot, event, (message, "answer", replica))
             return
-        if what.ballot and self.bounds.full and not quiet:
-            who = self.owner(what.ballot)
+        if self.bounds.full and not quiet:
             if isinstance(answer, acceptor.RecordAccepted):
-                event = words.Accepted(name, answer.next_promised)
+                event = words.Accepted(name)
             else:
                 event = refusal(name, answer)
-            yield from self._hear(state, who, what.ballot, event, (message, "answer", replica))
-        if self.has_reader and following is None:
+            for who in self._proposers(state, what):
+                yield from self._hear(state, who, what.ballot, event, (message, "answer", replica))
+        if self.has_reader:
             machine = self.client.values[state.clients[-1]].machine
             if machine is not None and machine.pushed is what:
                 if isinstance(answer, acceptor.RecordAccepted):
@@ -160,6 +170,17 @@ class RegisterModel(Writers, Readers):
                 else:
                     event = refusal(name, answer)
                 yield from self._tell_reader(state, event, (message, "answer to reader", replica))
+
+    def _proposers(self, state, record):
+        """Return those who may hear what becomes of a record."""
+        if record.ballot:
+            return [self.owner(record.ballot)]
+        machines = [self.client.values[number].machine for number in state.clients]
+        return [
+            who
+            for who, machine in enumerate(machines)
+            if isinstance(machine, writer.WriterState) and machine.proposal is record
+        ]
 
     def _hear(self, state, who, ballot, event, label):
         """Yield a writer's hearing an answer about the attempt with ``ballot``."""
@@ -187,21 +208,21 @@ class RegisterModel(Writers, Readers):
     def _misfortunes(self, state, replica, column):
         fates = [self.column.values[number].fate for number in state.columns]
         if not column.fate and fates.count("stranger") < self.bounds.disk_losses:
-            lost = Column(acceptor.AcceptorState(), column.votes, 0, "stranger")
+            lost = Column(acceptor.AcceptorState(), column.votes, "stranger")
             yield (
                 ("disk lost", replica),
                 state._replace(columns=put(state.columns, replica, self.column(lost))),
             )
         if not column.fate and fates.count("forgot") < self.bounds.expiries:
             kept = acceptor.forget(column.kept)
-            gone = Column(kept, column.votes, column.grants, "forgot")
+            gone = Column(kept, column.votes, "forgot")
             yield (
                 ("expired", replica),
                 state._replace(columns=put(state.columns, replica, self.column(gone))),
             )
 
     def _lies(self, state, liar, messages):
-        shown = [None, *(what for kind, what, following in messages if kind == "accept")]
+        shown = [None, *(what for kind, what in messages if kind == "accept")]
         shown = list(dict.fromkeys(shown))
         for who in range(len(self.bounds.writers)):
             client = self.client.values[state.clients[who]]
@@ -212,7 +233,7 @@ class RegisterModel(Writers, Readers):
                     event = words.Promised(liar, record)
                     yield from self._tell(state, who, event, ("lie", event))
             elif client.machine.phase == writer.PROPOSING and self.bounds.full:
-                event = words.Accepted(liar, next_promised=True)
+                event = words.Accepted(liar)
                 yield from self._tell(state, who, event, ("lie", event))
         if self.has_reader and self.client.values[state.clients[-1]].running:
             for record in shown:

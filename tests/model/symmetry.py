@@ -6,7 +6,7 @@ from ampgrid.register import acceptor, reader, words, writer
 from tests.model.bounds import LIAR, State
 from tests.model.ground import Ground, sets_that_vote
 
-_SETS = ("contacts", "lost", "accepted", "granted", "answered", "sent", "refused")
+_SETS = ("contacts", "lost", "accepted", "answered", "sent", "refused")
 
 
 class Symmetric(Ground):
@@ -89,19 +89,18 @@ class Symmetric(Ground):
                 who = [r for r, column in enumerate(columns) if column.votes >> record.number & 1]
             for replica in who:
                 new[replica] |= 1 << record.number
-        awaited = sum(1 << r.number for r in every if r.ballot in waited)
         return tuple(
-            self.column(column._replace(votes=votes, grants=column.grants & awaited))
+            self.column(column._replace(votes=votes))
             for column, votes in zip(columns, new, strict=True)
         )
 
     def _may_vote(self, state, replica, record):
-        _, answer = self.deliver(state.columns[replica], replica, ("accept", record, None))
+        _, answer = self.deliver(state.columns[replica], replica, ("accept", record))
         return isinstance(answer, acceptor.RecordAccepted)
 
     def _lives(self, state, message):
         """Tell whether a message may still do something, to a replica or for an asker."""
-        kind, what, following = message
+        kind, what = message
         if kind == "prepare" and not self.bounds.full:
             return False
         if kind == "accept" and (self.bounds.liar or self.bounds.late_answers):
@@ -110,8 +109,9 @@ class Symmetric(Ground):
             column = self.column.values[number]
             if column.fate == LIAR:
                 continue
-            asked = kind == "accept" and following is None and self.has_reader
-            if asked and column.kept.accepted is what:
+            held = column.kept.accepted
+            asked = kind == "accept" and self.has_reader
+            if asked and held is not None and words.is_same(held, what):
                 return True
             if self.deliver(number, replica, message)[0] != number:
                 return True
@@ -144,7 +144,6 @@ class Symmetric(Ground):
         return (
             replica in machine.lost,
             replica in machine.accepted,
-            replica in machine.granted,
             *shown,
         )
 
@@ -181,7 +180,6 @@ def trimmed(machine):
     if machine.phase == writer.ENDED:
         if machine.committed:
             return machine._replace(
-                granted=rounded(machine),
                 promises=nothing,
                 base=None,
                 current=False,
@@ -198,19 +196,7 @@ def trimmed(machine):
             current=False,
             accepted=nothing,
             lost=nothing,
-            granted=nothing,
             proposal=None,
-            following=None,
             refused=False,
         )
     return machine
-
-
-def rounded(machine):
-    """Whoever granted the next ballot: all of them or none, for they matter as a quorum only."""
-    if machine.following is None or not machine.granted:
-        return frozenset()
-    for one in sets_that_vote(machine.proposal):
-        if sum(1 for replica in one if replica in machine.granted) < len(one) // 2 + 1:
-            return frozenset()
-    return machine.contacts

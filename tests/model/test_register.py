@@ -5,10 +5,11 @@
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.model.configurations import DECLINES, LARGE, LIAR, LIAR_READ, RACE, SMALL
+from tests.model.configurations import DECLINES, LARGE, LIAR, LIAR_FAST, LIAR_READ, RACE, SMALL
 from tests.model.explore import explore
 from tests.model.liveness import Alone
 from tests.model.mutants import MUTANTS
+from tests.model.obstruction import Obstructed
 
 #: Where it is tried, too, that a writer left alone gets its change in.
 ALONE = {"race", "race of four", "refused", "liar", "disk loss", "expiry", "move"}
@@ -51,6 +52,20 @@ for _name in SMALL:
     _add(_name)
 
 
+class ObstructedTests(SynchronousTestCase):
+    """One liar of four, at work, cannot hold up a writer who is left alone."""
+
+    def test_every_game_is_won(self):
+        obstructed = Obstructed()
+        found = explore(LIAR_FAST, each=obstructed)
+        self.assertEqual((found.wrong, found.way), ("", ()))
+        self.assertTrue(found.whole)
+        self.assertGreater(len(obstructed.checked), 100)
+        self.assertGreater(obstructed.moments, 10_000)
+        # So what the liar does costs attempts.
+        self.assertGreater(obstructed.most_attempts, 1)
+
+
 class MutantTests(SynchronousTestCase):
     """A check that cannot fail is worth nothing."""
 
@@ -58,7 +73,7 @@ class MutantTests(SynchronousTestCase):
         missed = []
         for mutant in MUTANTS:
             with mutant.alive():
-                each = Alone() if mutant.alone else None
+                each = mutant.each() if mutant.each else None
                 found = explore(mutant.bounds, each=each, traced=True, deep=mutant.deep)
             if not found.wrong or not found.way:
                 missed.append(mutant.name)

@@ -77,7 +77,7 @@ def read_prepare(keys, packed):
 def read_record(keys, packed):
     """Return what is in a record, with the hash of its content."""
     check(keys, b"directory record", packed)
-    assert packed[:4] == b"AGR1"
+    assert packed[:4] == b"AGR2"
     epoch, flags, version = struct.unpack(">LBQ", packed[68:81])
     previous, root, rest = packed[81:113], packed[113:145], packed[153:]
     lists = []
@@ -85,7 +85,7 @@ def read_record(keys, packed):
         end = 1 + size * rest[0]
         lists.append([rest[at : at + size] for at in range(1, end, size)])
         rest = rest[end:]
-    assert len(rest) == 84
+    assert len(rest) == 104
     return {
         "epoch": epoch,
         "recovered": flags,
@@ -97,7 +97,8 @@ def read_record(keys, packed):
         "previous_replicas": [(replica[:20], replica[20:]) for replica in lists[1]],
         "operations": lists[2],
         "ballot": read_ballot(rest[:20]),
-        "content": derived("record_content", packed[:-84]),
+        "following": read_ballot(rest[20:40]) if any(rest[20:40]) else None,
+        "content": derived("record_content", packed[:-104]),
     }
 
 

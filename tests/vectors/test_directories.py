@@ -83,20 +83,33 @@ class SignedTest(SynchronousTestCase):
                 ours = getattr(read, name)
                 if name.endswith("replicas"):
                     ours = [(replica.node_id, replica.store_id) for replica in ours]
-                if name == "ballot":
+                if isinstance(ours, Ballot):
                     ours = (ours.epoch, ours.counter, ours.writer)
                 self.assertEqual(list(ours) if name == "operations" else ours, value, name)
         first, changed = records["first"], records["changed"]
         replicas = [ReplicaId(bytes([n]) * 20, bytes([0xA0 + n]) * 16) for n in range(1, 6)]
         self.assertEqual(
             first,
-            Record.sign(KEYS, epoch=1, replicas=tuple(replicas[:4]), ballot=Ballot(1, 1, WRITER)),
+            Record.sign(
+                KEYS,
+                epoch=1,
+                replicas=tuple(replicas[:4]),
+                ballot=Ballot(1, 1, WRITER),
+                following=Ballot(1, 2, WRITER),
+            ),
         )
         self.assertEqual(changed.previous, first.content)
         self.assertEqual(records["proposed again"].content, changed.content)
+        self.assertEqual(changed.following, Ballot(1, 3, WRITER))
+        self.assertIs(records["proposed again"].following, None)
         self.assertEqual(
             records["moved"],
-            changed.new_epoch(KEYS, Ballot(2, 1, WRITER), tuple(replicas[1:])),
+            changed.new_epoch(
+                KEYS,
+                Ballot(2, 1, WRITER),
+                tuple(replicas[1:]),
+                following=Ballot(2, 2, WRITER),
+            ),
         )
         self.assertEqual(
             records["recovered"],

@@ -41,6 +41,13 @@ replica_sets = st.lists(
 ).map(tuple)
 
 
+def followings(mine):
+    """Return any following ballot of ``mine``, or none."""
+    writers = st.binary(min_size=8, max_size=8)
+    theirs = st.builds(Ballot, st.just(mine.epoch), st.integers(mine.counter, 2**64 - 1), writers)
+    return st.none() | theirs.filter(lambda ballot: ballot > mine)
+
+
 @st.composite
 def records(draw):
     """Any record that is well-formed; the signature is good."""
@@ -49,18 +56,20 @@ def records(draw):
     now, before = draw(replica_sets), draw(replica_sets)
     recovered = draw(st.booleans())
     moved = version > 1 and not recovered and set(now) != set(before) and draw(st.booleans())
+    mine = Ballot(epoch, draw(numbers), draw(st.binary(min_size=8, max_size=8)))
     return Record.sign(
         KEYS,
         epoch=epoch,
         replicas=now,
         previous_replicas=before if moved else (),
-        ballot=Ballot(epoch, draw(numbers), draw(st.binary(min_size=8, max_size=8))),
+        ballot=mine,
         version=version,
         previous=bytes(32) if version == 1 else b"\1" + draw(st.binary(min_size=31, max_size=31)),
         root=EMPTY_ROOT if count == 0 else b"\1" + draw(st.binary(min_size=31, max_size=31)),
         count=count,
         operations=tuple(draw(st.lists(st.binary(min_size=8, max_size=8), max_size=64))),
         recovered=recovered,
+        following=draw(followings(mine)),
     )
 
 
@@ -148,6 +157,11 @@ class FormTest(SynchronousTestCase):
             {"signature": b"s" * 63},
             {"epoch": 2},
             {"ballot": ballot(1, 0)},
+            {"following": ballot(1)},
+            {"following": ballot(2)},
+            {"following": Ballot(1, 2, b"writer 0")},
+            {"following": ballot(3, 0)},
+            {"following": ballot(3, 2)},
             {"operations": (b"short",)},
             {"operations": (b"change 1",) * 65},
         ):
@@ -184,9 +198,24 @@ class SignatureTest(SynchronousTestCase):
             self.assertRaises(IntegrityError, forged.check, OTHERS.fingerprint)
 
     def test_a_ballot_cannot_be_put_under_a_record(self):
-        """Or anybody could let an old record outrank a new one."""
-        forged = evolve(FIRST, ballot=ballot(9))
-        self.assertRaises(IntegrityError, forged.check, KEYS.fingerprint)
+        """Or anybody could let an old record outrank a new one, or stand in writers' way."""
+        for forged in (evolve(FIRST, ballot=ballot(9)), evolve(FIRST, following=ballot(9))):
+            self.assertRaises(IntegrityError, forged.check, KEYS.fingerprint)
+
+    def test_the_following_ballot_is_no_part_of_the_content(self):
+        named = evolve(SECOND, following=ballot(3)).signed(KEYS)
+        self.assertEqual(self.read_back(named).following, ballot(3))
+        self.assertEqual(named.content, SECOND.content)
+        again = named.reproposed(KEYS, ballot(5))
+        self.assertIs(self.read_back(again).following, None)
+        again = named.reproposed(KEYS, ballot(5), ballot(8))
+        self.assertEqual(self.read_back(again).following, ballot(8))
+
+    @staticmethod
+    def read_back(record):
+        again = Record.unpack(record.pack())
+        again.check(KEYS.fingerprint)
+        return again
 
     def test_a_prepare_signs_no_record(self):
         message = FIRST.pack()[:-64]

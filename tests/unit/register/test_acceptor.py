@@ -20,7 +20,9 @@ class Case(SynchronousTestCase):
     def setUp(self):
         records = Records()
         self.prepare = records.prepare
-        self.record = lambda ballot, *content: records.record(ballot, content, 0, SET)
+        self.record = lambda ballot, *content, following=None: records.record(
+            ballot, content, 0, SET, following=following
+        )
         self.moved = lambda ballot: records.record(ballot, ("moved",), 1, (0, 1, 2, 4), SET)
 
 
@@ -56,7 +58,7 @@ class AcceptTests(Case):
         state, _ = acceptor.accept(AcceptorState(), self.record(3, "a"), 0)
         state, _ = acceptor.prepare(state, self.prepare(9))
         after, answer = acceptor.accept(state, self.record(3, "a"), 0)
-        self.assertEqual((after, answer), (state, RecordAccepted(next_promised=False)))
+        self.assertEqual((after, answer), (state, RecordAccepted()))
 
     def test_another_record_of_the_same_ballot_is_a_conflict(self):
         state, _ = acceptor.accept(AcceptorState(), self.record(3, "a"), 0)
@@ -73,26 +75,40 @@ class AcceptTests(Case):
             self.assertIsInstance(answer, RecordAccepted)
 
     def test_the_following_ballot_is_promised_with_the_record(self):
-        state, answer = acceptor.accept(AcceptorState(), self.record(3, "a"), 0, self.prepare(5))
-        self.assertTrue(answer.next_promised)
-        self.assertEqual(state, AcceptorState(5, self.prepare(5), self.record(3, "a")))
-        again = acceptor.accept(state, self.record(3, "a"), 0, self.prepare(5))
-        self.assertEqual(again, (state, answer))
-        _, answer = acceptor.accept(state, self.record(4, "b"), 0)
-        self.assertEqual(answer, RefusedBy(self.prepare(5), self.record(3, "a")))
+        record = self.record(3, "a", following=5)
+        state, answer = acceptor.accept(AcceptorState(), record, 0)
+        self.assertEqual((state, answer), (AcceptorState(5, None, record), RecordAccepted()))
+        self.assertEqual(acceptor.accept(state, record, 0), (state, answer))
+        self.assertEqual(acceptor.prepare(state, self.prepare(5)), (state, PromiseMade(record)))
+        after, answer = acceptor.accept(state, self.record(5, "a", "b"), 0)
+        self.assertEqual(after.promised, 5)
 
-    def test_the_following_ballot_gives_way_to_any_promise(self):
-        for promised in (4, 9):
-            state, _ = acceptor.accept(AcceptorState(), self.record(3, "a"), 0)
-            state, _ = acceptor.prepare(state, self.prepare(promised))
-            after, answer = acceptor.accept(state, self.record(3, "a"), 0, self.prepare(5))
-            self.assertFalse(answer.next_promised)
-            self.assertEqual(after, state)
+    def test_the_record_shows_that_its_following_ballot_stands_in_the_way(self):
+        record = self.record(3, "a", following=5)
+        state, _ = acceptor.accept(AcceptorState(), record, 0)
+        refused = (state, RefusedBy(None, record))
+        self.assertEqual(acceptor.accept(state, self.record(4, "b"), 0), refused)
+        self.assertEqual(acceptor.prepare(state, self.prepare(4)), refused)
 
-    def test_a_following_ballot_that_does_not_follow_is_left_aside(self):
-        state, answer = acceptor.accept(AcceptorState(), self.record(3, "a"), 0, self.prepare(3))
-        self.assertFalse(answer.next_promised)
-        self.assertEqual(state.promised, 3)
+    def test_a_record_that_is_refused_promises_nothing(self):
+        state, _ = acceptor.prepare(AcceptorState(), self.prepare(4))
+        after, answer = acceptor.accept(state, self.record(3, "a", following=5), 0)
+        self.assertEqual((after, answer), (state, RefusedBy(self.prepare(4), None)))
+
+    def test_a_record_again_promises_nothing_anew(self):
+        record = self.record(3, "a", following=5)
+        state, _ = acceptor.accept(AcceptorState(), record, 0)
+        state, _ = acceptor.prepare(state, self.prepare(9))
+        self.assertEqual(acceptor.accept(state, record, 0), (state, RecordAccepted()))
+
+    def test_of_two_first_records_the_one_with_the_higher_following_ballot_is_held(self):
+        low, high = self.record(0, following=2), self.record(0, following=3)
+        for first in (low, high):
+            state, _ = acceptor.accept(AcceptorState(), first, 0)
+            for record in (low, high):
+                state, answer = acceptor.accept(state, record, 0)
+                self.assertEqual(answer, RecordAccepted())
+            self.assertEqual((state.promised, state.accepted), (3, high))
 
 
 class ForgetTests(Case):
@@ -114,6 +130,10 @@ class ForgetTests(Case):
         self.assertIsInstance(answer, RecordAccepted)
         _, answer = acceptor.prepare(state, self.prepare(9))
         self.assertEqual(answer, PromiseMade(self.record(3, "a")))
+
+    def test_the_following_ballot_is_kept_too(self):
+        state, _ = acceptor.accept(AcceptorState(), self.record(3, "a", following=5), 0)
+        self.assertEqual(acceptor.forget(state).promised, 5)
 
     def test_a_promise_alone_is_kept_too(self):
         state = acceptor.forget(AcceptorState(5, self.prepare(5), self.record(3, "a")))

@@ -37,8 +37,8 @@ class Case(SynchronousTestCase):
     def setUp(self):
         self.records = Records()
 
-    def record(self, ballot, *content, epoch=0, replicas=SET, previous=()):
-        return self.records.record(ballot, content, epoch, replicas, previous)
+    def record(self, ballot, *content, epoch=0, replicas=SET, previous=(), following=None):
+        return self.records.record(ballot, content, epoch, replicas, previous, following=following)
 
     def hear(self, state, *events):
         """Take several events; returns the state and all that came out."""
@@ -76,20 +76,20 @@ class LoneWriterTests(Case):
                         events.append(Promised(i, answer.accepted))
                 elif isinstance(output, SendAccept):
                     count += 1
-                    following = self.records.prepare(output.following)
                     for i in output.to:
-                        kept[i], answer = acceptor.accept(kept[i], output.record, i, following)
-                        events.append(Accepted(i, answer.next_promised))
+                        kept[i], answer = acceptor.accept(kept[i], output.record, i)
+                        self.assertEqual(answer, acceptor.RecordAccepted())
+                        events.append(Accepted(i))
                 elif isinstance(output, NeedChange):
-                    record = self.record(output.ballot, *output.base.content, number)
-                    events.append(Proposed(record, output.ballot + 2))
+                    content, following = (*output.base.content, number), output.ballot + 2
+                    record = self.record(output.ballot, *content, following=following)
+                    events.append(Proposed(record))
                 else:
                     self.assertIsInstance(output, Done)
                 state, more = self.hear(state, *events)
                 todo += more
             after = state
             self.assertTrue(state.committed)
-            self.assertEqual(state.granted, ALL)
             trips.append(count)
         self.assertEqual(trips, [2, 1, 1, 1, 1])
         self.assertEqual({record.accepted.content for record in kept.values()}, {(1, 2, 3, 4, 5)})
@@ -116,10 +116,26 @@ class PreparingTests(Case):
         _, outputs = self.hear(state, Promised(3, self.record(1)))
         self.assertEqual(outputs, [NeedChange(self.record(1), 5, frozenset())])
 
+    def test_a_promise_that_shows_a_higher_following_ballot_is_none(self):
+        state, _ = self.begun("c", held=[self.record(1), self.record(1)])
+        state, outputs = self.hear(state, Promised(2, self.record(3, "x", following=9)))
+        self.assertEqual((outputs, state.above), ([], 9))
+
+    def test_a_promise_of_the_following_ballot_that_is_shown_counts(self):
+        held = self.record(1, following=5)
+        _, outputs = self.begun("c", held=[held] * 3)
+        self.assertEqual(outputs, [NeedChange(held, 5, frozenset())])
+
     def test_refused_by_too_many(self):
         state, outputs = self.begun("c")
         _, outputs = self.hear(state, Refused(0, 7), Refused(1, None, self.record(8)))
         self.assertEqual(outputs, [Again(8)])
+
+    def test_the_following_ballot_of_what_stands_in_the_way_is_gone_above(self):
+        state, outputs = self.begun("c")
+        shown = self.record(8, following=12)
+        _, outputs = self.hear(state, Refused(0, 7), Refused(1, None, shown))
+        self.assertEqual(outputs, [Again(12)])
 
     def test_too_few(self):
         state, outputs = self.begun("c", held=[self.record(1)])
@@ -210,10 +226,10 @@ class ChoosingTests(Case):
         state, _ = self.begun("c", held=[move])
         state, outputs = self.hear(state, *(Promised(i, self.record(1)) for i in (1, 2)))
         self.assertEqual(outputs, [NeedSame(move, 5)])
-        same = self.record(5, "moved", epoch=1, replicas=(0, 1, 2, 7), previous=SET)
-        state, outputs = self.hear(state, Proposed(same, 6), Accepted(0, True), Accepted(7, True))
-        self.assertEqual(outputs, [SendAccept(same, ALL | {7}, 6)])
-        state, outputs = self.hear(state, Accepted(3, True), Accepted(1, True))
+        same = self.record(5, "moved", epoch=1, replicas=(0, 1, 2, 7), previous=SET, following=6)
+        state, outputs = self.hear(state, Proposed(same), Accepted(0), Accepted(7))
+        self.assertEqual(outputs, [SendAccept(same, ALL | {7})])
+        state, outputs = self.hear(state, Accepted(3), Accepted(1))
         self.assertEqual(outputs, [Completed(same)])
         state, outputs = writer.again(state, 6)
         self.assertEqual(outputs, (NeedChange(same, 6, frozenset()),))
@@ -231,30 +247,34 @@ class ChoosingTests(Case):
             self.record(5, "a", "c", epoch=1, replicas=(0, 1, 7, 8), previous=SET),
         ):
             self.assertRaises(ValueError, writer.step, state, Proposed(wrong))
-        self.assertRaises(ValueError, writer.step, state, Proposed(self.record(5, "a", "c"), 4))
+        for following in (4, 5):
+            record = self.record(5, "a", "c", following=following)
+            self.assertRaises(ValueError, writer.step, state, Proposed(record))
         self.assertRaises(ValueError, writer.step, writer.begin(5, SET)[0], Declined())
 
 
 class ProposingTests(Case):
     def proposing(self):
         state, _ = self.begun("c", held=[self.record(1)] * 3)
-        state, _ = self.hear(state, Proposed(self.record(5, "c"), 6))
+        state, _ = self.hear(state, Proposed(self.proposal()))
         return state
 
-    def test_done_with_a_quorum(self):
-        state, outputs = self.hear(self.proposing(), Accepted(0, True), Accepted(1), Accepted(1))
-        self.assertEqual(outputs, [])
-        state, outputs = self.hear(state, Accepted(2, True))
-        self.assertEqual(outputs, [Done(self.record(5, "c"))])
-        self.assertEqual(state.granted, {0, 2})
+    def proposal(self):
+        return self.record(5, "c", following=6)
 
-    def test_without_a_quorum_of_grants_the_next_change_is_prepared(self):
-        state, _ = self.hear(self.proposing(), Accepted(0, True), Accepted(1), Accepted(2, True))
+    def test_done_with_a_quorum(self):
+        state, outputs = self.hear(self.proposing(), Accepted(0), Accepted(1), Accepted(1))
+        self.assertEqual(outputs, [])
+        state, outputs = self.hear(state, Accepted(2))
+        self.assertEqual(outputs, [Done(self.proposal())])
+
+    def test_under_another_ballot_than_the_following_the_next_change_is_prepared(self):
+        state, _ = self.hear(self.proposing(), Accepted(0), Accepted(1))
         _, outputs = writer.begin(6, SET, "d", after=state)
         self.assertEqual(outputs, (SendPrepare(6, ALL),))
-        state, _ = self.hear(state, Accepted(3, True))
+        state, _ = self.hear(state, Accepted(3))
         _, outputs = writer.begin(6, SET, "d", after=state)
-        self.assertEqual(outputs, (NeedChange(self.record(5, "c"), 6, frozenset()),))
+        self.assertEqual(outputs, (NeedChange(self.proposal(), 6, frozenset()),))
         _, outputs = writer.begin(7, SET, "d", after=state)
         self.assertEqual(outputs, (SendPrepare(7, ALL),))
 
@@ -272,15 +292,15 @@ class ProposingTests(Case):
     def test_conflict_is_a_fork(self):
         other = self.record(5, "other")
         _, outputs = self.hear(self.proposing(), Refused(0, None, other))
-        self.assertEqual(outputs, [Forked(self.record(5, "c"), other)])
+        self.assertEqual(outputs, [Forked(self.proposal(), other)])
 
 
 class CreationTests(Case):
     def test_needs_no_promise(self):
         state, outputs = writer.create(0, SET)
         self.assertEqual(outputs, (NeedChange(None, 0, frozenset()),))
-        first = self.record(0)
-        state, outputs = self.hear(state, Proposed(first, 2), *(Accepted(i, True) for i in SET))
-        self.assertEqual(outputs, [SendAccept(first, ALL, 2), Done(first)])
+        first = self.record(0, following=2)
+        state, outputs = self.hear(state, Proposed(first), *(Accepted(i) for i in SET))
+        self.assertEqual(outputs, [SendAccept(first, ALL), Done(first)])
         _, outputs = writer.begin(2, SET, "a", after=state)
         self.assertEqual(outputs, (NeedChange(first, 2, frozenset()),))

@@ -268,7 +268,7 @@ class WalkTests(LargeCase):
         low = owner.change(quick, {slot_of(2): None}, owner.ballot(again.ballot.counter - 1))
         while not self.store.go_on(error):
             pass
-        lower = self.store.accepting(owner.index, self.caller(), low, None, {slot_of(2): None})
+        lower = self.store.accepting(owner.index, self.caller(), low, {slot_of(2): None})
         self.store.run(lower)
         self.assertEqual(self.store.run(job).verdict, Verdict.DONE)
         self.assertEqual(self.entries(again.root, owner), owner.entries_of(again))
@@ -322,20 +322,6 @@ class WalkTests(LargeCase):
         )
         self.assertRaises(FormatError, self.accept, forged)
         self.assertEqual(self.entries(old.root, owner), owner.entries_of(old))
-
-    def test_a_store_of_version_1_is_taken_over(self):
-        self.open()
-        owner, record = self.make(entries=20)
-
-        def set_back(sql):
-            sql.execute("DROP TABLE walks")
-            sql.execute("PRAGMA user_version = 1")
-
-        self.store.database.read(set_back)
-        self.close()
-        self.open()
-        self.assertFalse(self.store.upkeep.walk())
-        self.assertEqual(self.entries(record.root, owner), owner.entries_of(record))
 
 
 class SlicedMachine(StoreMachine):

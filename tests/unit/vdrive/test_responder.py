@@ -140,9 +140,9 @@ class LargeChangeTests(ServiceCase):
         ended = []
 
         async def send():
-            large = self.service.accept(new.index, PEER, new.pack(), None)
+            large = self.service.accept(new.index, PEER, new.pack())
             calls = [Deferred.fromCoroutine(large)]
-            small = self.service.create(other.index, PEER, other.first().pack(), None)
+            small = self.service.create(other.index, PEER, other.first().pack())
             calls.append(Deferred.fromCoroutine(small))
             for name, call in zip(("large", "small"), calls, strict=True):
                 call.addCallback(lambda judged, name=name: ended.append((name, judged.verdict)))
@@ -162,7 +162,7 @@ class LargeChangeTests(ServiceCase):
         new = self.owner.change(record, {slot_of(n): entry_of(n) for n in range(1000)})
         for node in self.owner.nodes_of(new):
             self.ask(commands.StageNodes, index=new.index, nodes=[node])
-        large = Deferred.fromCoroutine(self.service.accept(new.index, PEER, new.pack(), None))
+        large = Deferred.fromCoroutine(self.service.accept(new.index, PEER, new.pack()))
         self.clock.advance(0.02)
         self.clock.run(self.service.stop())
         self.failureResultOf(large, e.BusyError)
@@ -195,18 +195,18 @@ class AnswerTests(ServiceCase):
         answer = self.ask(commands.Prepare, index=index, prepare=prepare.pack())
         self.assertEqual((answer["verdict"], answer["nodes"]), (commands.DONE, []))
         record = self.make()
-        following = self.owner.prepare()
-        new = self.owner.change(record, {slot_of(1): entry_of(1)}, following.ballot)
-        later = self.owner.prepare()
+        new = self.owner.change(record, {slot_of(1): entry_of(1)})
         answer = self.ask(
             commands.SetChild,
             index=index,
             record=new.pack(),
             slot=slot_of(1),
             entry=entry_of(1),
-            next=later.pack(),
         )
-        self.assertEqual((answer["verdict"], answer["next_promised"]), (commands.DONE, True))
+        self.assertEqual(answer["verdict"], commands.DONE)
+        later = self.owner.prepare()
+        answer = self.ask(commands.Prepare, index=index, prepare=later.pack())
+        self.assertEqual((answer["verdict"], answer["held"]), (commands.DONE, new.pack()))
         answer = self.ask(commands.GetChild, index=index, slot=slot_of(1))
         self.assertEqual((answer["held"], answer["prepared"]), (new.pack(), later.pack()))
         self.assertEqual(trie.prove(new.root, slot_of(1), answer["nodes"]), entry_of(1))
@@ -318,7 +318,6 @@ class HostileTests(ServiceCase):
             b"",
         ):
             self.refused(commands.Prepare, index=index, prepare=packed)
-            self.refused(commands.Accept, index=index, record=new.pack(), next=packed)
             self.refused(
                 commands.StageNodes,
                 index=b"i" * 32,
@@ -417,7 +416,6 @@ class HostileTests(ServiceCase):
             "index": st.sampled_from([self.owner.index, b"i" * 32]),
             "record": st.sampled_from([self.record.pack(), self.owner.prepare().pack()]),
             "prepare": st.just(self.owner.prepare().pack()),
-            "next": st.just(self.owner.prepare().pack()),
         }
         arguments = {}
         for name, argument in command.arguments:
