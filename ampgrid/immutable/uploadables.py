@@ -102,15 +102,20 @@ class OpenFile:
             raise FileError(f"cannot read the file: {error.strerror}") from error
 
     @classmethod
-    def at(cls, path: Path) -> OpenFile:
+    def at(cls, path: Path, *, follow: bool = True) -> OpenFile:
         """Open the regular file at ``path``.
+
+        Args:
+            path: of the file.
+            follow: False to refuse a symbolic link there.
 
         Raises:
             FileError: it cannot be opened, or is no regular file.
         """
         try:
             # Without O_NONBLOCK the open of a named pipe would wait for its writer.
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+            descriptor = os.open(path, flags if follow else flags | os.O_NOFOLLOW)
         except OSError as error:
             raise FileError(f"cannot read the file: {error.strerror}") from error
         try:

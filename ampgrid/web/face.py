@@ -16,6 +16,7 @@ from ampgrid.node.config import DEFAULT_WEB_PORT, NodeConfig
 from ampgrid.node.core import NodeCore
 from ampgrid.node.directory import NodeDirectory, write_whole
 from ampgrid.web.gateway import Gateway
+from ampgrid.web.localfiles import LocalFiles
 from ampgrid.web.password import Password
 from ampgrid.web.tokens import Tokens
 
@@ -67,7 +68,8 @@ class WebFace:
         directory = self._directory
         password = Password.read(directory.web_password_path)
         tokens = Tokens(directory.web_token(os.urandom))
-        gateway = Gateway(core, tokens, self._config.web_hosts, password)
+        localfiles = LocalFiles(directory.allow_localfile_path)
+        gateway = Gateway(core, tokens, self._config.web_hosts, password, localfiles)
         self._port = await self._listen(gateway)
         self.gateway = gateway
         host = self._port.getHost()

@@ -9,6 +9,7 @@ from ampgrid.ports import Entropy
 from ampgrid.web.channel import GatewayFactory
 from ampgrid.web.gate import Gate
 from ampgrid.web.jobs import Jobs
+from ampgrid.web.localfiles import LocalFiles
 from ampgrid.web.pages import Pages
 from ampgrid.web.password import Password
 from ampgrid.web.routing import Router
@@ -25,6 +26,7 @@ class Gateway:
         tokens: what browsers need.
         hosts: names of this gateway beside those of the loopback.
         password: what it asks for; None for nothing.
+        localfiles: whether, and which, files of this machine may be read and written.
 
     Attributes:
         factory: accepts connections.
@@ -36,10 +38,12 @@ class Gateway:
         tokens: Tokens,
         hosts: Collection[str] = (),
         password: Password | None = None,
+        localfiles: LocalFiles | None = None,
     ) -> None:
         self.core = core
         self.tokens = tokens
         self.password = password
+        self.localfiles = localfiles or LocalFiles(None)
         self.entropy: Entropy = core.entropy
         self.gate = Gate(tokens, hosts)
         self.spool = SpoolRoom(core.spool_path, core.entropy, core.work, core.spool_reserve)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ampgrid.web import checking, posting, reading, writing
+from ampgrid.web import checking, localhandlers, posting, reading, writing
 from ampgrid.web.answers import Answer, as_json, page
 from ampgrid.web.bodies import A_FILE, A_FORM, NOTHING, Want
 from ampgrid.web.call import Call
@@ -31,6 +31,7 @@ PUTS: dict[str, Route] = {
     "": Route(writing.put_file, A_FILE),
     "uri": Route(writing.put_cap, _A_CAP),
     "mkdir": Route(writing.make_directories, NOTHING),
+    "upload": Route(localhandlers.upload, NOTHING, always_token=True),
 }
 #: What ``PUT /uri?t=`` does.
 UNLINKED_PUTS: dict[str, Route] = {
@@ -55,6 +56,8 @@ class Tree:
             return self._root(target)
         method = target.method
         if method in {"GET", "HEAD"}:
+            if target.t == "download" and method == "GET":
+                return Route(localhandlers.download, always_token=True)
             handle = GETS.get(target.t, reading.unknown)
             return Route(handle, linkable=self._word == URI and not target.t)
         puts = _of(PUTS, target) if method == "PUT" else None
