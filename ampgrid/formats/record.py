@@ -52,6 +52,8 @@ MAX_REPLICAS = 16
 MAX_OPERATIONS = 64
 OPERATION_SIZE = 8
 
+_ONE_SIZE = frozenset({OPERATION_SIZE})
+
 _DOMAIN = b"directory record"
 _MAGIC = b"AGR2"
 _TAG_CONTENT = b"ampgrid_directory_record_content_v1"
@@ -395,8 +397,9 @@ def _check(record: Record) -> None:
         raise FormatError("A record follows another one unless it is the first.")
     if (record.count == 0) != (record.root == EMPTY_ROOT):
         raise FormatError("The count of the record does not fit its root.")
-    if len(record.operations) > MAX_OPERATIONS or any(
-        len(operation) != OPERATION_SIZE for operation in record.operations
+    # There are as many as there can be as a rule: their lengths are looked at all at once.
+    if len(record.operations) > MAX_OPERATIONS or not _ONE_SIZE.issuperset(
+        map(len, record.operations)
     ):
         raise FormatError("The record names too many operations, or malformed ones.")
     _check_replicas(record)

@@ -141,9 +141,12 @@ def add(
 
 def _next_row(sql: Sql) -> int:
     """Return the number of a new row: one that no share has had before."""
-    row = sql.execute("SELECT max(id) FROM shares").fetchone()
+    row = sql.execute(
+        "SELECT max(coalesce((SELECT max(id) FROM shares), 0),"
+        " coalesce((SELECT value FROM marks WHERE name = 'last_row'), 0))"
+    ).fetchone()
     assert row is not None
-    number = max(row[0] or 0, mark(sql, "last_row") or 0) + 1
+    number = int(row[0]) + 1
     set_mark(sql, "last_row", number)
     return number
 

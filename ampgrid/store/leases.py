@@ -110,6 +110,9 @@ def add_or_renew(
 
 def _is_full(sql: Sql, storage_index: bytes, terms: LeaseTerms) -> bool:
     """Tell whether a file, or a peer on it, has as many leases as it can have."""
+    count = _count(sql, storage_index)
+    if count < MOST_LEASES_A_PEER:
+        return False
     if terms.peer != NOBODY:
         row = sql.execute(
             "SELECT count(*) FROM leases JOIN peers ON peers.id = leases.peer"
@@ -119,7 +122,7 @@ def _is_full(sql: Sql, storage_index: bytes, terms: LeaseTerms) -> bool:
         assert row is not None
         if row[0] >= MOST_LEASES_A_PEER:
             return True
-    if _count(sql, storage_index) < MOST_LEASES:
+    if count < MOST_LEASES:
         return False
     sql.execute(
         "DELETE FROM leases WHERE storage_index = ? AND expires_at < ? AND renew != ?",
