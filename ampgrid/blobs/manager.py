@@ -96,6 +96,9 @@ class BlobManager:
         uniform: draws between two bounds, for waits.
         cost: of a guess at the passphrase of a new local store.
 
+    Attributes:
+        threads: where blocking work goes.
+
     Raises:
         BadArgumentValueError: the secret is too short, or an argument cannot be.
     """
@@ -140,7 +143,7 @@ class BlobManager:
         clock, self._own_threads = _surroundings(clock, threads)
         chosen = threads or self._own_threads
         assert chosen is not None
-        self._threads: Threads = chosen
+        self.threads: Threads = chosen
         self._retrying = Retrying(clock, uniform, attempts)
         self._entropy = entropy
         self._wall = wall
@@ -193,7 +196,7 @@ class BlobManager:
         store = await self._opened()
         status = SyncStatus.LOCAL_ONLY if local_only else SyncStatus.PENDING_UPLOAD
         async with self._locks.held(name):
-            taking = Taking(store, self._threads, self._secret, self._entropy, self._wall)
+            taking = Taking(store, self.threads, self._secret, self._entropy, self._wall)
             new = await taking.bring(name, doc.blob_fd, size, status, priority)
             if local_only or self._remote_or_none is None:
                 return
@@ -202,7 +205,7 @@ class BlobManager:
                     await self._transfers(store).send(name)
                 except BlobAlreadyExistsError:
                     if new:
-                        await self._threads.run(store.drop, name, UNSENT)
+                        await self.threads.run(store.drop, name, UNSENT)
                     raise
 
     async def get(
@@ -230,15 +233,15 @@ class BlobManager:
             return await self.download(blob_id, namespace, priority)
         store = await self._opened()
         async with self._locks.held(name):
-            blob = await self._threads.run(store.find, name)
+            blob = await self.threads.run(store.find, name)
             if self._is_missing(blob, name):
                 async with self._slots.taken(priority):
-                    await self._threads.run(store.want, [name], self._wall())
+                    await self.threads.run(store.want, [name], self._wall())
                     await self._transfers(store).fetch(name)
-                blob = await self._threads.run(store.find, name)
+                blob = await self.threads.run(store.find, name)
         if blob is None or not blob.usable:
             return None
-        return await open_local(store, self._threads, self._secret, blob)
+        return await open_local(store, self.threads, self._secret, blob)
 
     def _is_missing(self, blob: LocalBlob | None, name: BlobName) -> bool:
         """Tell whether a blob is to be asked for at the remote."""
@@ -263,9 +266,9 @@ class BlobManager:
             await self._retrying.run(lambda: self._remote.delete(name))
             return
         store = await self._opened()
-        known = await self._threads.run(store.find, name) is not None
+        known = await self.threads.run(store.find, name) is not None
         now = self._wall() if self._remote_or_none is not None else None
-        asks = await self._threads.run(store.mark_deleted, name, now)
+        asks = await self.threads.run(store.mark_deleted, name, now)
         was_there = False
         if asks and self._remote_or_none is not None:
             async with self._locks.held(name):
@@ -335,21 +338,26 @@ class BlobManager:
     async def local_list(self, namespace: str | None = None) -> list[str]:
         """Return the ids of the blobs that are here and can be used, in the order of coming."""
         store = await self._opened()
-        return await self._threads.run(store.ids, _space(namespace))
+        return await self.threads.run(store.ids, _space(namespace))
+
+    async def local_statuses(self, namespace: str | None = None) -> dict[str, SyncStatus]:
+        """Return {id: status} of all blobs that are known here, by id."""
+        store = await self._opened()
+        return dict(await self.threads.run(store.between, _space(namespace), "", None))
 
     async def local_list_status(
         self, status: SyncStatus, namespace: str | None = None
     ) -> list[str]:
         """Return the ids of blobs that stand so to the remote."""
         store = await self._opened()
-        return await self._threads.run(store.ids, _space(namespace), status)
+        return await self.threads.run(store.ids, _space(namespace), status)
 
     async def namespaces(self) -> list[str]:
         """Return the namespaces that are known here or at the remote, sorted."""
         found = set()
         if self._files is not None:
             store = await self._opened()
-            found.update(await self._threads.run(store.namespaces))
+            found.update(await self.threads.run(store.namespaces))
         if self._remote_or_none is not None:
             found.update(await self._retrying.run(self._remote.namespaces))
         return sorted(found)
@@ -394,7 +402,7 @@ class BlobManager:
         """Return {name of a status: number of blobs that have it}, in one namespace or in all."""
         store = await self._opened()
         space = None if namespace is None else _space(namespace)
-        progress = await self._threads.run(store.progress, space)
+        progress = await self.threads.run(store.progress, space)
         return {status.name: count for status, count in sorted(progress.items())}
 
     async def status(self, blob_id: str, namespace: str | None = None) -> SyncStatus | None:
@@ -412,13 +420,13 @@ class BlobManager:
         """
         name = BlobName.of(blob_id, namespace)
         store = await self._opened()
-        if not await self._threads.run(store.set_priority, name, priority):
+        if not await self.threads.run(store.set_priority, name, priority):
             raise BlobNotFoundError(f"There is no blob {name} here.")
 
     async def ask_again(self, namespace: str | None = None) -> int:
         """Let the blobs that failed be tried again by the next sync; return how many."""
         store = await self._opened()
-        return await self._threads.run(store.ask_again, _space(namespace))
+        return await self.threads.run(store.ask_again, _space(namespace))
 
     async def _half(self, which: str, namespace: str | None) -> SyncReport:
         space, report = _space(namespace), SyncReport()
@@ -462,9 +470,7 @@ class BlobManager:
         store = await self._opened()
         assert self._files is not None
         assert self._key is not None
-        await self._threads.run(
-            self._files.rekey, store, self._key, key, self._entropy, self._cost
-        )
+        await self.threads.run(self._files.rekey, store, self._key, key, self._entropy, self._cost)
         self._key = key
 
     async def export(
@@ -484,12 +490,12 @@ class BlobManager:
         """
         store = await self._opened()
         files = BlobStoreFiles.at(Path(path))
-        await self._threads.run(files.export, store, key, cipher_format, self._entropy, self._cost)
+        await self.threads.run(files.export, store, key, cipher_format, self._entropy, self._cost)
 
     async def check(self) -> list[str]:
         """Return what is wrong with the file of the local store, nothing if all is well."""
         store = await self._opened()
-        return await self._threads.run(store.check)
+        return await self.threads.run(store.check)
 
     async def close(self) -> None:
         """End; what is under way fails, and goes on another time."""
@@ -499,7 +505,7 @@ class BlobManager:
         if self._remote_or_none is not None:
             await self._remote_or_none.close()
         if self._store is not None:
-            await self._threads.run(self._store.close)
+            await self.threads.run(self._store.close)
         if self._own_threads is not None:
             await self._own_threads.stop(10.0)
 
@@ -520,19 +526,19 @@ class BlobManager:
             if self._closed:
                 raise BadArgumentValueError("The blobs were closed.")
             if self._store is None:
-                self._store = await self._threads.run(files.open, key, self._entropy, self._cost)
+                self._store = await self.threads.run(files.open, key, self._entropy, self._cost)
             return self._store
 
     async def _find(self, blob_id: str, namespace: str | None) -> LocalBlob | None:
         name = BlobName.of(blob_id, namespace)
         store = await self._opened()
-        return await self._threads.run(store.find, name)
+        return await self.threads.run(store.find, name)
 
     def _passing(self) -> Passing:
         return Passing(
             self._remote,
             self._secret,
-            self._threads,
+            self.threads,
             self._retrying,
             self._entropy,
             self._slots,
@@ -541,7 +547,7 @@ class BlobManager:
 
     def _transfers(self, store: LocalBlobStore) -> Transfers:
         return Transfers(
-            store, self._remote, self._secret, self._threads, self._retrying, self._watcher
+            store, self._remote, self._secret, self.threads, self._retrying, self._watcher
         )
 
     def _syncing(self, store: LocalBlobStore) -> Syncing:
@@ -551,7 +557,7 @@ class BlobManager:
 
     async def _sweep(self, store: LocalBlobStore) -> None:
         """Free what deleted blobs took, some rows at a time."""
-        while not self._closed and await self._threads.run(store.sweep):
+        while not self._closed and await self.threads.run(store.sweep):
             pass
 
 

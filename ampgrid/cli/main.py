@@ -56,6 +56,7 @@ SUBCOMMANDS = {
     ),
     "backup": ("backup", "backup", "Make a dated snapshot of DIR under PATH in the grid."),
     "restore": ("restore", "restore", "Bring a snapshot, or any directory of the grid, back."),
+    "blob": ("blob", "blob", "Keep blobs here and, enciphered, at a remote."),
     "check": ("check", "check", "Tell how a file or a directory fares: what of it is where."),
     "kept": ("kept", "kept", "Tell which files the node keeps, or drop some."),
     "keeper": ("kept", "keeper", "Look after the files that the node keeps."),

@@ -16,6 +16,8 @@ from ampgrid.vdrive.service import VdriveSettings
 
 #: The tag of the key of the store of directories.
 TAG_DIRECTORIES_KEY = b"ampgrid_node_directory_store_key_v1"
+#: The tag of the key of the local store of blobs.
+TAG_BLOBS_KEY = b"ampgrid_node_local_blobs_key_v1"
 
 _DAY_SECONDS = 86_400
 
@@ -44,3 +46,9 @@ def directories_key(identity: Identity) -> bytes:
     """
     raw = identity.private_key.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())
     return tagged_hash(TAG_DIRECTORIES_KEY, raw)
+
+
+def blobs_key(identity: Identity) -> bytes:
+    """Return the key of the local store of blobs of whoever has this node, 32 bytes."""
+    raw = identity.private_key.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())
+    return tagged_hash(TAG_BLOBS_KEY, raw)

@@ -42,6 +42,10 @@ class ShortCampaignTests(SynchronousTestCase):
     def test_kills(self):
         self.assertTrue(self.run_script("kills.py", "--count", 8).startswith("8 kills"))
 
+    def test_blob_sync(self):
+        words = ("--count", 3, "--small", 40, "--large", 1, "--large-bytes", 3_000_000)
+        self.assertTrue(self.run_script("blob_sync.py", *words).startswith("3 kills"))
+
     def test_full_disk(self):
         last = self.run_script("full_disk.py", "--count", 1)
         self.assertRegex(last, "^(2 disks filled and freed|SKIPPED)")

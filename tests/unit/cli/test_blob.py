@@ -1,0 +1,89 @@
+"""What ``ampgrid blob`` refuses before anything runs."""
+
+from __future__ import annotations
+
+from ampgrid.crypto import a2b, b2a
+from tests.unit.cli.command_line import CommandLineCase, run
+
+
+class BlobTests(CommandLineCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.store = self.root / "store"
+        self.words = ("blob", "--help")
+        (self.root / "file").write_bytes(b"content")
+
+    def blob(self, *words: object) -> tuple[object, ...]:
+        return ("blob", *words, "--path", self.store)
+
+    def secret(self) -> None:
+        self.done("blob", "secret", "--json", self.store / "secret")
+
+    def test_a_secret_is_made_once(self) -> None:
+        self.secret()
+        made = (self.store / "secret").read_text()
+        self.assertEqual(len(a2b(made.strip())), 32)
+        self.assertEqual((self.store / "secret").stat().st_mode & 0o777, 0o600)
+        self.refused(3, "blob", "secret", self.store / "secret")
+        self.assertEqual((self.store / "secret").read_text(), made)
+
+    def test_without_a_secret_it_says_how_to_make_one(self) -> None:
+        for words in (("put", self.root / "file", "x"), ("list",), ("get", "x")):
+            self.assertIn("ampgrid blob secret", self.refused(2, *self.blob(*words)))
+
+    def test_a_secret_that_cannot_be_used(self) -> None:
+        self.store.mkdir()
+        file = self.store / "secret"
+        for text, status in (("UPPER!", 2), ("", 2), (b2a(b"s" * 31), 2)):
+            file.write_text(text)
+            file.chmod(0o600)
+            told = self.refused(status, *self.blob("list"))
+            if text:
+                self.assertNotIn(text, told)
+        file.write_text(b2a(b"s" * 32))
+        file.chmod(0o644)
+        self.assertIn("chmod 600", self.refused(3, *self.blob("list")))
+
+    def test_what_needs_a_remote_says_so(self) -> None:
+        self.secret()
+        for words in (
+            ("sync",),
+            ("send-missing",),
+            ("fetch-missing",),
+            ("flags", "x"),
+            ("upload", self.root / "file", "x"),
+            ("download", "x"),
+            ("list", "--deleted"),
+        ):
+            self.assertIn("--remote", self.refused(2, *self.blob(*words)))
+
+    def test_options_that_cannot_be(self) -> None:
+        self.secret()
+        for words in (
+            ("flags", "x", "--set", "DONE"),
+            ("list", "--order-by", "size"),
+            ("put", self.root / "file", "x", "--priority", "now"),
+            ("put", self.root / "file", "x", "--size", "many"),
+            ("status", "--attempts", "0"),
+            ("export", "f"),
+            ("delete",),
+        ):
+            outcome = run([str(word) for word in self.blob(*words)])
+            self.assertEqual((outcome.status, outcome.out), (2, ""), words)
+
+    def test_a_file_that_is_missing(self) -> None:
+        self.secret()
+        self.refused(8, *self.blob("put", self.root / "none", "x"))
+        self.refused(8, *self.blob("put", self.root, "x"))
+
+    def test_the_blob_and_json_do_not_share_the_standard_output(self) -> None:
+        self.secret()
+        for command in ("get", "download"):
+            self.assertIn("--output-file", self.refused(2, *self.blob(command, "x", "--json")))
+            self.refused(2, *self.blob(command, "x", "--json", "--output-file", "-"))
+
+    def test_secrets_have_no_option_of_their_own(self) -> None:
+        for command in ("put", "sync", "rekey"):
+            shown = run(["blob", command, "--help"]).out
+            for option in ("--secret ", "--token ", "--passphrase ", "--key "):
+                self.assertNotIn(option, shown)
