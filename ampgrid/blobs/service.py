@@ -126,6 +126,8 @@ class BlobService:
         )
         self._puts: dict[BlobKey, Receiving] = {}
         self._beginning: set[BlobKey] = set()
+        #: Puts between two parts: size, tag, and until when nobody else may put that name.
+        self._parked: dict[BlobKey, tuple[int, bytes, float]] = {}
         self._users: dict[str, bytes] = {}
         self._background: set[Deferred[None]] = set()
         self._timer: DelayedCall | None = None
@@ -161,6 +163,8 @@ class BlobService:
         for receiving in list(self._puts.values()):
             if receiving.silent_seconds >= IDLE_SECONDS:
                 self.spawn(self._leave(receiving))
+        now = self._clock.seconds()
+        self._parked = {key: one for key, one in self._parked.items() if now < one[2]}
         self.spawn(self._do_what_is_due())
         self._timer = self._clock.callLater(LOOK_SECONDS, self._look_around)
 
@@ -257,7 +261,7 @@ class BlobService:
         """
         self._check_serving()
         key = (account, name)
-        await self._make_way(key)
+        await self._make_way(key, size, tag)
         self._beginning.add(key)
         try:
             return await self._begin(key, size, tag)
@@ -290,8 +294,18 @@ class BlobService:
         here: bool = await self._changes.run(look)
         return here
 
-    async def _make_way(self, key: BlobKey) -> None:
+    def park(self, receiving: Receiving) -> None:
+        """Keep a name for a put that comes in parts, each by itself; for half a minute."""
+        until = self._clock.seconds() + STALE_SECONDS
+        self._parked[receiving.key] = (receiving.size, receiving.tag, until)
+
+    async def _make_way(self, key: BlobKey, size: int, tag: bytes) -> None:
         """End a put of that name of which nothing is heard; refuse if another is under way."""
+        parked = self._parked.get(key)
+        if parked is not None:
+            if parked[:2] != (size, tag) and self._clock.seconds() < parked[2]:
+                raise e.BusyError("a blob of that name is just being put")
+            del self._parked[key]
         known = self._puts.get(key)
         if key in self._beginning or (known and known.silent_seconds < STALE_SECONDS):
             raise e.BusyError("a blob of that name is just being put")
@@ -324,7 +338,7 @@ class BlobService:
             StoreError: the store failed.
         """
         self._check_serving()
-        await self._make_way((account, name))
+        await self._make_way((account, name), len(data), data[-16:])
         await self.put_whole(account, name, data)
 
     async def complete(self, incoming: IncomingFile) -> bool:
@@ -364,6 +378,7 @@ class BlobService:
             StoreError: the store failed.
         """
         self._check_serving()
+        self._parked.pop((account, name), None)
         receiving = self._puts.get((account, name))
         if receiving is not None:
             await self._leave(receiving, keep=False)

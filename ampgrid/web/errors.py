@@ -7,6 +7,11 @@ from ampgrid.errors import (
     BadArgumentValueError,
     BadCapError,
     BadNameError,
+    BlobAlreadyExistsError,
+    BlobDeletedError,
+    BlobNotFoundError,
+    BlobQuotaError,
+    BlobRefusedError,
     ChildExistsError,
     ConditionFailedError,
     ConfigError,
@@ -15,6 +20,8 @@ from ampgrid.errors import (
     FormatError,
     GridError,
     IntegrityError,
+    InvalidBlobError,
+    InvalidFlagsError,
     NoRoomError,
     NoRootError,
     NoSuchChildError,
@@ -23,6 +30,7 @@ from ampgrid.errors import (
     NotMutableError,
     OperationCancelledError,
     PeerError,
+    RemoteUnavailableError,
     StoreError,
     UsageError,
 )
@@ -81,6 +89,14 @@ class NoSpaceError(WebError):
 
 #: The first class that matches counts.
 _STATUSES: tuple[tuple[type[AmpgridError], int], ...] = (
+    (BlobNotFoundError, 404),
+    (BlobAlreadyExistsError, 409),
+    (BlobDeletedError, 410),
+    (InvalidFlagsError, 406),
+    (InvalidBlobError, 400),
+    (BlobQuotaError, 507),
+    (BlobRefusedError, 403),
+    (RemoteUnavailableError, 503),
     (BadCapError, 400),
     (BadNameError, 400),
     (BadArgumentValueError, 400),

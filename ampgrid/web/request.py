@@ -88,7 +88,9 @@ class GatewayRequest(http.Request):
         )
         form = is_form(content_type) or (route is not None and route.guards_itself)
         self._admission = gateway.gate.admit(head, form=form)
-        if gateway.password is not None:
+        if route is not None and route.credentials is not None:
+            route.credentials(self)
+        elif gateway.password is not None:
             gateway.password.check(self, target.method, uri)
         if route is None:
             assert problem is not None

@@ -18,6 +18,7 @@ from ampgrid.web.errors import BadRequestError, NotAllowedError, NotFoundError
 
 if TYPE_CHECKING:
     from ampgrid.web.call import Call
+    from ampgrid.web.request import GatewayRequest
 
 #: Answers a request, or has answered it when it returns None.
 Handler = Callable[["Call"], Awaitable[Answer | None]]
@@ -60,6 +61,8 @@ class Route:
         linkable: whether a link on somebody else's page may lead there.
         guards_itself: whether a browser without a token may send it (it is of no effect).
         always_token: whether whoever asks has to send the token.
+        credentials: looks at credentials of its own before the body is taken, and raises if
+            they are refused; None for the gateway's password, if it has one.
     """
 
     handle: Handler
@@ -67,6 +70,7 @@ class Route:
     linkable: bool = False
     guards_itself: bool = False
     always_token: bool = False
+    credentials: Callable[[GatewayRequest], None] | None = None
 
 
 class Section(Protocol):

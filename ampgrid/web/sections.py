@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ampgrid.web import welcome
+from ampgrid.web.blobs import BLOBS, Blobs
 from ampgrid.web.metrics import metrics
 from ampgrid.web.operations import OperationsSection
 from ampgrid.web.places import URI, VDRIVE
@@ -22,6 +23,7 @@ def sections() -> dict[str, Section]:
         "status": StatusSection(),
         "health": Fixed(GET=Route(tell_health)),
         "metrics": Fixed(GET=Route(metrics)),
+        BLOBS: Blobs(),
         URI: Tree(URI),
         VDRIVE: Tree(VDRIVE),
     }
