@@ -72,7 +72,7 @@ class Health:
 
     @contextmanager
     def synchronising(self) -> Iterator[None]:
-        """Turn errors of fsync and rename into the store's; each of them is final.
+        """Turn errors of fsync, and of what puts things in order, into the store's; all are final.
 
         Raises:
             BrokenStoreError: the store accepts no more until probed.

@@ -382,11 +382,11 @@ class ShareStore:
                 self._files.fsync_directory(self._places.shares)
             self._prefixes.add(prefix.name)
         with self._locks.folders.of(directory.name):
+            # A name that finds no room is not given, and all is as it was.
             with self._health.writing():
                 self._files.make_directory(directory)
-            with self._health.synchronising():
                 self._files.rename(upload.path, path)
-                upload.moved()
+            upload.moved()
         with self._health.synchronising():
             self._files.fsync_directory(directory)
             # Also when the directory was there: another thread may just have made it.

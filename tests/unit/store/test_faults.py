@@ -188,6 +188,18 @@ class BrokenStoreTests(FaultyCase):
         self.assertEqual(self.files(), [])
         self.keep()
 
+    def test_no_room_for_the_name_of_a_share_breaks_nothing(self):
+        upload = self.allocate()
+        upload.write([(0, pattern(LARGE))])
+        self.disk.plan(0, error=errno.ENOSPC, only={"rename"})
+        with self.assertRaises(NoRoomError):
+            self.store.close_upload(upload)
+        self.assertEqual(self.disk.failed, "rename")
+        self.assertTrue(self.store.room(fresh=True).accepts)
+        self.assertEqual((self.files(), self.store.room(fresh=True).promised), ([], 0))
+        self.disk.heal()
+        self.keep()
+
     def test_a_file_that_went_is_told_and_no_other_harmed(self):
         self.keep()
         self.put(number=1)
