@@ -14,7 +14,7 @@ from twisted.logger import Logger
 from ampgrid.errors import ConfigError
 from ampgrid.node.config import DEFAULT_WEB_PORT, NodeConfig
 from ampgrid.node.core import NodeCore
-from ampgrid.node.directory import NodeDirectory, write_whole
+from ampgrid.node.directory import OWN_SECRET_BYTES, NodeDirectory, write_whole
 from ampgrid.web.gateway import Gateway
 from ampgrid.web.localfiles import LocalFiles
 from ampgrid.web.password import Password
@@ -67,7 +67,7 @@ class WebFace:
         """
         directory = self._directory
         password = Password.read(directory.web_password_path)
-        tokens = Tokens(directory.web_token(os.urandom))
+        tokens = Tokens(self._token())
         localfiles = LocalFiles(directory.allow_localfile_path)
         gateway = Gateway(core, tokens, self._config.web_hosts, password, localfiles)
         self._port = await self._listen(gateway)
@@ -82,8 +82,25 @@ class WebFace:
                 f"or listen on 127.0.0.1 ({self._where()})."
             )
         url = url_at(address, getattr(host, "port", 0), secure=self._said.startswith("ssl:"))
-        write_whole(directory.node_url_path, url.encode("ascii") + b"\n")
+        try:
+            write_whole(directory.node_url_path, url.encode("ascii") + b"\n")
+        except ConfigError as error:
+            _log.warn("it is not noted where the web gateway is: {why}", why=str(error))
         _log.info("the web gateway is at {url}", url=url)
+
+    def _token(self) -> bytes:
+        """Return the token that is kept; on a full disk, where none was made yet, one for now.
+
+        The node must come up all the same: shares are read from it, and files got through it.
+        """
+        directory = self._directory
+        try:
+            return directory.web_token(os.urandom)
+        except ConfigError as error:
+            if directory.web_token_path.exists():
+                raise
+            _log.warn("the web gateway has a token for this run only: {why}", why=str(error))
+            return os.urandom(OWN_SECRET_BYTES)
 
     def _where(self) -> str:
         if self._directory.web_port() is not None:

@@ -26,7 +26,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, FirstError, gatherResults
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
@@ -164,7 +164,11 @@ class Filler:
             while self.load.refused < enough:
                 await self.put(server)
 
-        await gatherResults([Deferred.fromCoroutine(work()) for _ in range(6)], consumeErrors=True)
+        working = [Deferred.fromCoroutine(work()) for _ in range(6)]
+        try:
+            await gatherResults(working, consumeErrors=True)
+        except FirstError as error:
+            error.subFailure.raiseException()
 
     async def put(self, server):
         """Put something; tell whether it was accepted."""
