@@ -15,6 +15,8 @@ def face_of(directory: NodeDirectory, config: NodeConfig, reactor: Any) -> Face 
     Raises:
         ConfigError: the file ``webport`` cannot be used.
     """
+    # A node that was killed leaves it behind.
+    directory.node_url_path.unlink(missing_ok=True)
     if config.kind != "node" or (directory.web_port() or config.web_port) == "none":
         return None
     from ampgrid.web.face import WebFace

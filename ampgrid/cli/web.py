@@ -57,12 +57,14 @@ def _link(session: Session) -> str:
 
     directory = session.directory
     directory.require()
-    url = directory.node_url()
+    if (directory.web_port() or directory.load_config().web_port) == "none":
+        raise ConfigError(
+            f"This node has no web gateway: [web] port in {directory.config_path} is none."
+        )
+    # A node that was killed leaves the file, and whoever has the port now is not to be given
+    # the token.
+    url = directory.node_url() if directory.is_running() else None
     if url is None:
-        if directory.load_config().web_port == "none" or directory.web_port() == "none":
-            raise ConfigError(
-                f"This node has no web gateway: [web] port in {directory.config_path} is none."
-            )
         raise NotRunningError(
             f"No web gateway runs for {directory.path}; start the node with: ampgrid -d DIR run"
         )

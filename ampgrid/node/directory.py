@@ -323,6 +323,19 @@ class NodeDirectory:
         self.require()
         return DirectoryLock(self.pid_path)
 
+    def is_running(self) -> bool:
+        """Tell whether a node runs here.
+
+        Raises:
+            ConfigError: no node directory.
+        """
+        self.require()
+        try:
+            DirectoryLock(self.pid_path).release()
+        except ConfigError:
+            return True
+        return False
+
     def identity(self) -> Identity:
         """Read the node's key.
 

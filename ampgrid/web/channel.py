@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.interfaces import IAddress
+from twisted.internet.interfaces import IAddress, IProtocolNegotiationFactory
 from twisted.internet.protocol import ServerFactory, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
+from zope.interface import implementer
 
 from ampgrid.ports import DelayedCall
 from ampgrid.web.request import GatewayRequest
@@ -160,6 +161,7 @@ class GatewayChannel(HTTPChannel):
         self.transport.abortConnection()
 
 
+@implementer(IProtocolNegotiationFactory)
 class GatewayFactory(ServerFactory):
     """Accepts connections.
 
@@ -186,6 +188,10 @@ class GatewayFactory(ServerFactory):
         channel.callLater = self.clock.callLater  # type: ignore[method-assign]
         self._channels.add(channel)
         return channel
+
+    def acceptableProtocols(self) -> list[bytes]:  # noqa: N802
+        """Return what is spoken over TLS: browsers offer HTTP/2 too."""
+        return [b"http/1.1"]
 
     def lost(self, channel: GatewayChannel) -> None:
         """Forget a connection."""

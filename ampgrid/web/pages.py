@@ -154,7 +154,8 @@ class Pages:
             title=title_of(place),
             trail=trail_of(place),
             url=url_of(place, directory=True),
-            rows=[row_of(child, place) for child in listing.children.values()],
+            # Made one by one: of a hundred thousand the reactor would wait for all.
+            rows=(row_of(child, place) for child in listing.children.values()),
             problems=listing.problems,
             mutable=node.is_mutable(),
             read_cap=node.get_immutable_uri(),

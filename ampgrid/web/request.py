@@ -21,6 +21,7 @@ from ampgrid.web.errors import ForbiddenError, TooLargeError, WebError, status_o
 from ampgrid.web.forms import FieldsForm, FilesForm, is_form
 from ampgrid.web.gate import Admission, Head
 from ampgrid.web.headers import ALWAYS, OWN_POLICY
+from ampgrid.web.ranges import http_date
 from ampgrid.web.routing import Route, Target, read_target
 
 if TYPE_CHECKING:
@@ -136,7 +137,8 @@ class GatewayRequest(http.Request):
         self._body = NoBody()
         awaited = self._values("Expect") or self._length is None
         if awaited or (self._length or 0) > _DRAINED_BYTES:
-            self.channel.answer_at_once(_raw(self._answer_to(error)))
+            now = http_date(self.gateway.core.wall())
+            self.channel.answer_at_once(_raw(self._answer_to(error), now))
 
     # The body.
 
@@ -207,6 +209,7 @@ class GatewayRequest(http.Request):
     def begin(self, status: int, content_type: str, policy: str = OWN_POLICY) -> None:
         """Set status and the headers that every answer has."""
         self.setResponseCode(status)
+        self.setHeader("Date", http_date(self.gateway.core.wall()))
         for name, value in ALWAYS.items():
             self.setHeader(name, value)
         self.setHeader("Content-Security-Policy", policy)
@@ -281,10 +284,11 @@ def _shown(error: Exception) -> str:
     return str(error) if isinstance(error, AmpgridError) else type(error).__name__
 
 
-def _raw(answer: Answer) -> bytes:
+def _raw(answer: Answer, date: str) -> bytes:
     """Return an answer as bytes of HTTP, after which the connection is closed."""
     reason = http.RESPONSES.get(answer.status, b"Refused").decode("ascii")
     headers = {
+        "Date": date,
         **ALWAYS,
         "Content-Security-Policy": OWN_POLICY,
         "Content-Type": answer.content_type,

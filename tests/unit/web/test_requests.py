@@ -8,6 +8,7 @@ from typing import Any
 from twisted.logger import globalLogPublisher
 
 from ampgrid.web import channel, outflow, spool
+from ampgrid.web.headers import ALWAYS
 from ampgrid.web.tokens import HEADER
 from tests.material import some_bytes
 from tests.unit.web.kit import (
@@ -168,6 +169,22 @@ class RefusalTest(GatewayCase):
             else:
                 self.assertTrue(client.lost, head)
             client.transport.abortConnection()
+
+    def test_every_answer_has_its_headers(self) -> None:
+        large = {"Content-Length": str(2**60)}
+        answers = [
+            self.get("/"),
+            self.get("/nothing"),
+            self.put("/uri", b"1"),
+            self.ask("GET", "/", headers={"Origin": "null"}),
+            read_reply(self.begin(request_bytes("PUT", "/uri", b"", large)).received),
+            self.get(f"/uri/{self.new_directory()}?t=json"),
+        ]
+        for reply in answers:
+            self.assertRegex(reply.headers["Date"], r"^\w{3}, \d\d \w{3} \d{4} [\d:]{8} GMT$")
+            for name, value in ALWAYS.items():
+                self.assertEqual(reply.headers[name], value)
+            self.assertIn("Content-Security-Policy", reply.headers)
 
     def test_methods(self) -> None:
         for method in ("PATCH", "TRACE", "CONNECT", "get", "PROPFIND"):
