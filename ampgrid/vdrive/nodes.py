@@ -1,8 +1,8 @@
 """Nodes of the tries: the cache that all tables share, and fetching from whoever has them.
 
 A node is wanted by its hash, so any replica will do, and none needs to be believed. Requests are
-spread over the replicas; one that is slow is asked no further, and what was asked of it is asked
-of another.
+spread over the replicas. What was asked of one that is slow is asked of another; the slow one is
+asked further only for what no quick one may have, and not before it has answered.
 """
 
 from __future__ import annotations
@@ -126,12 +126,31 @@ class Desk:
 
 @attrs.define(eq=False)
 class _Source:
-    """A replica during one fetch."""
+    """A replica during one fetch.
+
+    Attributes:
+        replica: which.
+        asking: requests to it that have no answer.
+        overdue: those of them that had none in time.
+        slow: whether any had none in time.
+        bad: whether one failed; it is asked no more.
+        lacks: hashes of nodes that it does not have.
+    """
 
     replica: Replica
     asking: int = 0
+    overdue: int = 0
+    slow: bool = False
     bad: bool = False
     lacks: set[bytes] = attrs.field(factory=set)
+
+    @property
+    def is_quick(self) -> bool:
+        return not self.bad and not self.slow
+
+    @property
+    def is_free(self) -> bool:
+        return not self.bad and not self.overdue and self.asking < _AT_ONCE
 
 
 class Fetch:
@@ -187,23 +206,29 @@ class Fetch:
         asked = True
         while self._wanted and asked:
             asked = False
-            for source in sorted(self._sources, key=lambda source: source.asking):
-                if source.bad or source.asking >= _AT_ONCE:
-                    continue
-                hashes = self._take(source)
+            for source in sorted(self._sources, key=lambda one: (one.slow, one.asking)):
+                hashes = self._take(source) if source.is_free else []
                 if hashes:
                     self._send(source, hashes)
                     asked = True
 
+    def _is_for(self, source: _Source, digest: bytes) -> bool:
+        """Tell whether a node is to be asked of a replica, if that is free."""
+        if digest in source.lacks:
+            return False
+        return not source.slow or not any(
+            other.is_quick and digest not in other.lacks for other in self._sources
+        )
+
     def _take(self, source: _Source) -> list[bytes]:
-        """Take from the wanted what this replica is not known to lack."""
+        """Take from the wanted what is to be asked of this replica."""
         taken: list[bytes] = []
         kept: list[bytes] = []
         while self._wanted and len(taken) < _HASHES:
             digest = self._wanted.popleft()
             if digest not in self._open:
                 continue
-            (kept if digest in source.lacks else taken).append(digest)
+            (taken if self._is_for(source, digest) else kept).append(digest)
         self._wanted.extendleft(reversed(kept))
         return taken
 
@@ -217,7 +242,8 @@ class Fetch:
         asking.addBoth(self._done, source, timer)
 
     def _slow(self, source: _Source, hashes: list[bytes]) -> None:
-        source.bad = True
+        source.slow = True
+        source.overdue += 1
         self._want_again(hashes)
         self._bell.ring()
 
@@ -253,6 +279,8 @@ class Fetch:
         active = getattr(timer, "active")  # noqa: B009 - a DelayedCall, which Clock leaves open
         if active():
             timer.cancel()  # type: ignore[attr-defined]
+        else:
+            source.overdue -= 1
         self._bell.ring()
         return result
 

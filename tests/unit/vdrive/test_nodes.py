@@ -120,6 +120,53 @@ class FetchTests(SynchronousTestCase):
         late.callback(few)
         self.assertEqual(self.successResultOf(fetching), few)
 
+    def later(self, seconds: float) -> Any:
+        """Return what answers so many seconds later."""
+
+        def answer(hashes: list[bytes]) -> Deferred[dict[bytes, bytes]]:
+            waiting: Deferred[dict[bytes, bytes]] = Deferred()
+            found = {digest: NODES[digest] for digest in hashes}
+            self.clock.callLater(seconds, waiting.callback, found)
+            return waiting
+
+        return answer
+
+    def test_where_all_are_slow_they_are_asked_on(self) -> None:
+        for count in (1, 2):
+            slow = [Source(name, self.later(SLOW_SECONDS * 1.5)) for name in "ab"[:count]]
+            fetching = self.fetch(*slow)
+            for _ in range(20):
+                self.clock.advance(SLOW_SECONDS / 2)
+            self.assertEqual(self.successResultOf(fetching), NODES)
+            self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_a_slow_one_is_asked_on_for_what_the_quick_one_lacks_alone(self) -> None:
+        lacking = bytes([150]) * 32
+
+        def most(hashes: list[bytes]) -> dict[bytes, bytes]:
+            if hashes[0] == lacking:
+                raise e.SnapshotGoneWireError("gone")
+            found: dict[bytes, bytes] = {}
+            for digest in hashes:
+                if digest == lacking:
+                    break
+                found[digest] = NODES[digest]
+            return found
+
+        slow, quick = Source("slow", self.later(SLOW_SECONDS * 1.5)), Source("quick", most)
+        fetching = self.fetch(slow, quick)
+        for _ in range(20):
+            self.clock.advance(SLOW_SECONDS / 2)
+        self.assertEqual(self.successResultOf(fetching), NODES)
+        # Two requests at first, and one for the node that the other lacks.
+        self.assertLessEqual(len(slow.asked), 3)
+
+    def test_who_does_not_answer_is_not_asked_again_and_again(self) -> None:
+        silent = Source("silent", lambda _hashes: Deferred())
+        self.fetch(silent)
+        self.clock.advance(SLOW_SECONDS * 7)
+        self.assertEqual(len(silent.asked), 2)
+
     def test_what_one_lacks_another_gives(self) -> None:
         lacking = Source("lacking", raising(e.SnapshotGoneWireError("gone")))
         good = Source("good")
