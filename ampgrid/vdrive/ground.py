@@ -19,6 +19,7 @@ from ampgrid.errors import AmpgridError, IntegrityError, PeerError
 from ampgrid.formats.record import Record, ReplicaId
 from ampgrid.ports import Clock, Entropy, Threads, WallClock
 from ampgrid.vdrive.nodes import Desk, Fetch, NodeCache
+from ampgrid.vdrive.patience import Patience
 from ampgrid.vdrive.remembered import Remembered
 from ampgrid.vdrive.replica import Replica
 
@@ -44,6 +45,7 @@ class Means:
         remembered: the floor below which no replica is believed.
         cache: nodes of all tables.
         wanted_replicas: how many a new directory gets.
+        patience: which replicas are left aside for what they did wrong.
     """
 
     replicas: Callable[[], Mapping[bytes, Replica]]
@@ -55,6 +57,9 @@ class Means:
     remembered: Remembered
     cache: NodeCache
     wanted_replicas: int = 4
+    patience: Patience = attrs.field(
+        default=attrs.Factory(lambda self: Patience(self.clock), takes_self=True), init=False
+    )
 
 
 class Troubles:

@@ -3,6 +3,9 @@
 Each replica has a lane. What goes along at full pace is sent without waiting for earlier answers;
 a replica that falls behind holds nobody up: of what waits for it only the newest record is kept,
 and that one is brought with all nodes that it lacks.
+
+One that says it lacks what it cannot lack is left aside (`ampgrid.vdrive.patience`): it is sent
+each change in one box, and nothing else, until its time is over or a repair brings it up to date.
 """
 
 from __future__ import annotations
@@ -13,12 +16,13 @@ import attrs
 from twisted.internet.defer import Deferred
 
 from ampgrid.commands import vdrive as commands
-from ampgrid.errors import GridError, PeerError
+from ampgrid.errors import GridError, IntegrityError, PeerError, SnapshotGoneError
 from ampgrid.formats.record import Record, ReplicaId
 from ampgrid.formats.trienode import parse_node
 from ampgrid.immutable.several import each
 from ampgrid.vdrive.ground import Ground
 from ampgrid.vdrive.nodes import Desk
+from ampgrid.vdrive.patience import Patience
 from ampgrid.vdrive.replica import Replica, Verdict, packs
 
 #: Records on their way to one replica at once.
@@ -48,6 +52,7 @@ class Delivery:
         changes: {slot: sealed entry or None} by which it differs from its base; None if that
             is not known, or too much for one box.
         added: hashes of the nodes that its base lacks, which go ahead; empty if not known.
+        repairs: whether replicas that were left aside are brought up to date too.
         fetch: given hashes and whether they are certainly of this record's trie, returns
             {hash: node}.
     """
@@ -56,6 +61,7 @@ class Delivery:
     desk: Desk
     changes: Mapping[bytes, bytes | None] | None = None
     added: Sequence[bytes] = ()
+    repairs: bool = False
     fetch: Callable[[Sequence[bytes], bool], Deferred[dict[bytes, bytes]]] | None = None
 
 
@@ -114,13 +120,22 @@ class Lane:
             replica = await self._ground.sit(self._id)
             if replica is None:
                 raise PeerError("the replica is not connected, or has lost its store")
-            verdict = await self._first(replica, delivery)
+            aside = not delivery.repairs and self._patience.is_lost(self._id)
+            since = self._ground.seen.get(self._id)
+            verdict = await self._first(replica, delivery, alone=aside)
         finally:
             self._flying -= 1
             self._next()
         if verdict.word != commands.MISSING:
             result.callback(verdict)
-        elif self._catching:
+            return
+        if aside:
+            raise PeerError("the replica is left aside for what it did wrong")
+        if not self._ground.saw(self._id, verdict.held, since):
+            # It has accepted a record before, and says that it holds none, or an older one.
+            self._patience.lose(self._id)
+            raise self._ground.went_back(self._id)
+        if self._catching:
             self._wait(delivery, result)
         else:
             await self._catch_up(replica, delivery, result)
@@ -131,6 +146,9 @@ class Lane:
         self._catching = True
         try:
             verdict = await bring(self._ground, replica, delivery)
+        except IntegrityError:
+            self._patience.lose(self._id)
+            raise
         finally:
             self._catching = False
             self._next()
@@ -141,14 +159,18 @@ class Lane:
             (delivery, result), self._waiting = self._waiting, None
             self._start(delivery, result)
 
-    async def _first(self, replica: Replica, delivery: Delivery) -> Verdict:
-        """Send the record the short way."""
+    @property
+    def _patience(self) -> Patience:
+        return self._ground.means.patience
+
+    async def _first(self, replica: Replica, delivery: Delivery, *, alone: bool) -> Verdict:
+        """Send the record the short way; ``alone`` in one box in any case."""
         index, record = self._ground.index, delivery.record
         if record.version == 1:
             return await replica.create(index, record)
         if delivery.changes is not None:
             return await replica.change(index, record, delivery.changes)
-        if delivery.added:
+        if delivery.added and not alone:
             known = [node for node in map(delivery.desk.read, delivery.added) if node is not None]
             await stage(self._ground, replica, record, known)
         return await replica.accept(index, record)
@@ -180,7 +202,7 @@ async def bring(ground: Ground, replica: Replica, delivery: Delivery) -> Verdict
 
     Raises:
         PeerError: it does not answer, or answered an error.
-        IntegrityError: it asks again for what it was given.
+        IntegrityError: it asks again for what it was given, or for what is not of the directory.
         SnapshotGoneError: nobody has the nodes that it asks for.
     """
     record, desk = delivery.record, delivery.desk
@@ -200,7 +222,7 @@ async def bring(ground: Ground, replica: Replica, delivery: Delivery) -> Verdict
             continue
         lacking = [digest for digest in asked if desk.read(digest) is None]
         if lacking:
-            await _fetch(delivery, lacking, certain=known.issuperset(lacking))
+            await _fetch(replica, delivery, lacking, certain=known.issuperset(lacking))
         nodes = [node for node in map(desk.read, asked) if node is not None]
         for node in nodes:
             parsed = parse_node(node)
@@ -223,7 +245,7 @@ async def _give_all(ground: Ground, replica: Replica, delivery: Delivery) -> Non
         del waiting[-_ALL_AT_ONCE:]
         lacking = [digest for digest in batch if desk.read(digest) is None]
         if lacking:
-            await _fetch(delivery, lacking, certain=True)
+            await _fetch(replica, delivery, lacking, certain=True)
         nodes = [node for node in map(desk.read, batch) if node is not None]
         await stage(ground, replica, delivery.record, nodes)
         for node in nodes:
@@ -234,12 +256,15 @@ async def _give_all(ground: Ground, replica: Replica, delivery: Delivery) -> Non
             desk.drop(digest)
 
 
-async def _fetch(delivery: Delivery, hashes: Sequence[bytes], *, certain: bool) -> None:
+async def _fetch(
+    replica: Replica, delivery: Delivery, hashes: Sequence[bytes], *, certain: bool
+) -> None:
     """Fetch nodes that a replica says it lacks.
 
     Raises:
         GridError: those who have the record do not hand them over.
-        PeerError: nobody has them, and maybe there are none.
+        IntegrityError: they say that there are no such nodes.
+        PeerError: nobody answers who may have them.
     """
     if delivery.fetch is None:
         raise PeerError("the replica lacks nodes that nobody can give it")
@@ -248,4 +273,6 @@ async def _fetch(delivery: Delivery, hashes: Sequence[bytes], *, certain: bool) 
     except GridError as error:
         if certain:
             raise
-        raise PeerError("the replica asks for nodes that nobody has") from error
+        if isinstance(error, SnapshotGoneError):
+            replica.accuse("asks for nodes that are not of the directory", error)
+        raise PeerError("the replica asks for nodes that nobody hands over") from error

@@ -208,6 +208,7 @@ class Reading:
         delivery = Delivery(
             push.record,
             self.desk,
+            repairs=self._thorough,
             fetch=lambda hashes, certain: self._fetch(push.record, hashes, certain=certain),
         )
         for replica_id in in_turn(push.to):
