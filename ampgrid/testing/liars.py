@@ -33,6 +33,11 @@ class Liar(MemoryReplica):
 
     named = True
 
+    @property
+    def has_lied(self) -> bool:
+        """Whether anybody has met the lie; those who are asked at all have told it, mostly."""
+        return self.lying
+
     def __init__(self, node_id: bytes, store_id: bytes) -> None:
         super().__init__(node_id, store_id)
         self.lying = False
@@ -168,7 +173,23 @@ class AddsJunk(Liar):
         return answer
 
 
-class SendsTooMany(Liar):
+class _LiesWhenAskedForNodes(Liar):
+    """It lies to who asks for nodes by their hashes; not every story comes to that."""
+
+    asked_before = 0
+
+    def begin(self) -> None:
+        """Begin to count."""
+        self.asked_before = self.calls.get("GetNodes", 0)
+        super().begin()
+
+    @property
+    def has_lied(self) -> bool:
+        """Whether anybody asked."""
+        return self.calls.get("GetNodes", 0) > self.asked_before
+
+
+class SendsTooMany(_LiesWhenAskedForNodes):
     """It answers with more nodes than were asked for."""
 
     @commands.GetNodes.responder
@@ -184,7 +205,7 @@ class SendsTooMany(Liar):
         return super().shown(kept, () if self.lying else nodes)
 
 
-class WithholdsNodes(Liar):
+class WithholdsNodes(_LiesWhenAskedForNodes):
     """It shows its record, and says that its nodes are gone."""
 
     @commands.GetNodes.responder

@@ -96,7 +96,8 @@ class Story:
             for replica in self.world.replicas:
                 if table.ground.troubles.of(replica.node_id):
                     named.add(replica.node_id)
-        if self.liar.named and self.liar.node_id not in named:
+        met = self.liar.named and self.liar.has_lied
+        if met and self.liar.node_id not in named:
             self.wrong.append("the liar was not named")
         if named - {self.liar.node_id}:
             self.wrong.append("an honest replica was named")
