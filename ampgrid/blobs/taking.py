@@ -49,9 +49,11 @@ class Taking:
             BlobDeletedError: one of that name is about to be deleted at the remote.
             BadArgumentValueError: it has another size than was said.
         """
-        # What was asked for and has not come may not even be there: the remote will tell.
-        await self.threads.run(self.store.drop, name, [SyncStatus.PENDING_DOWNLOAD])
         blob = await self.threads.run(self.store.find, name)
+        if blob is not None and blob.status is SyncStatus.PENDING_DOWNLOAD:
+            # What was asked for and has not come may not even be there: the remote will tell.
+            await self.threads.run(self.store.drop, name, [blob.status])
+            blob = None
         if blob is None:
             await self.take(name, plain, size, status, priority)
             return True

@@ -86,20 +86,12 @@ class Incoming:
         Raises:
             BlobNotFoundError: the store does not want it, or no more.
         """
-
-        def begin(sql: Sql) -> LocalBlob:
-            blob = find_blob(sql, name)
-            if blob is None or blob.usable or blob.status is not SyncStatus.PENDING_DOWNLOAD:
-                raise BlobNotFoundError(f"The blob {name} is not wanted any more.")
-            if blob.content is None or (blob.sealed_size, blob.tag) != (sealed_size, tag):
-                drop_content(sql, blob)
-                content = new_content(sql)
-                update_blob(sql, name, content=content, sealed_size=sealed_size, tag=tag)
-            found = find_blob(sql, name)
-            assert found is not None
-            return found
-
-        incoming = cls(store, name, None, store.change(begin))
+        found = store.find(name)
+        if found is None or not _is_wanted(found):
+            raise BlobNotFoundError(f"The blob {name} is not wanted any more.")
+        if found.content is None or (found.sealed_size, found.tag) != (sealed_size, tag):
+            found = None
+        incoming = cls(store, name, None, found)
         incoming._expected = (sealed_size, tag)
         return incoming
 
@@ -193,13 +185,10 @@ class Incoming:
     # In a transaction.
 
     def _write(self, sql: Sql) -> None:
-        if self._content is None:
-            assert self._new is not None
-            add_blob(sql, self._name, *self._new)
-            content = new_content(sql)
-            update_blob(sql, self._name, content=content)
+        content = self._content
+        if content is None:
+            content = self._begin(sql)
         else:
-            content = self._content
             blob = find_blob(sql, self._name)
             if blob is None or blob.content != content or blob.usable:
                 raise BlobNotFoundError(f"The blob {self._name} was deleted meanwhile.")
@@ -212,8 +201,28 @@ class Incoming:
         )
         self._pending_content = content
 
+    def _begin(self, sql: Sql) -> int:
+        """Make the content that the rows belong to; what there was of another blob is dropped."""
+        content = new_content(sql)
+        if self._new is not None:
+            add_blob(sql, self._name, *self._new)
+            update_blob(sql, self._name, content=content)
+            return content
+        blob = find_blob(sql, self._name)
+        if blob is None or not _is_wanted(blob):
+            raise BlobNotFoundError(f"The blob {self._name} was deleted meanwhile.")
+        assert self._expected is not None
+        sealed_size, tag = self._expected
+        drop_content(sql, blob)
+        update_blob(sql, self._name, content=content, sealed_size=sealed_size, tag=tag)
+        return content
+
     def _written(self) -> None:
         self._content = self._pending_content
         self._stored += len(self._gathered)
         self._gathered.clear()
         self._waiting = 0
+
+
+def _is_wanted(blob: LocalBlob) -> bool:
+    return blob.status is SyncStatus.PENDING_DOWNLOAD and not blob.usable
