@@ -30,8 +30,19 @@ class Account:
 #: Makes the remote of an account at an address.
 Opener = Callable[[str, Account], Remote]
 
+
+def _over_http(address: str, account: Account) -> Remote:
+    from twisted.internet import reactor
+
+    from ampgrid.blobs.httpagent import open_http_remote
+
+    if account.token is None:
+        raise BadArgumentValueError("A remote over HTTP wants a token, which its operator issues.")
+    return open_http_remote(reactor, address, account.user, account.token, account.cert_file)
+
+
 #: Scheme of an address -> what makes such a remote.
-OPENERS: dict[str, Opener] = {}
+OPENERS: dict[str, Opener] = {"http": _over_http, "https": _over_http}
 
 
 def open_remote_at(address: str, account: Account) -> Remote:
@@ -42,7 +53,7 @@ def open_remote_at(address: str, account: Account) -> Remote:
     """
     opener = OPENERS.get(urlsplit(address).scheme)
     if opener is None:
-        known = ", ".join(f"{scheme}://" for scheme in sorted(OPENERS)) or "none yet"
+        known = ", ".join(f"{scheme}://" for scheme in sorted(OPENERS))
         raise BadArgumentValueError(
             f"The address of a remote of blobs begins with one of these: {known}."
         )

@@ -5,14 +5,20 @@ Each is an asynchronous context manager of (reactor, folder) that gives a functi
 """
 
 import os
+import subprocess
+import sys
 import time
 from contextlib import asynccontextmanager
 
+from ampgrid.blobs.httpagent import open_http_remote
 from ampgrid.blobs.peer import PeerRemote
 from ampgrid.blobs.responder import BlobResponder
 from ampgrid.blobs.service import BlobService
+from ampgrid.node.directory import NodeDirectory
+from ampgrid.node.embedding import running_node
 from ampgrid.store.servedblobs import ServedBlobStore
 from ampgrid.testing.blobs import MemoryBlobs, MemoryRemote
+from ampgrid.web.face import WebFace
 from ampgrid.wire import LoopbackConnection, PoolThreads
 
 
@@ -47,4 +53,34 @@ async def loopback(reactor, folder):
         await threads.stop(5.0)
 
 
-REMOTES = {"memory": memory, "loopback": loopback}
+@asynccontextmanager
+async def http(reactor, folder):
+    """Give the gateway of a node in this process, over a socket of the loopback interface."""
+    path = folder / "node"
+    if not path.exists():
+        ampgrid = [sys.executable, "-m", "ampgrid"]
+        words = ["create-node", "--listen", "none", "--reserve", "0", str(path)]
+        subprocess.run([*ampgrid, *words], check=True, stdout=subprocess.DEVNULL)
+        settings = path / "node.toml"
+        text = settings.read_text()
+        for was, is_ in (
+            ("enabled = false", "enabled = true"),
+            ('user_quota = "1G"', 'user_quota = "100G"'),
+            ('# port = "tcp:8011:interface=127.0.0.1"', "port = 0"),
+        ):
+            assert text.count(was) == 1, was
+            text = text.replace(was, is_)
+        settings.write_text(text)
+    directory = NodeDirectory.at(path)
+    async with running_node(path, reactor) as core:
+        face = WebFace(directory, directory.load_config(), reactor)
+        await face.start(core)
+        token = await core.blobs.issue_token("alice")
+        url = directory.node_url_path.read_text().strip()
+        try:
+            yield lambda user: open_http_remote(reactor, f"{url}blobs/", user, token)
+        finally:
+            await face.stop()
+
+
+REMOTES = {"memory": memory, "loopback": loopback, "http": http}
