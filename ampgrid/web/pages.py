@@ -12,16 +12,14 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from attrs import frozen
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import escape
+from markupsafe import Markup, escape
 
-from ampgrid.immutable import FileNode
-from ampgrid.node.sizes import format_size
-from ampgrid.vdrive.dirnode import Child, DirectoryNode, Listing
-from ampgrid.vdrive.figures import kind_of
+from ampgrid.node.sizes import format_count, format_size
+from ampgrid.vdrive.dirnode import DirectoryNode, Listing
 from ampgrid.vdrive.paths import GridPath
 from ampgrid.web.places import GLOBAL, URI, quoted, url_of
+from ampgrid.web.rows import rows_of, sums_of
 from ampgrid.web.tokens import FIELD, HEADER
 
 if TYPE_CHECKING:
@@ -31,56 +29,17 @@ if TYPE_CHECKING:
 _PIECE = 32 * 1024
 
 
-@frozen
-class Row:
-    """A child of a directory, as its page shows it.
-
-    Attributes:
-        name: in the directory.
-        kind: ``directory``, ``file`` or ``literal``.
-        url: where it is.
-        size: of a file, bytes; None of a directory.
-        changed: when it was linked, seconds since 1970; None if nothing tells.
-        cap: its best cap.
-        type: content type of a file, as far as its name tells it.
-    """
-
-    name: str
-    kind: str
-    url: str
-    size: int | None
-    changed: float | None
-    cap: str
-    type: str
-
-
-def row_of(child: Child, place: GridPath) -> Row:
-    """Return a child as the page of its directory shows it.
-
-    Args:
-        child: of the directory.
-        place: of the directory.
-    """
-    node, changed = child.node, child.metadata.get("changed")
-    return Row(
-        child.name,
-        kind_of(node),
-        url_of(place.child(child.name), directory=isinstance(node, DirectoryNode)),
-        node.get_size() if isinstance(node, FileNode) else None,
-        float(changed) if isinstance(changed, int | float) else None,
-        node.get_uri(),
-        str(child.metadata.get("type", "")),
-    )
-
-
-def _moment(seconds: float | None) -> str:
-    """Return seconds since 1970 as ISO 8601 in UTC, empty for None."""
+def _moment(seconds: float | None) -> Markup:
+    """Return seconds since 1970 as an element: UTC, which a script turns into local time."""
     if seconds is None:
-        return ""
+        return Markup("")
     try:
-        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        told = datetime.fromtimestamp(seconds, UTC)
     except (ValueError, OverflowError, OSError):
-        return ""
+        return Markup("")
+    return Markup('<time datetime="{:%Y-%m-%dT%H:%M:%SZ}">{:%Y-%m-%d %H:%M} UTC</time>').format(
+        told, told
+    )
 
 
 class Pages:
@@ -100,6 +59,7 @@ class Pages:
         )
         self.environment.filters["size"] = format_size
         self.environment.filters["moment"] = _moment
+        self.environment.filters["counted"] = format_count
         self.environment.globals["nickname"] = nickname
         self.environment.globals["token_field"] = FIELD
         self.environment.globals["token_header"] = HEADER
@@ -148,18 +108,18 @@ class Pages:
         self, call: Call, place: GridPath, node: DirectoryNode, listing: Listing
     ) -> Iterator[str]:
         """Yield the page of a directory in pieces."""
+        children = listing.children.values()
         return self.streamed(
             "directory.html",
             call,
             title=title_of(place),
             trail=trail_of(place),
             url=url_of(place, directory=True),
-            # Made one by one: of a hundred thousand the reactor would wait for all.
-            rows=(row_of(child, place) for child in listing.children.values()),
+            rows=rows_of(children, place),
+            count=len(children),
+            sums=sums_of(children),
             problems=listing.problems,
             mutable=node.is_mutable(),
-            read_cap=node.get_immutable_uri(),
-            write_cap=node.get_uri() if node.is_mutable() else None,
         )
 
 

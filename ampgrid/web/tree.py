@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ampgrid.web import checking, localhandlers, posting, reading, writing
+from ampgrid.web import checking, localhandlers, posting, reading, sharing, writing
 from ampgrid.web.answers import Answer, as_json, page
 from ampgrid.web.bodies import A_FILE, A_FORM, NOTHING, Want
 from ampgrid.web.call import Call
@@ -23,6 +23,8 @@ GETS: dict[str, Handler] = {
     "readonly-uri": reading.readonly_cap,
     "info": reading.info,
     "rename-form": reading.rename_form,
+    "move-form": sharing.move_form,
+    "share": sharing.share,
     "manifest": checking.manifest,
     "stream-manifest": checking.stream_manifest,
 }
