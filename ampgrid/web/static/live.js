@@ -7,7 +7,7 @@ function renew(page) {
     const fresh = page.getElementById(old.id);
     if (!fresh) continue;
     localTimes(fresh);
-    if (fresh.outerHTML === old.outerHTML || old.contains(document.activeElement)) continue;
+    if (fresh.isEqualNode(old) || old.contains(document.activeElement)) continue;
     old.replaceWith(fresh);
   }
 }

@@ -4,8 +4,9 @@ import { element, sizeText } from "./page.js";
 const SVG = "http://www.w3.org/2000/svg";
 const WIDTH = 300;
 const HEIGHT = 72;
-/** Samples that are kept: five minutes. */
+/** Samples that are kept: five minutes; and for so few there is room at least. */
 const MOST = 150;
+const LEAST = 30;
 
 const KINDS = {
   peers: {
@@ -45,7 +46,7 @@ function draw(figure, kind, data, values) {
   const peak = Math.max(...values, 0);
   const top = Math.max(peak, bound ?? 0, 1) * 1.15;
   const y = (value) => (HEIGHT - 4 - (value / top) * (HEIGHT - 8)).toFixed(1);
-  const step = WIDTH / Math.max(MOST - 1, 1);
+  const step = WIDTH / (Math.max(values.length, LEAST) - 1);
   const start = WIDTH - (values.length - 1) * step;
   const points = values.map((value, index) => `${(start + index * step).toFixed(1)},${y(value)}`);
   const told = kind.tell(values.at(-1) ?? 0, peak);

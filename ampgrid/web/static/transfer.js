@@ -35,7 +35,7 @@ export class Transfer {
 
   retry() {
     this.replace = "only-files";
-    this.row.classList.remove("failed");
+    this.row.classList.remove("failed", "ended");
     this.replaceButton.hidden = true;
     this.cancelButton.hidden = false;
     this.again(this);
@@ -46,6 +46,7 @@ export class Transfer {
     this.tale.textContent = words;
     this.bar.hidden = true;
     this.cancelButton.hidden = true;
+    this.row.classList.add("ended");
     this.row.classList.toggle("failed", failed);
   }
 

@@ -41,10 +41,20 @@ function add(base, { file, path }) {
   waiting.push(transfer);
 }
 
+function heading() {
+  const clear = element("button", { type: "button", class: "plain" }, "Clear what has ended");
+  clear.addEventListener("click", () => {
+    for (const row of list.querySelectorAll("li.ended")) row.remove();
+    place.hidden = !list.childElementCount;
+  });
+  return element("h2", {}, "Uploads", clear);
+}
+
 function addAll(base, files) {
   if (!files.length) return;
-  if (!list.isConnected) place.append(element("h2", {}, "Uploads"), list);
+  if (!list.isConnected) place.append(heading(), list);
   place.hidden = false;
+  place.scrollIntoView({ block: "nearest" });
   for (const each of files) add(base, each);
   next();
 }
