@@ -11,6 +11,7 @@ from xml.etree import ElementTree as ET
 from attrs import field, frozen
 from twisted.trial.unittest import SynchronousTestCase
 
+from ampgrid.web import rows
 from tests.material import some_bytes
 from tests.unit.web.kit import OWN_PAGE, GatewayCase, Reply
 
@@ -274,8 +275,18 @@ class ListingTest(PageCase):
             self.put(f"{self.url}/{name}", b"1")
         self.put(f"{self.url}/z?t=mkdir")
         page = self.page(f"{self.url}/")
-        rows = [each.attributes["href"] for each in page.of("a") if "tr" in each.above]
-        self.assertEqual(rows, [f"{self.url}/{name}" for name in ("z/", "A", "b", "c")])
+        shown = [each.attributes["href"] for each in page.of("a") if "tr" in each.above]
+        self.assertEqual(shown, [f"{self.url}/{name}" for name in ("z/", "A", "b", "c")])
+
+    def test_a_large_one_stays_in_its_own_order(self) -> None:
+        self.patch(rows, "MOST_SORTED", 2)
+        for name in ("b", "A", "c"):
+            self.put(f"{self.url}/{name}", b"1")
+        self.put(f"{self.url}/z?t=mkdir")
+        page = self.page(f"{self.url}/")
+        shown = [each.attributes["href"] for each in page.of("a") if "tr" in each.above]
+        self.assertEqual(shown, [f"{self.url}/{name}" for name in ("A", "b", "c", "z/")])
+        self.assertIn("4 names", page.texts)
 
     def test_what_can_be_previewed(self) -> None:
         looks = {"a.jpg": "image", "b.mp3": "audio", "c.mp4": "video", "d.txt": "text"}
