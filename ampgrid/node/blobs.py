@@ -1,9 +1,10 @@
-"""The blobs of a node: the service that keeps them for others, and remotes at its peers."""
+"""The blobs of a node: the service that keeps them for others, remotes at its peers, the grid."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -11,14 +12,19 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 
+from ampgrid.blobs.grid import GridRemote
 from ampgrid.blobs.peer import Credentials, PeerRemote
 from ampgrid.blobs.service import BlobService, BlobSettings
 from ampgrid.crypto.hashing import tagged_hash
 from ampgrid.crypto.identity import Identity
+from ampgrid.immutable import Spool
 from ampgrid.node.config import NodeConfig
 from ampgrid.peers import ConnectionTable
 from ampgrid.ports import Clock, Connection, Entropy, Threads, WallClock
 from ampgrid.store.servedblobs import Limits, ServedBlobStore
+
+if TYPE_CHECKING:
+    from ampgrid.node.core import NodeCore
 
 #: The tag of the key of the store of blobs.
 TAG_BLOBS_KEY = b"ampgrid_node_blob_store_key_v1"
@@ -89,3 +95,28 @@ class BlobPeers:
             return self._own if node_id == self._node_id else self._table.get(node_id)
 
         return PeerRemote(connection, credentials)
+
+
+async def grid_blobs(core: NodeCore, path: str) -> GridRemote:
+    """Return the remote that a directory of the grid is.
+
+    A directory below the private root, or below an alias, is kept by the node's keepers, with
+    all blobs in it; the file of a blob that is deleted is kept no longer.
+
+    Args:
+        core: of a node.
+        path: of the directory, a grid path such as ``private:blobs``; made if it is not there.
+
+    Raises:
+        UsageError: it is no path of a directory.
+        GridError: it cannot be reached or made.
+    """
+    core.require_uploads()
+    place = await core.drive.place(path)
+    root = await core.drive.virtual.make_directories(place)
+    return GridRemote(
+        root,
+        core.drive.maker,
+        lambda: Spool(core.spool_path, core.entropy),
+        core.kept.drop,
+    )

@@ -11,6 +11,7 @@ from ampgrid.blobs.peer import Credentials
 from ampgrid.blobs.port import Query
 from ampgrid.errors import BlobNotFoundError, BlobRefusedError, RemoteUnavailableError
 from ampgrid.formats.blobname import BlobName
+from ampgrid.node.blobs import grid_blobs
 from ampgrid.testing.grid import MemoryGrid
 from tests.contract.blob_remote_contract import BytesSource, sealed
 
@@ -91,3 +92,36 @@ class PeerBlobTests(SynchronousTestCase):
         remote = self.grid.nodes[1].core.blob_peers.remote(self.grid.client.identity.node_id)
         with self.assertRaises(BlobRefusedError):
             self.grid.run(remote.count(Query()))
+
+
+class GridBlobTests(SynchronousTestCase):
+    """The grid as a remote: files and directories at real nodes."""
+
+    def setUp(self) -> None:
+        folder = Path(self.mktemp())
+        folder.mkdir(parents=True)
+        self.grid = MemoryGrid(folder, nodes=4, shares=(2, 3, 4))
+        self.grid.start()
+        self.addCleanup(self.grid.stop)
+
+    def test_blobs_outlive_a_peer_and_are_kept(self) -> None:
+        core = self.grid.client.core
+        remote = self.grid.run(grid_blobs(core, "private:blobs"))
+        data = sealed("grid", 500_000)
+        self.grid.run(remote.put(NAME, BytesSource(data)))
+        self.grid.run(remote.put(BlobName.of("other"), BytesSource(sealed("o", 1000))))
+        self.grid.nodes[0].cut()
+        again = self.grid.run(grid_blobs(core, "private:blobs"))
+        self.assertEqual(self.grid.run(again.page(Query())).blob_ids, ("blob", "other"))
+
+        async def collect() -> bytes:
+            stream = await again.get(NAME)
+            pieces = []
+            while piece := await stream.read():
+                pieces.append(piece)
+            return b"".join(pieces)
+
+        self.assertEqual(self.grid.run(collect()), data)
+        self.assertEqual(core.kept.count, 2)
+        self.grid.run(again.delete(NAME))
+        self.assertEqual(core.kept.count, 1)
