@@ -44,6 +44,7 @@ class Job:
         state: ``running``, ``done``, ``failed`` or ``cancelled``.
         error: why it failed.
         result: what came of it, for JSON.
+        moved: bytes of files that went up or down; None for as many as the operation tells.
     """
 
     kind: str
@@ -55,6 +56,7 @@ class Job:
     state: str = "running"
     error: str = ""
     result: dict[str, Any] = field(factory=dict)
+    moved: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return all that is told of it, for JSON."""
@@ -144,7 +146,8 @@ class Jobs:
         key = job.kind, job.state
         self.counts[key] = self.counts.get(key, 0) + 1
         if job.kind in {"upload", "download"}:
-            self.bytes[job.kind] = self.bytes.get(job.kind, 0) + job.operation.done
+            moved = job.operation.done if job.moved is None else job.moved
+            self.bytes[job.kind] = self.bytes.get(job.kind, 0) + moved
 
     def _sweep(self) -> None:
         """Forget what has ended long ago, and the oldest that has ended where it is crowded."""

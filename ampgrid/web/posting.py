@@ -16,7 +16,7 @@ from ampgrid.web.found import found_directory, settle
 from ampgrid.web.linking import linking_in, replacing
 from ampgrid.web.places import URI, VDRIVE, place_of
 from ampgrid.web.redirects import when_done
-from ampgrid.web.uploads import upload
+from ampgrid.web.uploads import upload, upload_all
 from ampgrid.web.writing import given_cap, made_directory, make_unlinked
 
 #: Does what one ``t=`` means.
@@ -81,11 +81,10 @@ async def _upload(call: Call) -> Answer:
     directory = await found_directory(call)
     replace = replacing(call, "only-files")
     linkings = [await linking_in(directory, name, replace) for name, _ in files]
-    caps = []
-    for linking, (_, file) in zip(linkings, files, strict=True):
-        caps.append((await upload(call, file.source, linking)).cap.to_string())
+    sources = [file.source for _, file in files]
+    uploaded = await upload_all(call, list(zip(sources, linkings, strict=True)))
     status = 200 if all(linking.replaces for linking in linkings) else 201
-    return text("\n".join(caps), status)
+    return text("\n".join(each.cap.to_string() for each in uploaded), status)
 
 
 async def _upload_unlinked(call: Call) -> Answer:

@@ -96,6 +96,7 @@ class Keeping:
         self._pieces: list[bytes] = []
         self._waiting = 0
         self._spool: Spool | None = None
+        self._counted = 0
         self._writing = False
         self._paused = False
         self._closed = False
@@ -135,6 +136,7 @@ class Keeping:
         while self._pieces and not self._closed:
             data, self._pieces, self._waiting = b"".join(self._pieces), [], 0
             await room.threads.run(self._write_some, data)
+            self._counted += len(data)
             room.used += len(data)
             if self._paused:
                 self._paused = False
@@ -192,5 +194,6 @@ class Keeping:
     def _drop(self) -> None:
         spool, self._spool = self._spool, None
         if spool is not None:
-            self._room.used -= spool.get_size()
+            # A write that failed may have left more on the disk than was counted.
+            self._room.used -= self._counted
             spool.close()

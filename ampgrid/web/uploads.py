@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ampgrid.caps import MAX_LIT_SIZE
 from ampgrid.immutable import Uploadable, Uploaded
 from ampgrid.web.call import Call
@@ -9,26 +11,42 @@ from ampgrid.web.linking import Linking
 
 
 async def upload(call: Call, source: Uploadable, linking: Linking | None = None) -> Uploaded:
-    """Upload, and link what was uploaded.
+    """Upload, and link what was uploaded (see `upload_all`)."""
+    (uploaded,) = await upload_all(call, [(source, linking)])
+    return uploaded
 
-    The work is under the handle that ``ophandle=`` gives, and ends when the client goes.
+
+async def upload_all(
+    call: Call, sources: Sequence[tuple[Uploadable, Linking | None]]
+) -> list[Uploaded]:
+    """Upload one after the other, and link each as soon as it is there.
+
+    The work is one job, under the handle that ``ophandle=`` gives, and ends when the client goes.
+
+    Args:
+        call: what asked for it.
+        sources: what is uploaded, and where it is linked (None for nowhere).
 
     Raises:
-        NotHappyError: the shares could not be placed; nothing was linked.
-        ChildExistsError: something has the name by now, and may not be replaced.
+        NotHappyError: the shares of one could not be placed; it was not linked.
+        ChildExistsError: something has a name by now, and may not be replaced.
     """
     core = call.gateway.core
     core.require_uploads()
-    size = source.get_size()
-    with call.gateway.jobs.under_way("upload", call.arg("ophandle"), size) as job:
+    sizes = [source.get_size() for source, _ in sources]
+    done: list[Uploaded] = []
+    with call.gateway.jobs.under_way("upload", call.arg("ophandle"), sum(sizes)) as job:
         call.request.cancels(job.operation)
-        if size > MAX_LIT_SIZE:
+        if max(sizes) > MAX_LIT_SIZE:
             await core.settle(None, job.operation.check)
-        link = None if linking is None else linking.link
-        uploaded = await core.uploader.upload(source, core.encoding(), job.operation, link)
+        for source, linking in sources:
+            link = None if linking is None else linking.link
+            done.append(await core.uploader.upload(source, core.encoding(), job.operation, link))
         job.result = {
-            "shares_placed": uploaded.shares_placed,
-            "servers_happy": uploaded.servers_happy,
-            "shares_already_there": uploaded.shares_already_there,
+            "files": len(done),
+            "shares_placed": sum(each.shares_placed for each in done),
+            "servers_happy": min(each.servers_happy for each in done),
+            "shares_already_there": sum(each.shares_already_there for each in done),
         }
-    return uploaded
+        job.moved = sum(sizes)
+    return done

@@ -200,3 +200,16 @@ class StatusTest(GatewayCase):
         uploads = 'ampgrid_web_operations_total{kind="upload",state="done"}'
         self.assertTrue([line for line in lines if line.startswith(uploads)])
         self.assertTrue([line for line in lines if line.startswith("process_resident_memory")])
+
+
+class HandleTest(GatewayCase):
+    def test_several_files_of_one_form_are_one_operation(self) -> None:
+        root = self.new_directory()
+        files = {name: some_bytes(2_000, name.encode()) for name in ("a", "b", "c")}
+        reply = self.post(f"/uri/{root}?ophandle=several", files, t="upload")
+        self.assert_status(reply, 201)
+        self.assertEqual(len(reply.text.splitlines()), 3)
+        told = self.get("/operations/several").json
+        self.assertEqual((told["state"], told["size"]), ("done", 6_000))
+        for name, data in files.items():
+            self.assertEqual(self.get(f"/uri/{root}/{name}").body, data)
