@@ -11,17 +11,19 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from ampgrid.caps import ChkVerifierCap, DirVerifierCap
 from ampgrid.errors import AmpgridError
 from ampgrid.immutable import Operation
 from ampgrid.node.deep import walk_for
-from ampgrid.vdrive.deep import Wishes
+from ampgrid.vdrive.deep import Finding, Wishes
 from ampgrid.vdrive.dirnode import DirectoryNode
+from ampgrid.vdrive.ports import Table
 from ampgrid.vdrive.walking import Visit, walk
 from ampgrid.web.answers import HTML, TEXT, Answer, as_json, page, redirect
 from ampgrid.web.call import Call
-from ampgrid.web.found import found, found_directory
+from ampgrid.web.found import found, found_directory, may_only_verify
 from ampgrid.web.pages import title_of
-from ampgrid.web.places import url_of
+from ampgrid.web.places import place_of, url_of
 from ampgrid.web.redirects import when_done
 from ampgrid.web.streaming import stream
 
@@ -55,19 +57,60 @@ async def check(call: Call) -> Answer:
     """POST t=check: check a file or a directory, and repair it if that is wished."""
     wishes = wishes_of(call)
     target = when_done(call)
-    here = await found(call)
+    place = place_of(call.target.names)
+    here = None if may_only_verify(place) else await found(call)
     with call.gateway.jobs.under_way("check", call.arg("ophandle")) as job:
         call.request.cancels(job.operation)
-        visit = Visit((), here.node)
-        finding = await call.gateway.core.examiner.look(visit, wishes, job.operation)
-        told = job.result = finding.to_json()
+        examiner = call.gateway.core.examiner
+        if here is None:
+            told = await _checked(call, place.root, wishes, job.operation)
+        else:
+            finding = await examiner.look(Visit((), here.node), wishes, job.operation)
+            told = finding.to_json()
+        job.result = _brief(told)
     if target is not None:
         return redirect(target)
     if call.wants() != "html":
         return as_json(told)
-    url = url_of(here.place, directory=isinstance(here.node, DirectoryNode))
-    facts = {"title": title_of(here.place), "url": url, "finding": told}
+    url = url_of(place, directory=told["type"] == "directory")
+    facts = {"title": title_of(place), "url": url, "finding": told}
     return page(call.gateway.pages.made("check.html", call, **facts))
+
+
+async def _checked(
+    call: Call, cap: object, wishes: Wishes, operation: Operation
+) -> dict[str, Any]:
+    """Check what a cap gives that may do no more."""
+    core = call.gateway.core
+    if isinstance(cap, ChkVerifierCap):
+        told = await core.examiner.check_file(cap, wishes, operation)
+        if wishes.renew and (trouble := await core.examiner.renew_file(cap)):
+            told["problems"] = (*told["problems"], trouble)
+        size: int | None = cap.size
+    else:
+        assert isinstance(cap, DirVerifierCap)
+        await core.settle_directories(operation.check)
+        told, size = await _checked_directory(core.drive.maker.table(cap), wishes), None
+    kind = "directory" if size is None else "file"
+    verify = cap.to_string()
+    return Finding((), kind, verify, size, renewed=wishes.renew, **told).to_json()
+
+
+async def _checked_directory(table: Table, wishes: Wishes) -> dict[str, Any]:
+    report = await table.check()
+    repaired = False
+    if wishes.repair and not report.healthy:
+        report = await table.repair()
+        repaired = bool(report.repaired)
+    if wishes.renew:
+        await table.renew()
+    return {
+        "healthy": report.healthy,
+        "recoverable": None,
+        "repaired": repaired,
+        "problems": tuple(report.problems),
+        "report": report.to_json(),
+    }
 
 
 # Walks that go on by themselves.
@@ -99,7 +142,7 @@ async def _start(call: Call, kind: str, what: str, wishes: Wishes) -> Answer:
                 async for one in ones:
                     job.result["summary"] = summary.to_json()
                     if _is_unwell(one) and len(unwell) < MOST_FINDINGS:
-                        unwell.append(one)
+                        unwell.append(_brief(one))
                     else:
                         job.result["left_out"] += _is_unwell(one)
             job.result["summary"] = summary.to_json()
@@ -117,6 +160,11 @@ async def _start(call: Call, kind: str, what: str, wishes: Wishes) -> Answer:
 
 def _is_unwell(result: dict[str, Any]) -> bool:
     return result.get("healthy") is False or bool(result.get("problems"))
+
+
+def _brief(result: dict[str, Any]) -> dict[str, Any]:
+    """Return a finding without its report, for it is kept for a day."""
+    return {name: value for name, value in result.items() if name != "report"}
 
 
 def _ended(failure: Failure) -> None:

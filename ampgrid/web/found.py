@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from ampgrid.caps import DirCap, DirReadCap, DirVerifierCap
+from ampgrid.caps import ChkVerifierCap, DirCap, DirReadCap, DirVerifierCap
 from ampgrid.errors import NotDirectoryError
 from ampgrid.immutable import FileNode, Operation
 from ampgrid.vdrive.dirnode import Child, DirectoryNode
@@ -51,6 +51,11 @@ async def found(call: Call) -> Found:
     except NotDirectoryError as error:
         raise NotFoundError(str(error)) from error
     return Found(place, node, child)
+
+
+def may_only_verify(place: GridPath) -> bool:
+    """Tell whether a place is what a cap gives that may be checked and not be read."""
+    return not place.names and isinstance(place.root, ChkVerifierCap | DirVerifierCap)
 
 
 async def found_directory(call: Call) -> DirectoryNode:

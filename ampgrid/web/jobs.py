@@ -21,7 +21,7 @@ from ampgrid.ports import Entropy, WallClock
 from ampgrid.web.errors import BadRequestError, NotFoundError, WebError
 
 #: Handles known at once; the oldest that has ended goes first.
-MOST_HANDLES = 1_000
+MOST_HANDLES = 250
 #: Seconds that what has ended is kept under its handle.
 KEEP_SECONDS = 86_400.0
 #: Jobs without a handle that have ended and are still told of.

@@ -11,10 +11,10 @@ from ampgrid.web.answers import HTML, JSON, Answer, as_json, page, redirect, tex
 from ampgrid.web.call import Call
 from ampgrid.web.downloads import send_file, stored
 from ampgrid.web.errors import BadRequestError
-from ampgrid.web.found import Found, found, found_directory
+from ampgrid.web.found import Found, found, found_directory, may_only_verify, settle
 from ampgrid.web.nodejson import directory_json, node_json
 from ampgrid.web.pages import as_pieces, title_of, with_arguments
-from ampgrid.web.places import URI, quoted, url_of
+from ampgrid.web.places import URI, place_of, quoted, url_of
 from ampgrid.web.streaming import stream
 
 
@@ -56,14 +56,20 @@ async def readonly_cap(call: Call) -> Answer:
 
 async def info(call: Call) -> Answer:
     """Tell all that is known of a file or a directory (t=info), as a page or in JSON."""
-    here = await found(call)
+    place = place_of(call.target.names)
     maker = call.gateway.core.drive.maker
-    told = await info_of(maker, parse_cap(here.node.get_uri()), here.child)
+    if may_only_verify(place):
+        assert not isinstance(place.root, str)
+        await settle(call, place)
+        told = await info_of(maker, place.root, None)
+    else:
+        here = await found(call)
+        told = await info_of(maker, parse_cap(here.node.get_uri()), here.child)
     if call.wants() == "json":
         return as_json(told)
-    url = url_of(here.place, directory=isinstance(here.node, DirectoryNode))
+    url = url_of(place, directory=told["type"] == "directory")
     return page(
-        call.gateway.pages.made("info.html", call, title=title_of(here.place), url=url, info=told)
+        call.gateway.pages.made("info.html", call, title=title_of(place), url=url, info=told)
     )
 
 

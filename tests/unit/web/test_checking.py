@@ -213,3 +213,34 @@ class HandleTest(GatewayCase):
         self.assertEqual((told["state"], told["size"]), ("done", 6_000))
         for name, data in files.items():
             self.assertEqual(self.get(f"/uri/{root}/{name}").body, data)
+
+
+class VerifyCapTest(GatewayCase):
+    """What may only be checked can be checked and repaired, and told of, and no more."""
+
+    def setUp(self) -> None:
+        self.root = self.new_directory()
+        cap = self.put(f"/uri/{self.root}/f", some_bytes(5_000, b"verify")).text
+        self.file = self.get(f"/uri/{cap}?t=json").json[1]["verify_uri"]
+        self.directory = self.get(f"/uri/{self.root}?t=json").json[1]["verify_uri"]
+
+    def test_check(self) -> None:
+        for cap, kind in ((self.file, "file"), (self.directory, "directory")):
+            for flags in ("", "&repair=true", "&verify=true&add-lease=true"):
+                told = self.assert_status(self.post(f"/uri/{cap}?t=check{flags}"), 200).json
+                self.assertEqual((told["type"], told["verify_cap"]), (kind, cap))
+                self.assertTrue(told["healthy"])
+                self.assertTrue(told["report"])
+
+    def test_info(self) -> None:
+        for cap in (self.file, self.directory):
+            told = self.assert_status(self.get(f"/uri/{cap}?t=info&output=json"), 200).json
+            self.assertEqual((told["cap"], told["read_cap"]), (cap, None))
+            self.assert_status(self.get(f"/uri/{cap}?t=info&output=html"), 200)
+
+    def test_nothing_else(self) -> None:
+        for cap in (self.file, self.directory):
+            for t in ("", "?t=json", "?t=manifest"):
+                self.assert_status(self.get(f"/uri/{cap}{t}"), 400)
+            self.assert_status(self.post(f"/uri/{cap}?t=start-deep-check"), 400)
+            self.assert_status(self.put(f"/uri/{self.root}/x?t=uri", cap.encode()), 400)
