@@ -126,6 +126,20 @@ def _take(record: R) -> tuple[AcceptorState[R, P], RecordAccepted]:
     return AcceptorState(promise_in(record), None, record), RecordAccepted()
 
 
+def release(state: AcceptorState[R, P], record: R) -> AcceptorState[R, P]:
+    """Show where the directory went, once that is known (`ampgrid.register.membership.releases`).
+
+    What it shows is no vote: the replica is not in the set of the record.
+
+    Args:
+        state: of a replica that was a member.
+        record: a later one, of a set without it.
+    """
+    if state.promised is not None and state.promised > record.ballot:
+        return AcceptorState(state.promised, state.prepare, record)
+    return AcceptorState(record.ballot, None, record)
+
+
 def forget(state: AcceptorState[R, P]) -> AcceptorState[R, P]:
     """Drop the record, and keep the ballot below which nothing may come back.
 

@@ -45,12 +45,12 @@ def is_between_sets(record: RecordLike) -> bool:
 
 
 def releases(held: RecordLike | None, record: RecordLike, me: Any) -> bool:
-    """Tell whether ``record`` shows that a replica which is leaving the set may go.
+    """Tell whether ``record`` shows that a replica is no member any more, and may go.
 
     A writer signs a change of a record that changes the set only once that record is committed
-    by a quorum of both sets. So a later record of the same line, in neither set of which the
-    replica is, shows that the set was changed. A recovered one shows nothing: it is made without
-    the old set, and may not have come through.
+    by a quorum of both sets. So a later record of a set without the replica shows that the
+    directory went on without it. A recovered one shows nothing by itself: it is made without the
+    old set, and may not have come through; what was made of it does.
 
     Args:
         held: what the replica has accepted.
@@ -59,12 +59,11 @@ def releases(held: RecordLike | None, record: RecordLike, me: Any) -> bool:
     """
     return (
         held is not None
-        and me in held.previous_replicas
-        and me not in held.replicas
+        and me in members(held)
         and me not in members(record)
         and not record.recovered
         and record.ballot > held.ballot
-        and record.epoch >= held.epoch
+        and record.epoch >= held.epoch + (me in held.replicas)
         and record.version > held.version
     )
 

@@ -199,7 +199,10 @@ def _push(state: ReaderState[R]) -> Step[R]:
         return (state, ()) if not open_ones <= state.answered else _too_few(state)
     sets = sets_of(top)
     if not is_quorum(sets, state.answered):
-        return (state, ()) if is_quorum(sets, open_ones) else _too_few(state)
+        # What is shown may be of long ago, and who has not answered yet may know of a later set.
+        if is_quorum(sets, open_ones) or not open_ones <= state.answered:
+            return state, ()
+        return _too_few(state)
     state, outputs = _send(state, top, members(top) - state.lost)
     if is_quorum(sets, open_ones - state.refused):
         return state, outputs

@@ -333,7 +333,9 @@ def _decide(state: WriterState[R]) -> Step[R]:
         holders = {replica for replica, shown in state.promises if shown and is_same(shown, base)}
         same = is_quorum(sets, holders)
         return _choose(state, base, committed=same, current=same)
-    return (state, ()) if is_quorum(sets, open_ones) else _end(state)
+    # What is shown may be of long ago, and who has not answered yet may know of a later set.
+    waits = not (state.refused or open_ones <= promised)
+    return (state, ()) if waits or is_quorum(sets, open_ones) else _end(state)
 
 
 # Choosing

@@ -390,13 +390,21 @@ class AcceptJob(DirectoryJob[Judged]):
         self.make_room(sql)
 
     def _retire(self, sql: Sql, row: Row) -> None:
-        """Keep only the record, as a pointer to where the directory went, and nodes for a day."""
+        """Show where the directory went, and keep nodes for a day."""
         assert row.id is not None
         now = self._caller.now
         until = now + directory_nodes.RETIRED_SECONDS - directory_nodes.GONE_SECONDS
         directory_walks.add(sql, row.id, directory_walks.REPLACE, live_root(row), until)
         self.book("live", -row.live, row.maker)
-        new = attrs.evolve(row, live=0, retired=True)
+        state = acceptor.release(row.state, self._record)
+        new = attrs.evolve(
+            row,
+            state=state,
+            held=self._record.pack(),
+            prepared=None if state.prepare is None else state.prepare.pack(),
+            live=0,
+            retired=True,
+        )
         self._inside.rows.save(sql, self._index, row, new, now)
 
 

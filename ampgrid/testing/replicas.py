@@ -18,7 +18,7 @@ from ampgrid.errors import MissingNodesError
 from ampgrid.formats import trie
 from ampgrid.formats.ballot import Prepare
 from ampgrid.formats.record import EMPTY_ROOT, Record, ReplicaId
-from ampgrid.register import acceptor
+from ampgrid.register import acceptor, membership
 from ampgrid.vdrive.replica import packs
 
 Changes = Mapping[bytes, bytes | None]
@@ -183,6 +183,8 @@ class MemoryReplica(amp.CommandLocator):
         state, answer = acceptor.accept(kept.state, asked, self.me)
         shown = {key: value for key, value in self.shown(kept).items() if key != "nodes"}
         if isinstance(answer, acceptor.NotMine):
+            if membership.releases(kept.state.accepted, asked, self.me):
+                kept.state = acceptor.release(kept.state, asked)
             return {"verdict": commands.STRANGER, **shown}
         if isinstance(answer, acceptor.Conflict):
             return {"verdict": commands.CONFLICT, **shown}

@@ -15,8 +15,8 @@ from twisted.python.failure import Failure
 
 from ampgrid.commands import vdrive as commands
 from ampgrid.crypto.directory_keys import WriteKeys
-from ampgrid.errors import AmpgridError, GridError, RolledBackError
-from ampgrid.formats.ballot import Ballot, Prepare
+from ampgrid.errors import AmpgridError, GridError, RolledBackError, UndecidedError
+from ampgrid.formats.ballot import MAX_COUNTER, MAX_EPOCH, Ballot, Prepare
 from ampgrid.formats.record import Record, ReplicaId
 from ampgrid.register import words, writer
 from ampgrid.vdrive.ground import Ground, in_turn, knows_nothing
@@ -37,18 +37,30 @@ class Ballots:
 
     def __init__(self, name: bytes) -> None:
         self._name = name
-        self._counter = 0
+        #: The last counter in each epoch.
+        self._counters: dict[int, int] = {}
 
     def above(self, ballot: Ballot, leap: int = 1, epoch: int | None = None) -> Ballot:
-        """Return a new ballot above ``ballot`` and all that were given out before.
+        """Return a new ballot above ``ballot`` and all that were given out of its epoch before.
 
         Args:
             ballot: that was met.
             leap: by how much its counter is higher.
             epoch: a later one than that of ``ballot``; the same if None.
+
+        Raises:
+            UndecidedError: none is left in this epoch.
         """
-        self._counter = max(self._counter, ballot.counter) + leap
-        return Ballot(ballot.epoch if epoch is None else epoch, self._counter, self._name)
+        epoch = ballot.epoch if epoch is None else epoch
+        met = ballot.counter if ballot.epoch == epoch else 0
+        counter = max(self._counters.get(epoch, 0), met) + leap
+        if counter > MAX_COUNTER or epoch > MAX_EPOCH:
+            raise UndecidedError(
+                "somebody with the write cap has taken the last ballot of the directory, and none"
+                " can follow: recover-directory goes on with new ones"
+            )
+        self._counters[epoch] = counter
+        return Ballot(epoch, counter, self._name)
 
 
 class NodesWithheldError(GridError):

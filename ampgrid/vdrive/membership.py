@@ -11,12 +11,14 @@ from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
 import attrs
+from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from ampgrid.crypto.directory_keys import WriteKeys
 from ampgrid.crypto.identity import node_id_text
 from ampgrid.errors import AmpgridError, IntegrityError, NotReachableError
 from ampgrid.formats.record import Record, ReplicaId
+from ampgrid.immutable.several import each
 from ampgrid.register import membership, words, writer
 from ampgrid.vdrive.attempt import Attempt, Ballots, Base
 from ampgrid.vdrive.ground import Ground, knows_nothing
@@ -31,6 +33,8 @@ UNREACHABLE = "unreachable"
 STRANGER = "lost its store"
 BAD = "breaks the rules"
 
+#: So many peers of the permuted order are asked whether they were replicas once.
+_ASKED_PEERS = 16
 #: The most changes of the set that one repair makes, and attempts at each.
 _MOST_CHANGES = 8
 _MOST_ATTEMPTS = 20
@@ -193,10 +197,17 @@ class SetChanger:
         if membership.is_between_sets(moved):
             moved = await self.release(moved)
         if old is not None and old not in moved.replicas:
-            # Until it sees this it keeps everything: the change might have come to nothing.
-            told = self._lane(old).send(Delivery(moved, self._ground.desk()))
-            told.addErrback(self._not_told)
+            self.tell(moved, old)
         return moved
+
+    def tell(self, record: Record, replica_id: ReplicaId) -> None:
+        """Let a replica that is no member any more know where the directory went.
+
+        Until it sees this it keeps everything, since the change might have come to nothing; and
+        it shows what it has to those who know no better.
+        """
+        told = self._lane(replica_id).send(Delivery(record, self._ground.desk()))
+        told.addErrback(self._not_told)
 
     def _not_told(self, failure: Failure) -> None:
         """Let it be where the replica that left cannot be told: mostly that is why it left."""
@@ -360,7 +371,27 @@ async def repair(
             break
         if new in record.replicas:
             done.append(_told(ground, old, new))
+    await _tell_former(ground, changer, record)
     return record, done, problems
+
+
+async def _tell_former(ground: Ground, changer: SetChanger, record: Record) -> None:
+    """Tell those who were replicas, and were away when they were replaced, that they were."""
+    if not record.epoch or record.recovered:
+        return
+    members = words.members(record)
+    former = [one for one in await identify(in_order(ground)[:_ASKED_PEERS]) if one not in members]
+
+    async def look_at(replica_id: ReplicaId) -> None:
+        answer = await ground.asked(replica_id, lambda replica: replica.record(ground.index))
+        held = None if isinstance(answer, AmpgridError) else answer.held
+        if membership.releases(held, record, replica_id):
+            changer.tell(record, replica_id)
+
+    def start(replica_id: ReplicaId) -> Callable[[], Deferred[None]]:
+        return lambda: Deferred.fromCoroutine(look_at(replica_id))
+
+    await each({number: start(one) for number, one in enumerate(former)})
 
 
 def _told(ground: Ground, old: ReplicaId | None, new: ReplicaId) -> str:

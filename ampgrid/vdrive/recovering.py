@@ -17,7 +17,7 @@ Source: ``docs/specs/directories.md``, ``docs/specs/register.md#membership``.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -36,12 +36,11 @@ from ampgrid.errors import (
     UndecidedError,
 )
 from ampgrid.formats import trie
-from ampgrid.formats.ballot import Ballot, Prepare
+from ampgrid.formats.ballot import MAX_COUNTER, MAX_EPOCH, Ballot, Prepare
 from ampgrid.formats.pointer import Pointer
 from ampgrid.formats.record import Record, ReplicaId
 from ampgrid.immutable.several import each
 from ampgrid.register import words
-from ampgrid.vdrive.attempt import Ballots
 from ampgrid.vdrive.lanes import Delivery
 from ampgrid.vdrive.nodes import Desk, NodeCache, with_nodes
 from ampgrid.vdrive.replica import Replica, Shown, Verdict
@@ -52,6 +51,10 @@ from ampgrid.vdrive.table import Table
 POINTER_PEERS = 10
 #: The largest snapshot that is read, bytes.
 MAX_SNAPSHOT_BYTES = 1 << 30
+#: A promise of an epoch so far above the records that are met is not gone above.
+MOST_LEAP = 1 << 16
+#: How often a recovery goes above the promises that stand in its way.
+_MOST_TRIES = 3
 
 _MAGIC = b"AGT1"
 
@@ -190,9 +193,11 @@ class Survey:
         holders: replicas that hold its record.
         from_file: whether it comes from the snapshot file.
         warnings: what may be lost, in sentences; empty if nothing can be.
-        epoch: the highest that was met.
+        epoch: the highest that was met, without those that are out of reach.
         latest: the highest ballot of a record that was met, whole or not.
         healthy: whether a quorum holds it, and nothing is against going on from there.
+        members: every replica that any record names which was met.
+        lost: replicas that have promised an epoch that is out of reach.
     """
 
     snapshot: Snapshot
@@ -202,6 +207,8 @@ class Survey:
     epoch: int
     latest: Ballot
     healthy: bool
+    members: words.Replicas
+    lost: words.Replicas
 
     @property
     def mark(self) -> str:
@@ -227,6 +234,7 @@ async def survey(table: Table, keys: WriteKeys, read_file: ReadFile | None = Non
     peers = await _identified(order)
     shown: dict[ReplicaId, Record] = {}
     epochs = [0]
+    promised: dict[ReplicaId, Ballot] = {}
     answers = await _of_all([*peers.values()], lambda peer: peer.record(table.index))
     for replica_id, answer in zip(peers, answers, strict=True):
         if isinstance(answer, Shown):
@@ -234,12 +242,17 @@ async def survey(table: Table, keys: WriteKeys, read_file: ReadFile | None = Non
                 shown[replica_id] = answer.held
                 epochs.append(answer.held.ballot.epoch)
             if answer.prepared is not None:
-                epochs.append(answer.prepared.ballot.epoch)
+                promised[replica_id] = answer.prepared.ballot
     known = ground.means.remembered.get(table.index)
     forked = ground.means.remembered.fork(table.index) or ()
     epochs += [one.ballot.epoch for one in forked]
     if known is not None:
         epochs.append(known.ballot.epoch)
+    # Whoever has the write key can have peers promise the last epoch there is: these are lost to
+    # the directory, and it is not lost with them.
+    most = max(epochs) + MOST_LEAP
+    lost = frozenset(one for one, ballot in promised.items() if ballot.epoch > most)
+    epochs += [ballot.epoch for ballot in promised.values() if ballot.epoch <= most]
     filed, problem = await _from_file(table, keys, order, read_file)
     found = await _best(table, shown, filed)
     if found is None:
@@ -253,13 +266,15 @@ async def survey(table: Table, keys: WriteKeys, read_file: ReadFile | None = Non
     if forked:
         versions = " and ".join(str(one.version) for one in forked)
         warnings += (f"Two signed versions contradict each other, {versions}: one is left.",)
+    warnings += _ballot_warnings(record, promised, shown, lost)
     is_held = words.is_quorum(words.sets_of(record), holders)
     healthy = is_held and not warnings
     if problem:
         warnings = (*warnings, problem)
     latest = max([record.ballot, *(held.ballot for held in shown.values())])
     from_file = filed is not None and found is filed
-    return Survey(found, holders, from_file, warnings, max(epochs), latest, healthy)
+    members = frozenset().union(*map(words.members, (record, *shown.values())))
+    return Survey(found, holders, from_file, warnings, max(epochs), latest, healthy, members, lost)
 
 
 def _holders(record: Record, shown: Mapping[ReplicaId, Record]) -> tuple[ReplicaId, ...]:
@@ -344,11 +359,31 @@ def _warnings(
     return tuple(found)
 
 
+def _ballot_warnings(
+    record: Record,
+    promised: Mapping[ReplicaId, Ballot],
+    shown: Mapping[ReplicaId, Record],
+    lost: Collection[ReplicaId],
+) -> tuple[str, ...]:
+    """Tell if nobody can change a version any more, since the last ballots were taken."""
+    ballots = {one: held.ballot for one, held in shown.items()} | dict(promised)
+    ended = {one for one, ballot in ballots.items() if ballot.counter > MAX_COUNTER - MOST_LEAP}
+    if words.is_quorum(words.sets_of(record), words.members(record) - ended.union(lost)):
+        return ()
+    warning = (
+        f"Version {record.version} can not be changed any more: somebody with the write cap has"
+        " taken the last ballots. Whoever has that cap can do it again."
+    )
+    return (warning,)
+
+
 async def recover(table: Table, keys: WriteKeys, found: Survey) -> Record:
     """Make what was found the first record of a later epoch, over peers that are there.
 
-    Before anything is sent, a quorum of the new set has to promise it; those of the old set that
-    are there are asked too, so that they take no other change, and show what they took.
+    Before anything is sent, a quorum of the new set has to promise it. All others are asked too
+    whom another recovery could choose, or a change of the old set need, so that they take nothing
+    else, and show what they took. If any of them has promised a higher ballot to another, nothing
+    is sent: of two who bring a directory back over the same peers at most one comes through.
 
     Args:
         table: to be brought back.
@@ -358,22 +393,25 @@ async def recover(table: Table, keys: WriteKeys, found: Survey) -> Record:
     Raises:
         NotReachableError: too few peers promised to take it; nothing was sent.
         UncertainChangeError: too few took it, of those that had promised.
-        UndecidedError: the directory changed since the survey, or needs no recovery.
+        UndecidedError: the directory changed since the survey, or needs no recovery; or somebody
+            else brings it back at the same time.
     """
     if found.healthy:
         raise _not_needed()
     ground = table.ground
-    base = found.snapshot.record
-    peers = await _identified(in_order(ground))
-    there = sorted(peers, key=lambda one: one not in found.holders)
+    order = in_order(ground)
+    peers = await _identified(order)
+    there = sorted(peers, key=lambda one: (one in found.lost, one not in found.holders))
     replicas = there[: max(ground.means.wanted_replicas, 1)]
     if not replicas:
         raise NotReachableError("not reachable: no peer that keeps directories is connected")
-    ballot = Ballots(ground.means.entropy(8)).above(base.ballot, epoch=found.epoch + 1)
-    record = base.new_epoch(keys, ballot, tuple(sorted(replicas)), recovered=True)
-    members = words.members(base)
-    asked = {one: peers[one] for one in there if one in members or one in replicas}
-    promised = await _promised(table, found, asked, Prepare.make(keys, ballot))
+    first = {peer.node_id for peer in order[:POINTER_PEERS]}
+    asked = {
+        one: peers[one]
+        for one in there
+        if one in found.members or one in replicas or one.node_id in first
+    }
+    record, promised = await _promised(table, keys, found, tuple(sorted(replicas)), asked)
     willing = [one for one in replicas if one in promised]
     if not words.is_quorum(words.sets_of(record), willing):
         raise NotReachableError(
@@ -400,20 +438,55 @@ async def recover(table: Table, keys: WriteKeys, found: Survey) -> Record:
 
 
 async def _promised(
-    table: Table, found: Survey, peers: Mapping[ReplicaId, Replica], prepare: Prepare
-) -> set[ReplicaId]:
-    """Return those that promise the new epoch, so that no two recoveries both succeed.
+    table: Table,
+    keys: WriteKeys,
+    found: Survey,
+    replicas: tuple[ReplicaId, ...],
+    asked: Mapping[ReplicaId, Replica],
+) -> tuple[Record, set[ReplicaId]]:
+    """Return the record of a new epoch, and those that promise it.
+
+    Raises:
+        UndecidedError: see `recover`.
+    """
+    name = table.ground.means.entropy(8)
+    epoch = found.epoch + 1
+    for _try in range(_MOST_TRIES):
+        if epoch > MAX_EPOCH:
+            raise UndecidedError(
+                "somebody with the write cap has taken the last epoch of the directory, and none"
+                " can follow: copy what is in it into a new one"
+            )
+        # Counters begin anew, whatever somebody has made of those before.
+        ballot = Ballot(epoch, 1, name)
+        record = found.snapshot.record.new_epoch(keys, ballot, replicas, recovered=True)
+        promised, above = await _ask_for_promises(table, found, asked, Prepare.make(keys, ballot))
+        if above is None:
+            return record, promised
+        epoch = above + 1
+    raise UndecidedError("somebody else brings the directory back now: wait, and look again")
+
+
+async def _ask_for_promises(
+    table: Table, found: Survey, asked: Mapping[ReplicaId, Replica], prepare: Prepare
+) -> tuple[set[ReplicaId], int | None]:
+    """Return those that promise, and the highest epoch that others were promised instead.
 
     Raises:
         UndecidedError: what they hold is not what was found, or is enough without a recovery.
     """
-    answers = await _of_all([*peers.values()], lambda peer: peer.prepare(table.index, prepare))
+    answers = await _of_all([*asked.values()], lambda peer: peer.prepare(table.index, prepare))
     promised: set[ReplicaId] = set()
     shown: dict[ReplicaId, Record] = {}
-    for replica_id, answer in zip(peers, answers, strict=True):
+    above: list[int] = []
+    for replica_id, answer in zip(asked, answers, strict=True):
+        if not isinstance(answer, Verdict):
+            continue
         if _is_done(answer):
             promised.add(replica_id)
-        if isinstance(answer, Verdict) and answer.held is not None:
+        elif answer.prepared is not None:
+            above.append(answer.prepared.ballot.epoch)
+        if answer.held is not None:
             shown[replica_id] = answer.held
     if any(held.ballot > found.latest for held in shown.values()):
         raise UndecidedError("the directory changed since it was looked at: look again")
@@ -423,7 +496,8 @@ async def _promised(
     was_held = words.is_quorum(words.sets_of(base), found.holders)
     if not was_held and words.is_quorum(words.sets_of(base), holders):
         raise _not_needed()
-    return promised
+    reachable = [epoch for epoch in above if epoch <= prepare.ballot.epoch + MOST_LEAP]
+    return promised, max(reachable, default=None)
 
 
 def _not_needed() -> UndecidedError:

@@ -398,8 +398,7 @@ class DirectoryStoreContract:
     def test_who_leaves_the_set_shows_where_it_went(self):
         record = self.make(30)
         released = self.leave(record)
-        moved = self.held()
-        self.assertEqual(released.previous, moved.content)
+        self.assertEqual(self.held(), released)
         self.assertRaises(SnapshotLostError, self.store.page, self.owner.index, None, None)
         # Who is on the way of reading finds the nodes for a while.
         self.now += 23 * HOUR
@@ -412,7 +411,7 @@ class DirectoryStoreContract:
         self.assertEqual(self.store.room(fresh=True).live, 0)
         self.assertEqual(self.store.room(fresh=True).replaced, 0)
         self.assertEqual(self.store.upkeep.drop_outdated(self.now), 0)
-        self.assertEqual(self.held(), moved)
+        self.assertEqual(self.held(), released)
         self.now += 90 * 24 * HOUR
         self.assertEqual(self.store.upkeep.drop_outdated(self.now), 1)
         self.assertRaises(NotStoredError, self.store.show, self.owner.index)
@@ -420,6 +419,32 @@ class DirectoryStoreContract:
         self.reopen()
         self.assertEqual(self.accept(record).verdict, Verdict.REFUSED)
         self.assertEqual(self.prepare(self.owner.prepare()).verdict, Verdict.REFUSED)
+
+    def test_who_was_away_when_it_was_replaced_shows_where_it_went(self):
+        record = self.make(30)
+        promise = self.owner.prepare(self.owner.ballot(1_000, epoch=9))
+        self.assertEqual(self.prepare(promise).verdict, Verdict.DONE)
+        released = self.owner.release(self.owner.move(record, ELSEWHERE))
+        # A change of the set by itself shows nothing, and neither does a recovery.
+        recovered = record.new_epoch(
+            self.owner.keys, self.owner.ballot(epoch=3), (ELSEWHERE,), recovered=True
+        )
+        self.accept(recovered)
+        self.assertEqual(self.held(), record)
+        self.assertEqual(self.accept(released).verdict, Verdict.STRANGER)
+        self.reopen()
+        self.assertEqual(self.held(), released)
+        self.assertEqual(self.store.show(self.owner.index).prepared, promise.pack())
+        self.assertEqual(self.accept(record).verdict, Verdict.REFUSED)
+        self.assertEqual(self.listed(record.root), self.owner.entries_of(record))
+        # What was made of a recovered one shows it.
+        other = Owner(5, self.store.me)
+        base = other.first()
+        self.accept(base)
+        recovered = base.new_epoch(other.keys, other.ballot(epoch=3), (ELSEWHERE,), recovered=True)
+        later = other.release(recovered)
+        self.assertEqual(self.accept(later).verdict, Verdict.STRANGER)
+        self.assertEqual(self.held(other), later)
 
     def test_who_comes_back_into_the_set_needs_all_nodes(self):
         record = self.make(30)

@@ -67,13 +67,24 @@ class ReaderTests(SynchronousTestCase):
         self.assertEqual(outputs, [Undecided(self.new, 8)])
 
     def test_too_few(self):
-        _, outputs = self.read(Answer(0, self.old), Unreachable(1), Unreachable(2))
+        state, outputs = self.read(Answer(0, self.old), Unreachable(1), Unreachable(2))
+        self.assertEqual(outputs, [])
+        _, outputs = self.hear(state, Answer(3, None))
         self.assertEqual(outputs, [TooFew(1, 4)])
         _, outputs = self.read(*(Answer(i, None) for i in SET))
         self.assertEqual(outputs, [TooFew(0, 4)])
         state, _ = self.read(Answer(0, self.old), Answer(1, self.new), Answer(2, None))
         _, outputs = self.hear(state, Unreachable(0), Unreachable(2))
         self.assertEqual(outputs, [TooFew(1, 4)])
+
+    def test_who_answers_last_may_know_of_a_later_set(self):
+        """Two of the set are gone, one shows what was, and one where the directory is now."""
+        state, _ = self.read(Answer(0, self.old), Unreachable(1), Unreachable(2))
+        moved = self.record(9, "a", "b", epoch=1, replicas=(3, 4, 5, 6))
+        state, outputs = self.hear(state, Answer(3, moved))
+        self.assertEqual(outputs[0], SendAsk(frozenset({4, 5, 6})))
+        _, outputs = self.hear(state, Answer(4, moved), Answer(5, moved))
+        self.assertEqual(outputs, [Committed(moved)])
 
     def test_who_withholds_is_left_out(self):
         state, _ = self.read(Answer(0, self.new), Answer(1, self.old), Answer(2, self.old))
