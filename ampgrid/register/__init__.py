@@ -1,12 +1,13 @@
 """The register that holds a directory's record: pure state machines, no I/O, no clock.
 
 `acceptor` is what a replica keeps; `writer` and `reader` are what a client does; `memory` is what
-it remembers. `words` are what they say to each other. They are driven alike by the node and by
-the model check in ``tests/model``.
+it remembers; `recovery` judges whether a register that lost its quorum may be brought back.
+`words` are what they say to each other. They are driven alike by the node and by the model check
+in ``tests/model``.
 
 Spec: ``docs/specs/register.md``.
 """
 
-from ampgrid.register import acceptor, membership, memory, reader, words, writer
+from ampgrid.register import acceptor, membership, memory, reader, recovery, words, writer
 
-__all__ = ["acceptor", "membership", "memory", "reader", "words", "writer"]
+__all__ = ["acceptor", "membership", "memory", "reader", "recovery", "words", "writer"]

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -40,7 +41,7 @@ from ampgrid.formats.ballot import MAX_COUNTER, MAX_EPOCH, Ballot, Prepare
 from ampgrid.formats.pointer import Pointer
 from ampgrid.formats.record import Record, ReplicaId
 from ampgrid.immutable.several import each
-from ampgrid.register import words
+from ampgrid.register import recovery, words
 from ampgrid.vdrive.lanes import Delivery
 from ampgrid.vdrive.nodes import Desk, NodeCache, with_nodes
 from ampgrid.vdrive.replica import Replica, Shown, Verdict
@@ -51,8 +52,6 @@ from ampgrid.vdrive.table import Table
 POINTER_PEERS = 10
 #: The largest snapshot that is read, bytes.
 MAX_SNAPSHOT_BYTES = 1 << 30
-#: A promise of an epoch so far above the records that are met is not gone above.
-MOST_LEAP = 1 << 16
 #: How often a recovery goes above the promises that stand in its way.
 _MOST_TRIES = 3
 
@@ -193,7 +192,7 @@ class Survey:
         holders: replicas that hold its record.
         from_file: whether it comes from the snapshot file.
         warnings: what may be lost, in sentences; empty if nothing can be.
-        epoch: the highest that was met, without those that are out of reach.
+        epoch: for the recovered record.
         latest: the highest ballot of a record that was met, whole or not.
         healthy: whether a quorum holds it, and nothing is against going on from there.
         members: every replica that any record names which was met.
@@ -248,11 +247,9 @@ async def survey(table: Table, keys: WriteKeys, read_file: ReadFile | None = Non
     epochs += [one.ballot.epoch for one in forked]
     if known is not None:
         epochs.append(known.ballot.epoch)
-    # Whoever has the write key can have peers promise the last epoch there is: these are lost to
-    # the directory, and it is not lost with them.
-    most = max(epochs) + MOST_LEAP
-    lost = frozenset(one for one, ballot in promised.items() if ballot.epoch > most)
-    epochs += [ballot.epoch for ballot in promised.values() if ballot.epoch <= most]
+    epoch, lost = recovery.epoch_above(
+        epochs, {one: ballot.epoch for one, ballot in promised.items()}
+    )
     filed, problem = await _from_file(table, keys, order, read_file)
     found = await _best(table, shown, filed)
     if found is None:
@@ -274,7 +271,7 @@ async def survey(table: Table, keys: WriteKeys, read_file: ReadFile | None = Non
     latest = max([record.ballot, *(held.ballot for held in shown.values())])
     from_file = filed is not None and found is filed
     members = frozenset().union(*map(words.members, (record, *shown.values())))
-    return Survey(found, holders, from_file, warnings, max(epochs), latest, healthy, members, lost)
+    return Survey(found, holders, from_file, warnings, epoch, latest, healthy, members, lost)
 
 
 def _holders(record: Record, shown: Mapping[ReplicaId, Record]) -> tuple[ReplicaId, ...]:
@@ -363,11 +360,13 @@ def _ballot_warnings(
     record: Record,
     promised: Mapping[ReplicaId, Ballot],
     shown: Mapping[ReplicaId, Record],
-    lost: Collection[ReplicaId],
+    lost: Collection[Any],
 ) -> tuple[str, ...]:
     """Tell if nobody can change a version any more, since the last ballots were taken."""
     ballots = {one: held.ballot for one, held in shown.items()} | dict(promised)
-    ended = {one for one, ballot in ballots.items() if ballot.counter > MAX_COUNTER - MOST_LEAP}
+    ended = {
+        one for one, ballot in ballots.items() if ballot.counter > MAX_COUNTER - recovery.MOST_LEAP
+    }
     if words.is_quorum(words.sets_of(record), words.members(record) - ended.union(lost)):
         return ()
     warning = (
@@ -443,14 +442,14 @@ async def _promised(
     found: Survey,
     replicas: tuple[ReplicaId, ...],
     asked: Mapping[ReplicaId, Replica],
-) -> tuple[Record, set[ReplicaId]]:
+) -> tuple[Record, words.Replicas]:
     """Return the record of a new epoch, and those that promise it.
 
     Raises:
         UndecidedError: see `recover`.
     """
     name = table.ground.means.entropy(8)
-    epoch = found.epoch + 1
+    epoch = found.epoch
     for _try in range(_MOST_TRIES):
         if epoch > MAX_EPOCH:
             raise UndecidedError(
@@ -460,44 +459,30 @@ async def _promised(
         # Counters begin anew, whatever somebody has made of those before.
         ballot = Ballot(epoch, 1, name)
         record = found.snapshot.record.new_epoch(keys, ballot, replicas, recovered=True)
-        promised, above = await _ask_for_promises(table, found, asked, Prepare.make(keys, ballot))
-        if above is None:
-            return record, promised
-        epoch = above + 1
+        prepare = Prepare.make(keys, ballot)
+        judged = await _ask_for_promises(table, found, asked, prepare)
+        if isinstance(judged, recovery.Go):
+            return record, judged.promised
+        if isinstance(judged, recovery.Changed):
+            raise UndecidedError("the directory changed since it was looked at: look again")
+        if isinstance(judged, recovery.NotNeeded):
+            raise _not_needed()
+        epoch = judged.epoch + 1
     raise UndecidedError("somebody else brings the directory back now: wait, and look again")
 
 
 async def _ask_for_promises(
     table: Table, found: Survey, asked: Mapping[ReplicaId, Replica], prepare: Prepare
-) -> tuple[set[ReplicaId], int | None]:
-    """Return those that promise, and the highest epoch that others were promised instead.
-
-    Raises:
-        UndecidedError: what they hold is not what was found, or is enough without a recovery.
-    """
+) -> recovery.Judgement:
     answers = await _of_all([*asked.values()], lambda peer: peer.prepare(table.index, prepare))
-    promised: set[ReplicaId] = set()
-    shown: dict[ReplicaId, Record] = {}
-    above: list[int] = []
+    told: dict[ReplicaId, recovery.Told[Record]] = {}
     for replica_id, answer in zip(asked, answers, strict=True):
-        if not isinstance(answer, Verdict):
-            continue
-        if _is_done(answer):
-            promised.add(replica_id)
-        elif answer.prepared is not None:
-            above.append(answer.prepared.ballot.epoch)
-        if answer.held is not None:
-            shown[replica_id] = answer.held
-    if any(held.ballot > found.latest for held in shown.values()):
-        raise UndecidedError("the directory changed since it was looked at: look again")
-    base = found.snapshot.record
-    holders = _holders(base, shown)
-    # Where a quorum had it before and something spoke against it, that still does.
-    was_held = words.is_quorum(words.sets_of(base), found.holders)
-    if not was_held and words.is_quorum(words.sets_of(base), holders):
-        raise _not_needed()
-    reachable = [epoch for epoch in above if epoch <= prepare.ballot.epoch + MOST_LEAP]
-    return promised, max(reachable, default=None)
+        if isinstance(answer, Verdict):
+            above = None if answer.prepared is None else answer.prepared.ballot.epoch
+            told[replica_id] = recovery.Told(_is_done(answer), answer.held, above)
+    return recovery.judge(
+        found.snapshot.record, found.holders, found.latest, prepare.ballot.epoch, told
+    )
 
 
 def _not_needed() -> UndecidedError:
