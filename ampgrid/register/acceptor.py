@@ -135,9 +135,10 @@ def release(state: AcceptorState[R, P], record: R) -> AcceptorState[R, P]:
         state: of a replica that was a member.
         record: a later one, of a set without it.
     """
-    if state.promised is not None and state.promised > record.ballot:
+    promised = promise_in(record)
+    if state.prepare is not None and state.promised > promised:
         return AcceptorState(state.promised, state.prepare, record)
-    return AcceptorState(record.ballot, None, record)
+    return AcceptorState(promised, None, record)
 
 
 def forget(state: AcceptorState[R, P]) -> AcceptorState[R, P]:

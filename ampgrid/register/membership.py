@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ampgrid.register.words import RecordLike, members, sets_of
+from ampgrid.register.words import RecordLike, members, promise_in, sets_of
 
 
 def replaced(replicas: Iterable[Any], old: Any = None, new: Any = None) -> tuple[Any, ...]:
@@ -63,6 +63,7 @@ def releases(held: RecordLike | None, record: RecordLike, me: Any) -> bool:
         and me not in members(record)
         and not record.recovered
         and record.ballot > held.ballot
+        and promise_in(record) >= promise_in(held)
         and record.epoch >= held.epoch + (me in held.replicas)
         and record.version > held.version
     )

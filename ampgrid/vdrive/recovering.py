@@ -240,6 +240,7 @@ async def survey(table: Table, keys: WriteKeys, read_file: ReadFile | None = Non
             if answer.held is not None:
                 shown[replica_id] = answer.held
                 epochs.append(answer.held.ballot.epoch)
+                promised[replica_id] = words.promise_in(answer.held)
             if answer.prepared is not None:
                 promised[replica_id] = answer.prepared.ballot
     known = ground.means.remembered.get(table.index)
@@ -263,7 +264,7 @@ async def survey(table: Table, keys: WriteKeys, read_file: ReadFile | None = Non
     if forked:
         versions = " and ".join(str(one.version) for one in forked)
         warnings += (f"Two signed versions contradict each other, {versions}: one is left.",)
-    warnings += _ballot_warnings(record, promised, shown, lost)
+    warnings += _ballot_warnings(record, promised, lost)
     is_held = words.is_quorum(words.sets_of(record), holders)
     healthy = is_held and not warnings
     if problem:
@@ -359,14 +360,11 @@ def _warnings(
 def _ballot_warnings(
     record: Record,
     promised: Mapping[ReplicaId, Ballot],
-    shown: Mapping[ReplicaId, Record],
     lost: Collection[Any],
 ) -> tuple[str, ...]:
     """Tell if nobody can change a version any more, since the last ballots were taken."""
-    ballots = {one: held.ballot for one, held in shown.items()} | dict(promised)
-    ended = {
-        one for one, ballot in ballots.items() if ballot.counter > MAX_COUNTER - recovery.MOST_LEAP
-    }
+    most = MAX_COUNTER - recovery.MOST_LEAP
+    ended = {one for one, ballot in promised.items() if ballot.counter > most}
     if words.is_quorum(words.sets_of(record), words.members(record) - ended.union(lost)):
         return ()
     warning = (
@@ -478,7 +476,9 @@ async def _ask_for_promises(
     told: dict[ReplicaId, recovery.Told[Record]] = {}
     for replica_id, answer in zip(asked, answers, strict=True):
         if isinstance(answer, Verdict):
-            above = None if answer.prepared is None else answer.prepared.ballot.epoch
+            above = None if answer.held is None else words.promise_in(answer.held).epoch
+            if answer.prepared is not None:
+                above = answer.prepared.ballot.epoch
             told[replica_id] = recovery.Told(_is_done(answer), answer.held, above)
     return recovery.judge(
         found.snapshot.record, found.holders, found.latest, prepare.ballot.epoch, told

@@ -8,6 +8,9 @@ Without names all bounds are searched; the last one was never searched to its en
 from __future__ import annotations
 
 import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.model.recovery import BOUNDS, RecoveryModel
 

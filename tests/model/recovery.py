@@ -41,6 +41,7 @@ class Rec(NamedTuple):
 
     replicas = REPLICAS
     previous_replicas = ()
+    following = None
 
 
 class Prep(NamedTuple):

@@ -366,7 +366,7 @@ class LastBallotTests(Recovery):
         client = self.world.client()
         for place in range(4):
             replica = client.peers()[self.world.replicas[self.place(place)].node_id]
-            self.run_(replica.accept(self.table.index, last, None))
+            self.run_(replica.accept(self.table.index, last))
         self.world.kill(self.place(0))
         self.world.kill(self.place(1))
         with self.assertRaisesRegex(UndecidedError, "copy what is in it"):
