@@ -62,6 +62,6 @@ class Retrying:
     async def wait(self, failures: int) -> None:
         """Wait as one does after so many failures in a row."""
         bound = min(MOST_WAIT, FIRST_WAIT * 2.0 ** min(failures - 1, 30))
-        over: Deferred[None] = Deferred()
-        self.clock.callLater(self.uniform(0.0, bound), over.callback, None)
+        over: Deferred[None] = Deferred(lambda _over: call.cancel())
+        call = self.clock.callLater(self.uniform(0.0, bound), over.callback, None)
         await over

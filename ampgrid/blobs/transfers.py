@@ -237,6 +237,8 @@ class _Receiving:
             begun_at = self._offset
             pieces, ended = await self._gather()
             await threads.run(self._store, begun_at, pieces, ended)
+            done, total = self._opener.offset, self._stream.size
+            self._transfers.watcher(Moved(self._name, sending=False, done=done, total=total))
 
     async def _gather(self) -> tuple[list[bytes], bool]:
         """Return the next pieces, and whether they are the last ones."""
@@ -273,9 +275,6 @@ class _Receiving:
             fresh = piece[self._passed_over :]
             self._passed_over -= len(piece) - len(fresh)
             incoming.add([row.sealed for row in opener.feed(fresh)])
-        self._transfers.watcher(
-            Moved(self._name, sending=False, done=opener.offset, total=self._stream.size)
-        )
         if ended:
             opener.end()
             preamble = opener.preamble

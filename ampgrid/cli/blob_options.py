@@ -257,7 +257,7 @@ def run_blobs(
                 token,
                 options.cert_file,
                 attempts=options.attempts,
-                watcher=lambda moved: reactor.callFromThread(_show, bar, moved),
+                watcher=lambda moved: _show(bar, moved),
                 clock=reactor,
             )
             try:

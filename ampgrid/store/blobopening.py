@@ -65,7 +65,7 @@ class BlobStoreFiles:
                 with the other driver, or it cannot be opened.
             FormatError: the files are damaged, or of another kind.
         """
-        self.files.make_directory(self.path.parent)
+        self._make_directories()
         if not self.files.size_of(self.path):
             return self._make(opener, entropy, cost)
         stored = self._read()
@@ -145,10 +145,28 @@ class BlobStoreFiles:
             raise BadArgumentValueError("This driver cannot write that format of SQLCipher.")
         if self.files.size_of(self.path) is not None:
             raise ConfigError(f"{self.path} is there already; it was left as it is.")
-        self.files.make_directory(self.path.parent)
+        self._make_directories()
         slot, key = new_slot(opener, entropy, cost)
         self._write(KeyFile(number or own, (slot,)))
         store.copy_to(self.path, key, None if number == own else number)
+
+    def _make_directories(self) -> None:
+        """Make the directory of the files, and what lacks above it.
+
+        Raises:
+            ConfigError: it cannot be made.
+        """
+        missing = [self.path.parent]
+        while not missing[-1].exists() and missing[-1] != missing[-1].parent:
+            missing.append(missing[-1].parent)
+        try:
+            for directory in reversed(missing[:-1]):
+                self.files.make_directory(directory)
+            self.files.make_directory(self.path.parent)
+        except OSError as error:
+            raise ConfigError(
+                f"The directory {self.path.parent} cannot be used: {error.strerror}."
+            ) from error
 
     def _make(self, opener: Opener, entropy: Entropy, cost: Cost) -> LocalBlobStore:
         slot, key = new_slot(opener, entropy, cost)

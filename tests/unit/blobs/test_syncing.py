@@ -314,6 +314,32 @@ class FaultTests(ManagerCase):
         self.assertEqual(highs, sorted(highs))
         self.assertEqual(highs[-1], MOST_WAIT)
 
+    def test_one_who_is_cancelled_while_waiting_leaves_nothing_behind(self):
+        clock = HeapClock()
+
+        async def fail():
+            raise RemoteUnavailableError("no")
+
+        waiting = Deferred.fromCoroutine(Retrying(clock, lambda _low, high: high, 5).run(fail))
+        waiting.addErrback(lambda _failure: None)
+        waiting.cancel()
+        self.assertEqual([call for call in clock.getDelayedCalls() if call.active()], [])
+
+    def test_progress_is_told(self):
+        told = []
+        self.restart(watcher=told.append)
+        data = content("watched", 3_000_000)
+        self.put("watched", data)
+        self.assertEqual({moved.sending for moved in told}, {True})
+        self.assertEqual(told[-1].done, told[-1].total)
+        self.assertGreater(told[-1].total, len(data))
+        self.assertEqual([m.done for m in told], sorted(m.done for m in told))
+        told.clear()
+        other = self.world.manager("b", watcher=told.append)
+        self.world.get(other, "watched")
+        self.assertEqual({moved.sending for moved in told}, {False})
+        self.assertEqual((told[-1].done, told[-1].name.blob_id), (told[-1].total, "watched"))
+
     def test_an_attempt_that_got_further_does_not_count(self):
         clock = HeapClock()
         come = []

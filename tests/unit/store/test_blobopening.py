@@ -82,6 +82,15 @@ class OpeningTests(SynchronousTestCase):
                 self.assertEqual(path.stat().st_mode & 0o777, 0o600)
                 path.unlink()
 
+    def test_directories_are_made_or_it_is_said_why_not(self):
+        deep = BlobStoreFiles.at(self.folder / "a" / "b" / "c" / "blobs.db")
+        self.open(KEY, deep).close()
+        self.assertEqual((self.folder / "a").stat().st_mode & 0o777, 0o700)
+        (self.folder / "file").write_bytes(b"")
+        for place in ("file/blobs.db", "file/deeper/blobs.db"):
+            with self.assertRaises(ConfigError):
+                self.open(KEY, BlobStoreFiles.at(self.folder / place))
+
     def test_what_is_no_key_is_refused_before_anything_is_made(self):
         for opener in (b"", b"A" * 31, ""):
             self.assert_refused(opener, BadArgumentValueError)
