@@ -56,6 +56,13 @@ async def loopback(reactor, folder):
 @asynccontextmanager
 async def http(reactor, folder):
     """Give the gateway of a node in this process, over a socket of the loopback interface."""
+    async with gateway(reactor, folder) as (url, token):
+        yield lambda user: open_http_remote(reactor, url, user, token)
+
+
+@asynccontextmanager
+async def gateway(reactor, folder):
+    """Run a node with a gateway; give the address of its blobs, and a token for ``alice``."""
     path = folder / "node"
     if not path.exists():
         ampgrid = [sys.executable, "-m", "ampgrid"]
@@ -78,7 +85,7 @@ async def http(reactor, folder):
         token = await core.blobs.issue_token("alice")
         url = directory.node_url_path.read_text().strip()
         try:
-            yield lambda user: open_http_remote(reactor, f"{url}blobs/", user, token)
+            yield f"{url}blobs/", token
         finally:
             await face.stop()
 

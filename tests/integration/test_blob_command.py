@@ -1,4 +1,4 @@
-"""``ampgrid blob`` as its user runs it, with a local store and no remote."""
+"""``ampgrid blob`` as its user runs it, alone and with the gateway of a node as its remote."""
 
 from __future__ import annotations
 
@@ -58,3 +58,49 @@ class BlobCommandTests(SynchronousTestCase):
         self.assertEqual(
             listed, {"local": {"one": "LOCAL_ONLY", "two": "PENDING_UPLOAD"}, "remote": []}
         )
+
+
+class RemoteBlobCommandTests(BlobCommandTests):
+    def setUp(self) -> None:
+        super().setUp()
+        self.server = subprocess.Popen(
+            [sys.executable, Path(__file__).with_name("blob_server.py"), self.root],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        self.addCleanup(self.server.communicate)
+        assert self.server.stdout is not None
+        told = json.loads(self.server.stdout.readline())
+        self.environment |= {
+            "AMPGRID_BLOB_REMOTE": told["url"],
+            "AMPGRID_BLOB_TOKEN": told["token"],
+            "AMPGRID_BLOB_USER": "alice",
+        }
+
+    def use(self, store: str) -> None:
+        self.environment["AMPGRID_BLOB_PATH"] = str(self.root / store)
+        self.environment["AMPGRID_BLOB_SECRET_FILE"] = str(self.root / "secret")
+
+    def test_a_blob_from_put_to_delete(self) -> None:
+        """From one store to another, and out of both."""
+        content = bytes(range(256)) * 1000
+        (self.root / "file").write_bytes(content)
+        self.run_blob("secret", self.root / "secret")
+        self.use("one")
+        self.run_blob("put", self.root / "file", "photo")
+        self.run_blob("flags", "photo", "--set", "processed")
+        self.use("two")
+        told = json.loads(self.run_blob("sync", "--json"))
+        self.assertEqual((told["fetched"], told["failed"]), (1, []))
+        self.assertEqual(self.run_blob("get", "photo"), content)
+        self.assertEqual(self.run_blob("flags", "photo"), b"PROCESSED\n")
+        self.assertEqual(
+            self.run_blob("download", "photo", "--output-file", self.root / "copy"), b""
+        )
+        self.assertEqual((self.root / "copy").read_bytes(), content)
+        self.assertEqual(self.run_blob("list"), b"here  there  photo  SYNCED\n")
+        self.run_blob("delete", "photo")
+        self.use("one")
+        self.assertIn(b"1 deleted here", self.run_blob("sync"))
+        self.environment["AMPGRID_BLOB_TOKEN"] = "wrong"
+        self.run_blob("list", status=15)
