@@ -32,9 +32,18 @@ it may be sent again when no answer came. An argument in brackets is optional.
 
 def modules() -> list[ModuleType]:
     """Return the modules that hold Commands, in the order of the page."""
-    from ampgrid.commands import blobs, control, drive, introduction, session, storage, vdrive
+    from ampgrid.commands import (
+        blob_users,
+        blobs,
+        control,
+        drive,
+        introduction,
+        session,
+        storage,
+        vdrive,
+    )
 
-    return [session, introduction, storage, vdrive, blobs, control, drive]
+    return [session, introduction, storage, vdrive, blobs, control, drive, blob_users]
 
 
 def commands_of(module: ModuleType) -> list[type[Any]]:

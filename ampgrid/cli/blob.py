@@ -10,6 +10,7 @@ import click
 from ampgrid.cli import console
 from ampgrid.cli.blob_options import blob_options, options_of, run_blobs
 from ampgrid.cli.blob_sync import COMMANDS
+from ampgrid.cli.blob_tokens import token
 from ampgrid.cli.files import source_of, target_of
 from ampgrid.cli.params import LENGTH, json_option
 from ampgrid.cli.session import Session
@@ -254,5 +255,5 @@ def _written(session: Session, blob_id: str, size: int, output_file: str | None)
         console.print_json({"blob_id": blob_id, "size": size, "output_file": output_file})
 
 
-for _command in COMMANDS:
+for _command in (*COMMANDS, token):
     blob.add_command(_command)

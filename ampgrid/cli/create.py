@@ -101,6 +101,7 @@ def create_introducer(
 )
 @click.option("--nickname", type=NICKNAME, default="", help="What people call it.")
 @click.option("--no-storage", is_flag=True, help="It keeps no shares for others.")
+@click.option("--blobs", is_flag=True, help="It keeps blobs for others.")
 @click.option("--reserve", type=SIZE, default="1G", show_default=True, help="Disk kept free.")
 @click.option("--quota", type=SIZE, help="The most that all shares may take together.")
 @click.option(
@@ -117,6 +118,7 @@ def create_node(
     listen: str,
     nickname: str,
     no_storage: bool,
+    blobs: bool,
     reserve: int,
     quota: int | None,
     shares: EncodingParameters | None,
@@ -133,6 +135,7 @@ def create_node(
         listen=listen,
         nickname=nickname,
         storage=not no_storage,
+        blobs=blobs,
         reserve=reserve,
         quota=quota,
         shares=shares,

@@ -20,6 +20,7 @@ from ampgrid.blobs.service import BlobService
 from ampgrid.errors import BrokenStoreError, ConfigError, FormatError
 from ampgrid.formats.address import format_hint
 from ampgrid.node.addresses import advertised_hints
+from ampgrid.node.blob_control import BlobControlResponder
 from ampgrid.node.blobs import blob_service, open_blob_store
 from ampgrid.node.config import NodeConfig
 from ampgrid.node.control import ControlResponder
@@ -274,6 +275,7 @@ class Node:
         return [
             ControlResponder(self.core, connection),
             DirectoryResponder(self.core, connection),
+            BlobControlResponder(self.core),
         ]
 
     async def _listen(self, core: NodeCore) -> int | None:

@@ -9,15 +9,25 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.protocols import amp
 from twisted.trial.unittest import SynchronousTestCase
 
 from ampgrid.caps import ChkCap, parse_cap
-from ampgrid.commands import control, drive, introduction, session, storage
+from ampgrid.commands import (
+    blob_users,
+    blobs,
+    control,
+    drive,
+    introduction,
+    session,
+    storage,
+)
 from ampgrid.commands import errors as e
 from ampgrid.commands.base import GridCommand
 from ampgrid.errors import NotConnectedError
+from ampgrid.node.blob_control import BlobControlResponder
 from ampgrid.node.control import ControlResponder
 from ampgrid.node.directory_control import DirectoryResponder
 from ampgrid.node.operations import Operations
@@ -58,7 +68,11 @@ def connect(clock: HeapClock, node: MemoryNode) -> LocalConnection:
     """Return a connection to a node's control socket, but for the socket."""
     near, far = LocalConnection(clock), LocalConnection(clock)
     own = (SessionResponder(), _LocalHello(Facts(frozenset({"control"}), "", "test")))
-    answering = (ControlResponder(node.core, far), DirectoryResponder(node.core, far))
+    answering = (
+        ControlResponder(node.core, far),
+        DirectoryResponder(node.core, far),
+        BlobControlResponder(node.core),
+    )
     far.serve(_LocalRoles(far, *own, *answering))
     near.serve(SessionResponder())
     here, there = SocketPipe(clock, 0.0), SocketPipe(clock, 0.0)
@@ -120,6 +134,9 @@ class WhoMayCallTests(ControlCase):
         except e.NotAllowedError as error:
             # What the caller makes of UNHANDLED.
             return "does not answer this Command" not in str(error)
+        except e.InternalWireError as error:
+            # An error of the Command's own, of which a bare one knows nothing.
+            self.assertIn("an error that this version does not know", str(error))
         except e.BadArgumentError:
             pass
         return True
@@ -134,7 +151,7 @@ class WhoMayCallTests(ControlCase):
         pairs = [(grid.client, grid.nodes[0]), (grid.client, grid.introducer)]
         pairs.append((grid.nodes[0], grid.introducer))
         ways = [self.between(a, b) for one, two in pairs for a, b in [(one, two), (two, one)]]
-        commands = commands_in(control, drive)
+        commands = commands_in(control, drive, blob_users)
         self.assertGreater(len(commands), 7)
         for connection in ways:
             self.assertEqual([c for c in commands if self.answered(connection, c)], [])
@@ -156,10 +173,10 @@ class WhoMayCallTests(ControlCase):
     def test_no_peer_command_over_the_socket(self) -> None:
         for member in self.grid.members:
             connection = connect(self.grid.clock, member)
-            for command in commands_in(storage, introduction):
+            for command in commands_in(storage, introduction, blobs):
                 self.assertFalse(self.answered(connection, command), command)
             self.assertFalse(self.answered(connection, session.StartTLS))
-            for command in [session.Ping, session.Hello, *commands_in(control)]:
+            for command in [session.Ping, session.Hello, *commands_in(control, blob_users)]:
                 self.assertTrue(self.answered(connection, command), command)
 
 
@@ -559,3 +576,41 @@ class JustStartedTests(ControlCase):
         self.grid.client.stop()
         self.grid.client.start()
         self.connection = connect(self.grid.clock, self.grid.client)
+
+
+class BlobUserTests(ControlCase):
+    """What the operator of a node that keeps blobs asks over the socket."""
+
+    def test_tokens_are_issued_listed_and_revoked(self) -> None:
+        config = evolve(self.grid.nodes[0].config, blobs_enabled=True)
+        node = MemoryNode(self.grid, "keeper", config)
+        node.start()
+        self.addCleanup(node.stop)
+        socket = connect(self.grid.clock, node)
+
+        def call(command: Any, **arguments: Any) -> dict[str, Any]:
+            return self.grid.run(socket.call(command, **arguments))
+
+        names = [f"user{number:03d}" for number in range(205)]
+        for name in names:
+            token = call(blob_users.IssueBlobToken, user=name)["token"]
+        assert node.core.blobs is not None
+        self.assertEqual(node.core.blobs.account(None, names[-1], token), f"user:{names[-1]}")
+        found: list[str] = []
+        while True:
+            after = found[-1] if found else None
+            page = json.loads(call(blob_users.ListBlobUsers, after=after)["users"])
+            if not page:
+                break
+            found += [user["user"] for user in page]
+        self.assertEqual(found, names)
+        self.assertTrue(call(blob_users.RevokeBlobToken, user=names[0])["had"])
+        self.assertFalse(call(blob_users.RevokeBlobToken, user=names[0])["had"])
+        with self.assertRaises(e.BadArgumentError):
+            call(blob_users.IssueBlobToken, user="a:b")
+
+    def test_a_node_that_keeps_none_says_what_to_do(self) -> None:
+        for command in (blob_users.IssueBlobToken, blob_users.RevokeBlobToken):
+            with self.assertRaises(e.BlobRefusedWireError) as caught:
+                self.call(command, user="alice")
+            self.assertIn("[blobs]", str(caught.exception))

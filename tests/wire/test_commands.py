@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ampgrid.commands import arguments as a
 from ampgrid.commands import (
+    blob_users,
     blobs,
     control,
     drive,
@@ -28,7 +29,7 @@ from ampgrid.commands.storage import MAX_HEADS_BYTES
 from ampgrid.wire import boxes
 from tests.wire.kit import Recorder, commands_in
 
-MODULES = (session, introduction, storage, vdrive, blobs, control, drive)
+MODULES = (session, introduction, storage, vdrive, blobs, control, drive, blob_users)
 #: What amp.Command knows, and what its metaclass makes of it.
 MEANINGFUL = {
     "arguments",
