@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, AnyStr, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost
@@ -103,7 +103,16 @@ class GatewayRequest(http.Request):
             self._body = self._made_body(route.body, length)
 
     def _values(self, name: str) -> list[str]:
-        return list(self.requestHeaders.getRawHeaders(name, []))
+        """Return the values of a header; what is no UTF-8 is like nothing that counts."""
+        raw = self.requestHeaders.getRawHeaders(name.encode("ascii"), [])
+        return [value.decode("utf-8", "replace") for value in raw]
+
+    def getHeader(self, key: AnyStr) -> AnyStr | None:  # noqa: N802
+        """Return the last value of a header, None without it; any bytes will do."""
+        if isinstance(key, bytes):
+            return super().getHeader(key)
+        values = self._values(key)
+        return values[-1] if values else None
 
     def _local(self) -> tuple[str, int]:
         host = self.channel.getHost()
@@ -160,9 +169,12 @@ class GatewayRequest(http.Request):
 
     def process(self) -> None:
         """Answer."""
-        Deferred.fromCoroutine(self._answered()).addErrback(
-            lambda failure: _log.failure("a request could not be answered", failure)
-        )
+        Deferred.fromCoroutine(self._answered()).addErrback(self._unanswered)
+
+    def _unanswered(self, failure: Failure) -> None:
+        _log.failure("a request could not be answered", failure)
+        if not self._disconnected:
+            self.channel.transport.abortConnection()
 
     async def _answered(self) -> None:
         try:

@@ -170,6 +170,17 @@ class RefusalTest(GatewayCase):
                 self.assertTrue(client.lost, head)
             client.transport.abortConnection()
 
+    def test_headers_that_are_no_text(self) -> None:
+        for name in ("Accept", "Range", "If-None-Match", "Content-Type", "Expect", "Cookie"):
+            head = f"GET /vdrive HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n{name}: \xff\r\n"
+            reply = self.exchange(head.encode("latin-1") + b"\r\n")
+            self.assertIn(reply.status, {200, 403, 417}, name)
+        for name in ("Origin", "Sec-Fetch-Site", "Host", "X-Ampgrid-Token"):
+            head = f"GET /vdrive HTTP/1.1\r\nConnection: close\r\n{name}: \xff\r\n"
+            host = "" if name == "Host" else f"Host: {HOST}\r\n"
+            reply = self.exchange(f"{head}{host}\r\n".encode("latin-1"))
+            self.assert_status(reply, 403)
+
     def test_every_answer_has_its_headers(self) -> None:
         large = {"Content-Length": str(2**60)}
         answers = [
