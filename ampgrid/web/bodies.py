@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 
 from attrs import frozen
 
-from ampgrid.immutable import Uploadable
+from ampgrid.immutable import Data, Uploadable
 from ampgrid.web.errors import BadRequestError, TooLargeError
 from ampgrid.web.spool import Keeping, SpoolRoom
 
@@ -23,16 +23,16 @@ class Want:
 
     Attributes:
         kind: what is made of it.
-        most: bytes of a text at most.
+        most: bytes of a text, or of a file, at most; None for a file of any size.
     """
 
     kind: Kind
-    most: int = TEXT_BYTES
+    most: int | None = TEXT_BYTES
 
 
 NOTHING = Want("none")
 A_TEXT = Want("text")
-A_FILE = Want("file")
+A_FILE = Want("file", None)
 A_FORM = Want("form")
 
 
@@ -138,16 +138,29 @@ class TextBody:
         self._pieces = []
 
 
+class GivenText(TextBody):
+    """A text that did not come as a body of its own.
+
+    Args:
+        text: what it is.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(TEXT_BYTES)
+        self.add(text.encode("utf-8", "replace"))
+
+
 class FileBody:
     """A body of any size, kept in the spool.
 
     Args:
         room: where.
         flow: of the connection.
+        most: bytes at most; None for any size.
     """
 
-    def __init__(self, room: SpoolRoom, flow: Flow) -> None:
-        self._keeping = Keeping(room, flow.pause, flow.resume, flow.fail)
+    def __init__(self, room: SpoolRoom, flow: Flow, most: int | None = None) -> None:
+        self._keeping = Keeping(room, flow.pause, flow.resume, flow.fail, most)
         self._source: Uploadable | None = None
 
     def add(self, data: bytes) -> None:
@@ -167,3 +180,19 @@ class FileBody:
     def close(self) -> None:
         """Let go of it."""
         self._keeping.close()
+
+
+class GivenBody(NoBody):
+    """Contents that did not come as a body of their own, in memory.
+
+    Args:
+        data: all of it.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__()
+        self.source: Uploadable = Data(data)
+
+
+#: What stands for a body where a request came in another form.
+AnyGiven = NoBody | GivenBody | GivenText

@@ -22,9 +22,9 @@ class OperationsSection:
         if len(names) > 1:
             raise NotFoundError("there is no such page")
         routes = {
-            "GET": Route(_tell),
+            "GET": Route(tell),
             "POST": Route(_post, A_FORM),
-            "DELETE": Route(_cancel),
+            "DELETE": Route(cancel),
         }
         return chosen(routes, target.method)
 
@@ -37,7 +37,7 @@ async def _all(call: Call) -> Answer:
     return as_json([job.to_json() for job in call.gateway.jobs.all()])
 
 
-async def _tell(call: Call) -> Answer:
+async def tell(call: Call) -> Answer:
     """Tell how far an operation is."""
     job = _job(call)
     if call.wants() == "html":
@@ -45,7 +45,7 @@ async def _tell(call: Call) -> Answer:
     return as_json(job.to_json())
 
 
-async def _cancel(call: Call) -> Answer:
+async def cancel(call: Call) -> Answer:
     """Cancel an operation; one that has ended stays as it is."""
     job = _job(call)
     if job.ended is None:
@@ -57,5 +57,5 @@ async def _post(call: Call) -> Answer:
     if call.t != "cancel":
         raise BadRequestError("t= is cancel")
     target = when_done(call)
-    answer = await _cancel(call)
+    answer = await cancel(call)
     return answer if target is None else redirect(target)

@@ -15,7 +15,7 @@ from ampgrid.errors import AmpgridError
 from ampgrid.immutable import Operation
 from ampgrid.web import answers
 from ampgrid.web.answers import Answer
-from ampgrid.web.bodies import FileBody, Flow, NoBody, TextBody, Want
+from ampgrid.web.bodies import TEXT_BYTES, FileBody, Flow, NoBody, TextBody, Want
 from ampgrid.web.call import AnyBody, Call
 from ampgrid.web.errors import ForbiddenError, TooLargeError, WebError, status_of
 from ampgrid.web.forms import FieldsForm, FilesForm, is_form
@@ -122,9 +122,12 @@ class GatewayRequest(http.Request):
         channel = self.channel
         flow = Flow(channel.hold, channel.release, self._refuse)
         room = self.gateway.spool
+        bounded = want.kind in {"file", "text"} and want.most is not None
+        if bounded and (length or 0) > (want.most or 0):
+            raise TooLargeError(f"this takes a body of {want.most} bytes at most")
         if want.kind == "file":
             room.check(length or 0)
-            return FileBody(room, flow)
+            return FileBody(room, flow, want.most)
         content_type = self._target.content_type if self._target is not None else ""
         if want.kind == "form" and is_form(content_type):
             if not content_type.lower().startswith("multipart/"):
@@ -133,9 +136,7 @@ class GatewayRequest(http.Request):
             return FilesForm(content_type, room, flow)
         if want.kind == "none":
             return NoBody()
-        if length is not None and length > want.most:
-            raise TooLargeError(f"this takes a body of {want.most} bytes at most")
-        return TextBody(want.most)
+        return TextBody(TEXT_BYTES if want.most is None else want.most)
 
     def _refuse(self, error: Exception) -> None:
         """Note why the request is refused; told at once if much of it is still to come."""

@@ -11,6 +11,7 @@ from ampgrid.web.routing import Fixed, Route, Section
 from ampgrid.web.static import Static
 from ampgrid.web.status import StatusSection, tell_health
 from ampgrid.web.tree import Tree
+from ampgrid.web.xmlrpc.section import XmlRpc
 
 
 def sections() -> dict[str, Section]:
@@ -24,6 +25,7 @@ def sections() -> dict[str, Section]:
         "health": Fixed(GET=Route(tell_health)),
         "metrics": Fixed(GET=Route(metrics)),
         BLOBS: Blobs(),
+        "xmlrpc": XmlRpc(),
         URI: Tree(URI),
         VDRIVE: Tree(VDRIVE),
     }

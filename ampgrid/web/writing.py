@@ -8,7 +8,7 @@ from ampgrid.vdrive.children import linkable
 from ampgrid.vdrive.dirnode import DirectoryNode
 from ampgrid.vdrive.paths import GridPath
 from ampgrid.web.answers import Answer, text
-from ampgrid.web.bodies import FileBody, TextBody
+from ampgrid.web.bodies import FileBody, GivenBody, TextBody
 from ampgrid.web.call import Call
 from ampgrid.web.errors import BadRequestError
 from ampgrid.web.found import child_place, settle
@@ -32,7 +32,7 @@ async def put_file(call: Call) -> Answer:
 
 def _source(call: Call) -> Uploadable:
     # Without any body there is nothing in the file.
-    return call.body.source if isinstance(call.body, FileBody) else Data(b"")
+    return call.body.source if isinstance(call.body, FileBody | GivenBody) else Data(b"")
 
 
 async def put_unlinked(call: Call) -> Answer:
