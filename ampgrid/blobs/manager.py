@@ -225,7 +225,7 @@ class BlobManager:
             Its content; an `ExternalBlob` if it was not sealed by ampgrid; None if there is none.
 
         Raises:
-            InvalidBlobError: it is damaged, or what came was three times.
+            InvalidBlobError: it is damaged (see `bring_again`), or what came was three times.
             RemoteUnavailableError: the remote does not answer.
         """
         name = BlobName.of(blob_id, namespace)
@@ -422,6 +422,21 @@ class BlobManager:
         store = await self._opened()
         if not await self.threads.run(store.set_priority, name, priority):
             raise BlobNotFoundError(f"There is no blob {name} here.")
+
+    async def bring_again(self, blob_id: str, namespace: str | None = None) -> None:
+        """Bring a blob from the remote once more, in the place of one that is damaged here.
+
+        Raises:
+            BlobNotFoundError: the store has none that the remote has too.
+            InvalidBlobError: what came was bad several times.
+            RemoteUnavailableError: the remote does not answer; the next sync brings it.
+        """
+        name = BlobName.of(blob_id, namespace)
+        store = await self._opened()
+        if not await self.threads.run(store.want_again, name):
+            raise BlobNotFoundError(f"There is no blob {name} in sync here.")
+        async with self._locks.held(name), self._slots.taken(Priority.MEDIUM):
+            await self._transfers(store).fetch(name)
 
     async def ask_again(self, namespace: str | None = None) -> int:
         """Let the blobs that failed be tried again by the next sync; return how many."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import IO
 
-from attrs import define
+from attrs import define, field
 
 from ampgrid.blobs.contents import Blob, ExternalBlob, open_remote
 from ampgrid.blobs.port import Remote
@@ -34,7 +34,7 @@ class Passing:
     """
 
     remote: Remote
-    secret: bytes
+    secret: bytes = field(repr=False)
     threads: Threads
     retrying: Retrying
     entropy: Entropy

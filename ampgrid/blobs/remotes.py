@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from attrs import frozen
+from attrs import field, frozen
 
 from ampgrid.blobs.port import Remote
 from ampgrid.errors import BadArgumentValueError
@@ -23,7 +23,7 @@ class Account:
     """
 
     user: str
-    token: str | None = None
+    token: str | None = field(default=None, repr=False)
     cert_file: Path | None = None
 
 

@@ -18,6 +18,7 @@ from ampgrid.blobs.port import Query
 from ampgrid.blobs.slots import NameLocks, Slots
 from ampgrid.blobs.transfers import Transfers
 from ampgrid.errors import (
+    AmpgridError,
     BlobDeletedError,
     BlobError,
     BlobNotFoundError,
@@ -209,7 +210,7 @@ class Syncing:
         One that fails does not stop the others, but for a remote that is gone.
         """
         queue = deque(pending)
-        gone: list[BlobError] = []
+        gone: list[Exception] = []
 
         async def worker() -> None:
             while queue and not gone:
@@ -221,6 +222,9 @@ class Syncing:
                     gone.append(error)
                 except BlobError as error:
                     report.failed.append((name, str(error)))
+                except (AmpgridError, OSError) as error:
+                    # The local store, or its disk: the others would fare no better.
+                    gone.append(error)
 
         workers = [Deferred.fromCoroutine(worker()) for _ in range(min(self.at_once, len(queue)))]
         await gatherResults(workers, consumeErrors=True)

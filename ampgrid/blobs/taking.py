@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import IO
 
-from attrs import define
+from attrs import define, field
 
 from ampgrid.blobs.contents import Blob, open_local
 from ampgrid.blobs.sources import STEP_BYTES, Sealing
@@ -35,7 +35,7 @@ class Taking:
 
     store: LocalBlobStore
     threads: Threads
-    secret: bytes
+    secret: bytes = field(repr=False)
     entropy: Entropy
     wall: WallClock
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 
-from attrs import define, frozen
+from attrs import define, field, frozen
 
 from ampgrid.blobs.contents import Blob, open_local, open_remote
 from ampgrid.blobs.port import Remote, SealedStream
@@ -75,7 +75,7 @@ class Transfers:
 
     store: LocalBlobStore
     remote: Remote
-    secret: bytes
+    secret: bytes = field(repr=False)
     threads: Threads
     retrying: Retrying
     watcher: Watcher = lambda _moved: None

@@ -203,6 +203,19 @@ class LocalBlobStore:
 
         return self._database.call(change)
 
+    def want_again(self, name: BlobName) -> bool:
+        """Forget what is here of a blob that the remote has too, and want it from there."""
+
+        def change(sql: Sql) -> bool:
+            blob = find_blob(sql, name)
+            if blob is None or blob.status is not SyncStatus.SYNCED:
+                return False
+            drop_content(sql, blob)
+            update_blob(sql, name, status=int(SyncStatus.PENDING_DOWNLOAD))
+            return True
+
+        return self._database.call(change)
+
     def set_status(
         self, name: BlobName, status: SyncStatus, only_from: Sequence[SyncStatus] = ()
     ) -> bool:

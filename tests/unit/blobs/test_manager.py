@@ -23,6 +23,7 @@ from ampgrid.blobs import (
     Priority,
     SyncStatus,
 )
+from ampgrid.blobs.remotes import Account
 from ampgrid.errors import (
     BadArgumentValueError,
     BlobQuotaError,
@@ -207,6 +208,19 @@ class RefusalTests(ManagerCase):
                 self.world.manager(secret=secret)
             self.assertIn("32", str(caught.exception))
             self.assertNotIn("secret of", str(caught.exception).replace("secret of blobs", ""))
+
+    def test_secrets_are_not_shown(self):
+        self.run_one(self.blobs.local_list())
+        shown = [
+            repr(self.blobs),
+            repr(self.blobs._transfers(self.blobs._store)),
+            repr(self.blobs._passing()),
+            repr(self.blobs._syncing(self.blobs._store)),
+            repr(Account("alice", "a token")),
+        ]
+        for text in shown:
+            self.assertNotIn(repr(SECRET)[2:-1], text)
+            self.assertNotIn("a token", text)
 
     def test_arguments_that_cannot_be(self):
         for how in (

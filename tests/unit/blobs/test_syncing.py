@@ -21,7 +21,7 @@ from ampgrid.blobs import (
     SyncStatus,
 )
 from ampgrid.blobs.retrying import FIRST_WAIT, MOST_WAIT, Retrying
-from ampgrid.errors import BlobRefusedError, RemoteUnavailableError
+from ampgrid.errors import BlobRefusedError, NoRoomError, RemoteUnavailableError
 from ampgrid.testing.clock import HeapClock
 from tests.unit.blobs.blob_world import World, content
 from tests.unit.blobs.test_manager import ManagerCase
@@ -375,6 +375,18 @@ class FaultTests(ManagerCase):
         self.assertEqual(self.run_one(other.ask_again()), 1)
         self.assertEqual(self.world.get(other, "bad"), data)
 
+    def test_a_full_disk_ends_a_sync_with_its_own_error(self):
+        for blob_id in ("a", "b", "c", "d"):
+            self.put(blob_id)
+        _remote, other = self.other()
+        self.run_one(other.refresh_sync_status_from_server())
+
+        def change(_function):
+            raise NoRoomError("the disk is full")
+
+        self.patch(other._store, "change", change)
+        self.fails(NoRoomError, other.sync())
+
     def test_a_bad_blob_does_not_stop_the_others(self):
         for blob_id in ("a", "bad", "c"):
             self.put(blob_id)
@@ -486,6 +498,23 @@ class DamageTests(ManagerCase):
                     self.get("blob")
             self.write(place, row)
         self.assertEqual(self.get("blob"), self.data)
+
+    def test_what_is_damaged_here_comes_again(self):
+        store = self.blobs._store
+        [row] = store.rows(store.find(BlobName.of("blob")), 1, 1)
+        store.change(
+            lambda sql: sql.execute(
+                "UPDATE chunks SET data = ? WHERE data = ?",
+                (b"rubbish", row),
+            )
+        )
+        with self.assertRaises(InvalidBlobError):
+            self.get("blob")
+        self.run_one(self.blobs.bring_again("blob"))
+        self.assertEqual(self.get("blob"), self.data)
+        self.fails(BlobNotFoundError, self.blobs.bring_again("none"))
+        self.put("mine", b"content", local_only=True)
+        self.fails(BlobNotFoundError, self.blobs.bring_again("mine"))
 
     def write(self, place, data):
         self.blobs._store.change(
