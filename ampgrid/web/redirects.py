@@ -36,14 +36,14 @@ def checked_target(said: str, path: str, origin: str) -> str:
         raise BadRequestError("when_done= is no URL")
     if not said.isascii():
         raise BadRequestError("when_done= holds characters that have to be escaped (%..)")
-    target = _split(urljoin(f"{origin}{path}", said))
+    target = _joined(f"{origin}{path}", said)
     if f"{target.scheme}://{target.netloc}".lower() != origin or target.path.startswith("//"):
         raise BadRequestError("when_done= leads away from this gateway")
     return target._replace(scheme="", netloc="", path=target.path or "/").geturl()
 
 
-def _split(url: str) -> SplitResult:
+def _joined(base: str, said: str) -> SplitResult:
     try:
-        return urlsplit(url)
+        return urlsplit(urljoin(base, said))
     except ValueError:
         raise BadRequestError("when_done= is no URL") from None
