@@ -37,7 +37,7 @@ class TargetTest(SynchronousTestCase):
             ORIGIN: "/",
             "//127.0.0.1:2/b": "/b",
             "http:b": "/vdrive/global/b",
-            # Browsers would leave with these as they are said; with what is made of them they stay.
+            # As they are said, a browser would leave with them; what is made of them stays.
             "///example.org": "/example.org",
             "http:///example.org": "/example.org",
         }
