@@ -34,7 +34,10 @@ def opens_in_format(driver: ModuleType, path: Path, key: bytes, number: int) -> 
         key: 32 bytes.
         number: of the format.
     """
-    connection = driver.connect(f"file:{quote(str(path))}?mode=ro", uri=True)
+    try:
+        connection = driver.connect(f"file:{quote(str(path))}?mode=ro", uri=True)
+    except driver.Error:
+        return False
     try:
         connection.execute("PRAGMA cipher_log_level = NONE").fetchall()
         connection.execute(f"PRAGMA key = \"x'{key.hex()}'\"").fetchall()
