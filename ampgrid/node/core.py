@@ -324,14 +324,12 @@ class NodeCore:
 
     # The life of a node.
 
-    async def start(self, addresses: Sequence[str]) -> None:
-        """Begin to serve, to dial and to announce.
+    async def start_services(self) -> None:
+        """Begin to serve what this node keeps for others.
 
-        Args:
-            addresses: where others may dial this node, ``HOST:PORT`` each.
+        That comes before it listens: whoever connects finds all of it, and is not refused by a
+        service that is about to begin.
         """
-        self._addresses = tuple(addresses)
-        await self.book.start()
         if self.storage is not None:
             await self.storage.start()
             if why := why_full(self.storage.status()):
@@ -345,6 +343,15 @@ class NodeCore:
         if self.blobs is not None:
             await self.blobs.start()
             self.loopback.serve(BlobResponder(self.blobs, self.loopback))
+
+    async def start(self, addresses: Sequence[str]) -> None:
+        """Begin to dial and to announce, once its services are there and it listens.
+
+        Args:
+            addresses: where others may dial this node, ``HOST:PORT`` each.
+        """
+        self._addresses = tuple(addresses)
+        await self.book.start()
         await self.drive.start()
         if self.introducer is not None:
             await self.introducer.start()

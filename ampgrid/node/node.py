@@ -189,6 +189,7 @@ class Node:
             record_store=record_store,
             blobs=blobs,
         )
+        await core.start_services()
         port = await self._listen(core)
         await core.start(hints_text(advertised_hints(config, port)))
         if self._face is not None:

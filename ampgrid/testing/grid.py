@@ -132,6 +132,7 @@ class MemoryNode:
             record_store=self._record_store,
             blobs=blobs,
         )
+        grid.run(self.core.start_services())
         if self.config.listen is not None:
             grid.net.listen(self.host, 1, self.core.network.listening_factory())
         grid.run(self.core.start([f"{self.host}:1"] if self.config.listen else []))

@@ -36,6 +36,22 @@ def done_command(message: str) -> str:
     return message.partition("run: ")[2].strip()
 
 
+#: A node that says, as it begins to listen, whether its storage service takes anything.
+SAYS_WHETHER_IT_SERVES = """
+import sys
+from ampgrid.cli.main import main
+from ampgrid.node.node import Node
+listen = Node._listen
+async def say_and_listen(node, core):
+    core.storage._check_serving()
+    print("serving", flush=True)
+    return await listen(node, core)
+Node._listen = say_and_listen
+sys.argv = ["ampgrid", "-d", sys.argv[1], "run"]
+main()
+"""
+
+
 def catches(pid: int, number: int) -> bool:
     """Tell whether a process has a handler of its own for a signal."""
     status = Path(f"/proc/{pid}/status").read_text()
@@ -55,6 +71,18 @@ class RunCase(SynchronousTestCase):
 
 
 class RunTests(RunCase):
+    def test_it_serves_before_anybody_can_connect(self) -> None:
+        process = subprocess.Popen(
+            [sys.executable, "-c", SAYS_WHETHER_IT_SERVES, self.node],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment(),
+        )
+        wait_for_line(process, "serving")
+        wait_for_line(process, "Ready:")
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(finish(process).status, 0)
+
     def test_it_keeps_its_port_and_stops_in_peace(self) -> None:
         ports = set()
         for number, status in [(signal.SIGTERM, 0), (signal.SIGINT, 130)]:
