@@ -60,5 +60,5 @@ export function localTimes(part) {
 export function sizeText(bytes) {
   if (bytes < 1000) return `${Math.round(bytes)} B`;
   const power = Math.min(6, Math.floor(Math.log10(bytes + 0.5) / 3));
-  return `${(bytes / 1000 ** power).toFixed(1).replace(/\.0$/, "")} ${"kMGTPE"[power - 1]}B`;
+  return `${(bytes / 1000 ** power).toFixed(1).replace(/\.0$/, "")} ${"KMGTPE"[power - 1]}B`;
 }
