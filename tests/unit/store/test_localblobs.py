@@ -575,6 +575,10 @@ class TwoFormatsTests(StoreCase, SynchronousTestCase):
 
     skip = OtherDriver.skip
 
+    def setUp(self):
+        self.use("sqlcipher3")
+        super().setUp()
+
     def use(self, driver):
         self.patch(os, "environ", {**os.environ, "AMPGRID_SQLCIPHER": driver})
 
