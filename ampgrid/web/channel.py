@@ -35,6 +35,8 @@ MOST_CONNECTIONS = 256
 #: Seconds in which a client that was refused may still read the answer.
 LINGER_SECONDS = 5.0
 MOST_HEADERS = 100
+#: A length of more digits is none of any body.
+_MOST_DIGITS = 30
 
 
 class GatewayChannel(HTTPChannel):
@@ -89,6 +91,15 @@ class GatewayChannel(HTTPChannel):
     def head(self) -> tuple[bytes, bytes]:
         """Return method and URI of the request whose head is there."""
         return self._command, self._path
+
+    def headerReceived(self, line: bytes) -> bool:  # noqa: N802
+        """Take a line of the head; False if it is refused."""
+        name, _, value = line.partition(b":")
+        if name.lower() == b"content-length" and len(value.strip()) > _MOST_DIGITS:
+            # Python reads no number of thousands of digits, which Twisted does not expect.
+            self._respondToBadRequestAndDisconnect()
+            return False
+        return bool(super().headerReceived(line))
 
     def allHeadersReceived(self) -> None:  # noqa: N802
         """Begin with the request: it is refused, or its body is awaited."""

@@ -2,7 +2,7 @@
 
 The file holds one line, ``NAME:PASSWORD``. Challenges are made and looked at by Twisted
 (`twisted.cred.credentials`). What it leaves out is done here: the answer has to be for this very
-URI, and what is secret is compared in constant time.
+URI, counts once, and what is secret is compared in constant time.
 
 Source: RFC 7616 (digest), RFC 7617 (Basic).
 """
@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from base64 import b64decode
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,12 +30,40 @@ if TYPE_CHECKING:
 
 REALM = b"ampgrid"
 _MOST_BYTES = 1_024
+#: Nonces whose counts are remembered; Twisted lets each live for 15 minutes.
+_MOST_NONCES = 20_000
+#: Counts may come out of order by so many: browsers ask over several connections.
+_WINDOW = 1_024
+_COUNT = re.compile(rb"[0-9a-fA-F]{8}")
 
 
 class UnauthorizedError(WebError):
     """The password is missing or wrong."""
 
     status = 401
+
+
+class Counts:
+    """Which counts of which nonces were used: who listens may not send an answer again."""
+
+    def __init__(self) -> None:
+        #: (highest count, one bit for each of the counts below it), by nonce.
+        self._used: OrderedDict[bytes, tuple[int, int]] = OrderedDict()
+
+    def take(self, nonce: bytes, count: bytes) -> bool:
+        """Use a count of a nonce; False if it was used, is too old, or is none."""
+        number = int(count, 16) if _COUNT.fullmatch(count) else 0
+        highest, bits = self._used.get(nonce, (0, 0))
+        behind = highest - number
+        if not number or behind >= _WINDOW or (behind >= 0 and bits >> behind & 1):
+            return False
+        if behind < 0:
+            highest, bits, behind = number, bits << min(-behind, _WINDOW), 0
+        self._used[nonce] = highest, (bits | 1 << behind) & ((1 << _WINDOW) - 1)
+        self._used.move_to_end(nonce)
+        while len(self._used) > _MOST_NONCES:
+            self._used.popitem(last=False)
+        return True
 
 
 class Password:
@@ -48,6 +78,7 @@ class Password:
         self._name = name
         self._password = password
         self._digests = DigestCredentialFactory(b"md5", REALM)
+        self._counts = Counts()
 
     @classmethod
     def read(cls, path: Path) -> Password | None:
@@ -98,7 +129,8 @@ class Password:
         if told[3].lower() != b"auth":
             return False
         expected = self._response(fields, method.encode("ascii"), uri)
-        return hmac.compare_digest(expected, fields.get("response", b"").lower())
+        known = hmac.compare_digest(expected, fields.get("response", b"").lower())
+        return known and self._counts.take(fields.get("nonce", b""), fields.get("nc", b""))
 
     def _response(self, fields: Mapping[str, bytes], method: bytes, uri: bytes) -> bytes:
         """Return what who knows the password answers (RFC 7616, 3.4.1)."""

@@ -73,6 +73,18 @@ class CurlTests(WebClientCase):
             self.run_tool(*tool, part, f"{self.url}/f")
             self.assertEqual(part.read_bytes(), DATA)
 
+    def test_curl_provokes_a_recursive_upload(self) -> None:
+        node = Path(self.grid.ready["client"]["dir"])
+        token = (node / "private" / "web-token").read_text().strip()
+        allow = node / "webport_allow_localfile"
+        allow.touch(0o600)
+        self.addCleanup(allow.unlink)
+        (self.place / "tree" / "sub").mkdir(parents=True)
+        (self.place / "tree" / "sub" / "f").write_bytes(DATA)
+        url = f"{self.url}/newdir?t=upload&localdir={self.place}/tree"
+        self.run_tool("curl", "-sSf", "-H", f"{HEADER}: {token}", "-T", "/dev/null", url)
+        self.assertEqual(self.run_tool("curl", "-sSf", f"{self.url}/newdir/sub/f"), DATA)
+
     def test_a_form(self) -> None:
         form = ["-F", "t=upload", "-F", "name=x", "-F", f"file=@{self.file}"]
         self.run_tool("curl", "-sSf", *form, self.url)

@@ -10,13 +10,27 @@ from urllib.parse import quote
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.integration import test_web, test_web_clients
 from tests.material import some_bytes
-from tests.unit.web import test_checking, test_localfiles
+from tests.unit.web import test_checking, test_localfiles, test_pages, test_password, test_xmlrpc
 from tests.unit.web.kit import GatewayCase
 
 LOCAL_KINDS = "test_localfile_on_a_directory_and_localdir_on_a_file"
 #: (section of the seed, what it asks for, name of the test)
 SENTENCES = [
+    (
+        "1.a",
+        "a port in the file webport, or tcp:PORT:interface=",
+        "test_the_file_outranks_the_settings_and_none_is_none",
+    ),
+    (
+        "1.a",
+        "on the loopback, only programs of this host connect",
+        "test_others_reach_it_only_with_a_password",
+    ),
+    ("1.a", "ssl: with a key and a certificate", "test_tls"),
+    ("1.a", "webpassword asks for digest authentication", "test_digest"),
+    ("1.a", "of every connection", "test_everything_asks"),
     ("1.b", "each file has a URL below its drive", "test_a_file_below_its_drive"),
     ("1.b", "each directory has a URL too", "test_a_directory_below_its_drive"),
     ("1.b", "there are two drives, global and private", "test_there_are_two_drives"),
@@ -44,22 +58,31 @@ SENTENCES = [
     ("1.f", "what is put so is in no directory", "test_put_uri"),
     ("1.g", "PUT /uri?t=mkdir makes an empty directory", "test_put_uri_mkdir"),
     ("1.h", "PUT t=uri attaches a file or a directory", "test_put_t_uri"),
+    ("1.h", "the URI of the child is in the body", "test_put_t_uri"),
+    (
+        "1.h",
+        "overwrite=true changes the name, false is an error",
+        "test_overwrite_in_all_spellings",
+    ),
     ("1.h", "overwrite= true, t, 1, false, f, 0 in any case", "test_overwrite_in_all_spellings"),
     ("1.h", "overwrite= is true if left out", "test_put_t_uri_replaces_by_default"),
     ("1.h", "intermediate directories are made", "test_put_t_uri_makes_directories"),
     ("1.h", "a shared directory can be attached", "test_put_t_uri_of_a_directory"),
     ("1.i", "DELETE takes a name out", "test_delete"),
     ("1.i", "what the name stood for is still there by its URI", "test_delete_keeps_the_thing"),
+    ("1.i", "there are other names that still lead to it", "test_delete_keeps_the_thing"),
     ("1.i", "the URL has to end with a name", "test_delete_of_a_root"),
     ("2.a", "PUT uploads and links", "test_put_file"),
     ("2.a", "PUT makes intermediate directories", "test_put_file_makes_directories"),
     ("2.a", "PUT answers the URI", "test_put_file"),
+    ("2.a", "curl -T does it", "test_up_and_down"),
     ("2.a", "201 for a new file, 200 for a changed one", "test_put_file_again"),
     ("3", "name and URI of each child are in the listing", "test_json_of_a_directory"),
     ("3", "a URI stands for the same thing whatever names do", "test_a_uri_outlives_names"),
     ("4.a", "/uri?uri= redirects and keeps the other arguments", "test_uri_redirect"),
     ("4.a", "/uri?uri= takes no path behind the URI", "test_uri_redirect_takes_no_path"),
     ("4.b", "t=rename-form is a form with the name in from_name", "test_rename_form"),
+    ("4.b", "the form sends POST t=rename", "test_rename_by_its_form"),
     ("4.c", "POST t=upload with a name", "test_post_upload_with_a_name"),
     (
         "4.c",
@@ -71,6 +94,7 @@ SENTENCES = [
     ("4.c", "POST t=uri", "test_post_uri"),
     ("4.c", "POST t=delete", "test_post_delete"),
     ("4.c", "POST t=rename", "test_post_rename"),
+    ("4.c", "from_name is removed and is there as to_name", "test_post_rename"),
     ("4.c", "t=rename replaces what has the new name", "test_post_rename_replaces"),
     ("5", "GET t=download&localfile= writes a file", "test_download_of_a_file"),
     ("5", "GET t=download&localdir= writes all below", "test_upload_and_download_of_a_tree"),
@@ -82,12 +106,28 @@ SENTENCES = [
     ("5", "and makes parent directories", "test_upload_of_a_file"),
     ("5", "PUT t=upload&localdir= puts all below", "test_upload_and_download_of_a_tree"),
     ("5", "and keeps what is there, as cp -r does", "test_upload_and_download_of_a_tree"),
+    ("5", "curl -T /dev/null with localdir= does it", "test_curl_provokes_a_recursive_upload"),
     ("5", "t=manifest is a page", "test_manifest"),
+    ("6", "XML-RPC at /xmlrpc", "test_the_client_of_the_standard_library"),
+    ("6", "listdir: childname -> (stuff)", "test_listdir"),
+    ("6", "put -> URI, get -> contents", "test_put_and_get"),
+    ("6", "on the drives by their names", "test_put_and_get_on_the_drives"),
+    ("6", "mkdir -> URI", "test_mkdir"),
+    ("6", "put_localfile -> URI, get_localfile", "test_files"),
+    ("6", "put_localdir, get_localdir, recursive", "test_directories"),
+    ("6", "put_uri -> URI", "test_put_uri_by_a_call"),
+    ("6", "and the others: delete, rename", "test_delete_and_rename"),
+    ("6", "and the others: check, manifest", "test_check_and_manifest"),
 ]
 
 
 #: Cases that are not in this file.
-OTHERS = (test_localfiles.AllowedTest, test_localfiles.RefusedTest, test_checking.WalkTest)
+OTHERS = (
+    *(test_localfiles.AllowedTest, test_localfiles.RefusedTest, test_checking.WalkTest),
+    *(test_password.PasswordTest, test_pages.FormsTest),
+    *(test_xmlrpc.MethodTest, test_xmlrpc.LocalTest),
+    *(test_web.PortTests, test_web_clients.CurlTests, test_web_clients.XmlRpcTests),
+)
 
 
 class SeedTest(GatewayCase):
@@ -372,6 +412,11 @@ class SeedTest(GatewayCase):
 
 
 class TableTest(SynchronousTestCase):
+    def test_every_section_of_the_seed_is_there(self) -> None:
+        sections = {row[0] for row in SENTENCES}
+        one, four = (f"1.{letter}" for letter in "abcdefghi"), ("4.a", "4.b", "4.c")
+        self.assertEqual(sections, {*one, "2.a", "3", *four, "5", "6"})
+
     def test_every_sentence_has_its_case(self) -> None:
         cases = (SeedTest, *OTHERS)
         missing = [row for row in SENTENCES if not any(hasattr(case, row[2]) for case in cases)]

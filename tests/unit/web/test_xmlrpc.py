@@ -97,7 +97,7 @@ class MethodTest(XmlRpcCase):
         self.assertEqual(self.call("mkdir", self.root, ""), self.root)
         self.assertTrue(self.call("mkdir_unlinked").startswith("URI:DIR:"))
 
-    def test_put_uri(self) -> None:
+    def test_put_uri_by_a_call(self) -> None:
         cap = self.call("put_unlinked", self.data)
         self.assertEqual(self.call("put_uri", self.root, "x/y", cap), cap)
         self.assertEqual(self.call("get", self.root, "x/y"), self.data)
