@@ -87,6 +87,7 @@ class HttpRemote:
         part_bytes: in parts of which size large blobs go.
         over_network: whether the token may go over a network without TLS.
         closing: closes the connections that the agent keeps.
+        stall_seconds: in which a byte has to move, or an answer to begin.
 
     Raises:
         BadArgumentValueError: the address or the user cannot be used.
@@ -103,6 +104,7 @@ class HttpRemote:
         part_bytes: int = PART_BYTES,
         over_network: bool = False,
         closing: Callable[[], Awaitable[Any]] | None = None,
+        stall_seconds: float = STALL_SECONDS,
     ) -> None:
         self._base = f"{checked_url(url, over_network=over_network)}{checked_user(user)}/"
         said = urlsafe_b64encode(f"{user}:{token}".encode()).decode("ascii")
@@ -111,6 +113,7 @@ class HttpRemote:
         self._clock = clock
         self._part_bytes = part_bytes
         self._closing = closing
+        self._stall_seconds = stall_seconds
         self._under_way: set[Deferred[Any]] = set()
         self._closed = False
 
@@ -314,7 +317,7 @@ class HttpRemote:
         params = dict(params or {})
         if name is not None:
             params["namespace"] = name.namespace
-        stall = Stall(self._clock, STALL_SECONDS, lambda: request.cancel())  # noqa: PLW0108 - made below
+        stall = Stall(self._clock, self._stall_seconds, lambda: request.cancel())  # noqa: PLW0108 - made below
         data: Any = None
         if isinstance(body, bytes):
             data = BytesBody(body)
@@ -337,7 +340,7 @@ class HttpRemote:
         finally:
             stall.stop()
             self._under_way.discard(request)
-        taken = AnswerBody(self._clock, STALL_SECONDS)
+        taken = AnswerBody(self._clock, self._stall_seconds)
         told = {
             key.decode("latin-1").lower(): values[0].decode("latin-1")
             for key, values in response.headers.getAllRawHeaders()

@@ -10,7 +10,7 @@ from OpenSSL.crypto import Error as CryptoError
 from twisted.internet.ssl import Certificate, trustRootFromCertificates
 from twisted.web.client import Agent, BrowserLikePolicyForHTTPS, HTTPConnectionPool
 
-from ampgrid.blobs.http import HttpRemote
+from ampgrid.blobs.http import STALL_SECONDS, HttpRemote
 from ampgrid.errors import BadArgumentValueError, FileError
 
 #: Seconds in which a server has to accept a connection.
@@ -29,6 +29,7 @@ def open_http_remote(
     cert_file: Path | None = None,
     *,
     over_network: bool = False,
+    stall_seconds: float = STALL_SECONDS,
 ) -> HttpRemote:
     """Return the remote at an address.
 
@@ -40,6 +41,7 @@ def open_http_remote(
         cert_file: of certificates in PEM, which alone can vouch for the server; None for the
             authorities that the system trusts.
         over_network: see `HttpRemote`.
+        stall_seconds: see there.
 
     Raises:
         BadArgumentValueError: the address or the user cannot be used, or the file holds no
@@ -58,6 +60,7 @@ def open_http_remote(
         clock=reactor,
         over_network=over_network,
         closing=pool.closeCachedConnections,
+        stall_seconds=stall_seconds,
     )
 
 

@@ -11,6 +11,7 @@ import click
 from attrs import frozen
 
 from ampgrid.cli import console
+from ampgrid.cli.blob_through import SCHEMES, way_through_node
 from ampgrid.cli.params import json_option
 from ampgrid.cli.passphrase import passphrase_of
 from ampgrid.cli.session import Session
@@ -64,7 +65,7 @@ def blob_options(function: Callable[..., Any]) -> Callable[..., Any]:
             "--remote",
             metavar="URL",
             envvar="AMPGRID_BLOB_REMOTE",
-            help="Where the remote is: http://HOST:PORT/blobs/ or https://...",
+            help="Where the remote is: https://HOST/blobs/, grid:PATH or amp:NODEID.",
         ),
         click.option(
             "--path",
@@ -235,6 +236,9 @@ def run_blobs(
     if remote and not options.remote:
         raise BadArgumentValueError("Name the remote with --remote, or in AMPGRID_BLOB_REMOTE.")
     secret, token = secret_of(options), token_of(options)
+    way = None
+    if options.remote is not None and options.remote.startswith(SCHEMES):
+        way = way_through_node(session, options.remote)
     key = key_of(session, options) if local else None
     if local:
         try:
@@ -247,10 +251,11 @@ def run_blobs(
 
         from ampgrid.blobs import BlobManager
 
+        address = options.remote if way is None else way.remote(reactor, options.user, token)
         with console.ProgressBar(shown=not session.as_json) as bar:
             blobs = BlobManager(
                 options.path if local else None,
-                options.remote,
+                address,
                 key,
                 secret,
                 options.user,

@@ -97,7 +97,7 @@ def _check_token(user: str, request: GatewayRequest) -> None:
     service = request.gateway.core.blobs
     if service is None:
         raise NotFoundError("this node keeps no blobs; see [blobs] in its node.toml")
-    said, token = _credentials(request.getHeader("Authorization") or "")
+    said, token = credentials_of(request.getHeader("Authorization") or "")
     try:
         service.account(None, said, token)
     except (BlobRefusedError, BadArgumentValueError):
@@ -110,7 +110,7 @@ def _check_token(user: str, request: GatewayRequest) -> None:
         raise ForbiddenError("these are the blobs of another user")
 
 
-def _credentials(header: str) -> tuple[str | None, str | None]:
+def credentials_of(header: str) -> tuple[str | None, str | None]:
     """Return (user, token) of an Authorization header, None for both if it has none."""
     scheme, _, rest = header.strip().partition(" ")
     if scheme.lower() != "token":
@@ -133,19 +133,22 @@ def _account(call: Call) -> str:
     return account_of_user(call.target.names[1])
 
 
-def _namespace(call: Call) -> str:
+def namespace_of(call: Call) -> str:
+    """Return the namespace that a request names; raises `BadArgumentValueError`."""
     return checked_namespace(call.target.arguments.get("namespace") or DEFAULT_NAMESPACE)
 
 
 def _name(call: Call) -> BlobName:
-    return BlobName(_namespace(call), call.target.names[2])
+    return BlobName(namespace_of(call), call.target.names[2])
 
 
-def _tag_text(tag: bytes) -> str:
+def tag_text(tag: bytes) -> str:
+    """Return a tag as it stands in a header."""
     return urlsafe_b64encode(tag).decode("ascii")
 
 
-def _announced_tag(call: Call) -> bytes | None:
+def announced_tag(call: Call) -> bytes | None:
+    """Return the tag that a request announces; raises `BadRequestError`."""
     said = call.request.getHeader("Tag")
     if said is None:
         return None
@@ -166,7 +169,7 @@ async def _put(call: Call) -> Answer:
     part = call.request.getHeader("Content-Range")
     if part is not None:
         return await _put_part(call, source, part)
-    size, tag = source.get_size(), _announced_tag(call)
+    size, tag = source.get_size(), announced_tag(call)
     if size < _TAG_BYTES:
         raise InvalidBlobError("no sealed blob is as short as this")
     end = await _read(call, source, size - _TAG_BYTES, _TAG_BYTES)
@@ -191,7 +194,7 @@ async def _put_part(call: Call, source: Uploadable, said: str) -> Answer:
     ``drop=true`` what is there is forgotten too.
     """
     start, size = _part(said, source.get_size())
-    tag = _announced_tag(call)
+    tag = announced_tag(call)
     if tag is None:
         raise BadRequestError("a part of a blob comes with the header Tag")
     if size <= SMALL_BYTES:
@@ -285,7 +288,7 @@ async def _get(call: Call) -> Answer | None:
     try:
         wanted = read_range(call.request.getHeader("Range") or "", row.size)
     except RangeError as error:
-        error.headers["Tag"] = _tag_text(row.tag)
+        error.headers["Tag"] = tag_text(row.tag)
         raise
     start, end = (wanted.start, wanted.end) if wanted else (0, row.size)
     first = b""
@@ -304,7 +307,7 @@ def _head(call: Call, row: Row, start: int, end: int, *, ranged: bool) -> None:
     request.begin(206 if ranged else 200, UNKNOWN_TYPE, STORED_POLICY)
     told = {
         **_PARTS,
-        "Tag": _tag_text(row.tag),
+        "Tag": tag_text(row.tag),
         "Flags": ",".join(flags_of_bits(row.flags)),
         "Stored-At": f"{row.stored_at // 10**6}.{row.stored_at % 10**6:06}",
         "Accept-Ranges": "bytes",
@@ -369,7 +372,7 @@ async def _list(call: Call) -> Answer | None:
     service, account = _service(call), _account(call)
     if call.flag("namespaces", default=False):
         return answers.as_json(await service.namespaces(account, "", _MOST_LIMIT))
-    chosen_ = _selection(call)
+    chosen_ = selection_of(call)
     if call.flag("only_count", default=False):
         return answers.as_json({"count": await service.count(account, chosen_)})
     limit = call.arg("limit")
@@ -393,16 +396,17 @@ async def _all(
     service: BlobService, account: str, chosen_: Selection, after: str | int | None
 ) -> AsyncIterator[str]:
     """Yield the JSON of a whole listing."""
-    yield "["
-    separator = ""
+    before = "["
+    # Asked before anything is sent, so that a failure gets a status of its own.
     while found := await service.page(account, chosen_, after, _MOST_LIMIT):
-        yield separator + ", ".join(f'"{blob_id}"' for blob_id, _number in found)
-        separator = ", "
+        yield before + ", ".join(f'"{blob_id}"' for blob_id, _number in found)
+        before = ", "
         after = found[-1][1] if chosen_.order else found[-1][0]
-    yield "]\n"
+    yield "[]\n" if before == "[" else "]\n"
 
 
-def _selection(call: Call) -> Selection:
+def selection_of(call: Call) -> Selection:
+    """Return which blobs a listing is about; raises `WebError` and `InvalidFlagsError`."""
     said = call.arg("filter_flag")
     if said and said not in Flag.__members__:
         raise InvalidFlagsError(f"A flag of a blob is one of {', '.join(Flag)}.")
@@ -411,7 +415,7 @@ def _selection(call: Call) -> Selection:
     if order is None:
         raise BadRequestError("order_by= is date, +date or -date")
     return Selection(
-        _namespace(call),
+        namespace_of(call),
         Flag(said) if said else None,
         call.flag("deleted", default=False),
         order,

@@ -7,6 +7,7 @@ from ampgrid.web.blobs import BLOBS, Blobs
 from ampgrid.web.metrics import metrics
 from ampgrid.web.operations import OperationsSection
 from ampgrid.web.places import URI, VDRIVE
+from ampgrid.web.remote_blobs import REMOTE_BLOBS, RemoteBlobs
 from ampgrid.web.routing import Fixed, Route, Section
 from ampgrid.web.static import Static
 from ampgrid.web.status import StatusSection, tell_health
@@ -26,6 +27,7 @@ def sections() -> dict[str, Section]:
         "metrics": Fixed(GET=Route(metrics)),
         BLOBS: Blobs(),
         "xmlrpc": XmlRpc(),
+        REMOTE_BLOBS: RemoteBlobs(),
         URI: Tree(URI),
         VDRIVE: Tree(VDRIVE),
     }

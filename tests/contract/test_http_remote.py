@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from pathlib import Path
+from urllib.parse import quote
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IStreamClientEndpoint
@@ -14,7 +15,9 @@ from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
 
 from ampgrid.blobs.http import HttpRemote
+from ampgrid.blobs.responder import BlobResponder
 from ampgrid.blobs.service import BlobService
+from ampgrid.crypto.identity import node_id_text
 from ampgrid.store.servedblobs import Limits, ServedBlobStore
 from ampgrid.testing.grid import MemoryGrid
 from ampgrid.web.gateway import Gateway
@@ -50,8 +53,13 @@ class HttpRemoteTests(BlobRemoteContract, SynchronousTestCase):
         cls.folder = Path(tempfile.mkdtemp())
         cls.grid = MemoryGrid(cls.folder, 1, (1, 1, 1))
         cls.grid.start()
-        cls.core = cls.grid.nodes[0].core
+        cls.core = cls.node_of(cls.grid).core
         cls.gateway = Gateway(cls.core, Tokens(b"t" * 32))
+
+    @classmethod
+    def node_of(cls, grid):
+        """Return the node whose gateway it is."""
+        return grid.nodes[0]
 
     @classmethod
     def tearDownClass(cls):
@@ -88,13 +96,16 @@ class HttpRemoteTests(BlobRemoteContract, SynchronousTestCase):
     def open_remote(self, user):
         if user not in self.tokens:
             self.tokens[user] = self.run_one(self.core.blobs.issue_token(user))
+        return self.open_http("blobs", user, self.tokens[user])
+
+    def open_http(self, where, user, token):
         pool = HTTPConnectionPool(self.grid.clock, persistent=True)
         self.addCleanup(pool.closeCachedConnections)
         endpoint = MemoryEndpoint(self.grid.net, self.gateway.factory)
         return HttpRemote(
-            "http://127.0.0.1:2/blobs",
+            f"http://127.0.0.1:2/{where}",
             user,
-            self.tokens[user],
+            token,
             agent=Agent.usingEndpointFactory(self.grid.clock, endpoint, pool),
             clock=self.grid.clock,
             part_bytes=self.part_bytes,
@@ -115,3 +126,43 @@ class WholeHttpRemoteTests(HttpRemoteTests):
 
     resumes = False
     part_bytes = 2**40
+
+
+class ThroughGatewayTests(HttpRemoteTests):
+    """A peer, as a program reaches it through the gateway of its own node."""
+
+    resumes = False
+
+    def open_remote(self, user):
+        if user not in self.tokens:
+            self.tokens[user] = self.run_one(self.core.blobs.issue_token(user))
+        own = self.gateway.tokens.form
+        peer = quote(f"amp:{node_id_text(self.core.node_id)}", safe="")
+        return self.open_http(f"remote-blobs/{peer}", user, f"{own}.{self.tokens[user]}")
+
+    def setUp(self):
+        super().setUp()
+        self.core.loopback.serve(BlobResponder(self.core.blobs, self.core.loopback))
+        self.addCleanup(self.core.loopback._locators.pop)
+
+
+class GridThroughGatewayTests(HttpRemoteTests):
+    """A directory of the grid, as a program reaches it through the gateway of its own node."""
+
+    resumes = False
+    quota = None
+    many = 9
+    examples = 3
+    number = 0
+
+    @classmethod
+    def node_of(cls, grid):
+        return grid.client
+
+    def setUp(self):
+        GridThroughGatewayTests.number += 1
+        super().setUp()
+
+    def open_remote(self, user):
+        path = quote(f"grid:private:test {self.number}/{user}", safe="")
+        return self.open_http(f"remote-blobs/{path}", "me", self.gateway.tokens.form)

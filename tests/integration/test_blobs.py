@@ -61,6 +61,12 @@ class BlobNodeTests(SynchronousTestCase):
         blob("second", "delete", "photo")
         status = json.loads(self.done("-d", self.node, "status", "--json"))["blobs"]
         self.assertEqual((status["users"], status["accepts"]), (1, True))
+        # The node's own program reaches its peers (here the node itself) without a token.
+        address = f"amp:{json.loads(self.done('-d', self.node, 'status', '--json'))['node_id']}"
+        own = ("--remote", address, "--secret-file", self.root / "first" / "secret")
+        self.done("-d", self.node, "blob", "upload", file, "mine", *own)
+        self.done("-d", self.node, "blob", "download", "mine", "--output-file", back, *own)
+        self.assertEqual(back.read_bytes(), DATA)
         self.done("-d", self.node, "blob", "token", "revoke", "alice")
         refused = ampgrid(
             *("blob", "list", "--remote", f"{url}blobs/", "--user", "alice"),

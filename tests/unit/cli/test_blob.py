@@ -87,3 +87,11 @@ class BlobTests(CommandLineCase):
             shown = run(["blob", command, "--help"]).out
             for option in ("--secret ", "--token ", "--passphrase ", "--key "):
                 self.assertNotIn(option, shown)
+
+    def test_a_remote_behind_a_node_that_does_not_run(self) -> None:
+        self.done("create-node", "--listen", "none", self.root / "node")
+        self.secret()
+        for remote in ("grid:private:blobs", "amp:" + "a" * 32):
+            words = self.blob("download", "x", "--remote", remote, "--output-file", "out")
+            told = self.refused(4, "-d", self.root / "node", *words)
+            self.assertIn("gateway", told)

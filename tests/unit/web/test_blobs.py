@@ -6,6 +6,7 @@ import tempfile
 from base64 import b64encode, urlsafe_b64encode
 from pathlib import Path
 
+from ampgrid.crypto.identity import node_id_text
 from ampgrid.formats.blobname import BlobName
 from ampgrid.store.servedblob_schema import ROW_BYTES
 from ampgrid.testing.grid import MemoryGrid
@@ -339,3 +340,64 @@ class PartTests(BlobsCase):
         self.assert_status(self.part(sealed("x", LARGE), 0, 10), 202)
         used = self.grid.run(self.core.blobs.used_by(f"user:{self.user}"))
         self.assertEqual(used, LARGE + ROW_BYTES)
+
+
+class RemoteTests(BlobsCase):
+    """``/remote-blobs``: for whoever has the token of the gateway, and nobody else."""
+
+    def test_nobody_comes_in_without_the_token_of_the_gateway(self):
+        node_id = node_id_text(self.core.node_id)
+        for said in (None, "x", self.token, f"x.{self.token}", f".{self.gateway.tokens.form}"):
+            headers = {} if said is None else {"Authorization": self.authorization(token=said)}
+            for remote in (f"amp:{node_id}", "grid:private:blobs"):
+                for method, rest in (("GET", ""), ("GET", "b"), ("PUT", "b"), ("DELETE", "b")):
+                    path = f"/remote-blobs/{remote}/{self.user}/{rest}"
+                    body = b"x" * 100 if method == "PUT" else b""
+                    reply = self.ask(method, path, body, headers)
+                    self.assertEqual(reply.status, 401, (said, path))
+
+    def test_the_token_of_the_gateway_serves_behind_a_password(self):
+        gateway = Gateway(self.core, Tokens(b"t" * 32), password=Password(b"me", b"secret"))
+        self.addCleanup(gateway.stop)
+        path = f"/remote-blobs/amp:{node_id_text(self.core.node_id)}/{self.user}/"
+        told = {"Authorization": self.authorization(token=gateway.tokens.form)}
+        self.assertEqual(self.ask("GET", path, headers=told, gateway=gateway).json, [])
+        self.assertEqual(self.ask("GET", path, gateway=gateway).status, 401)
+
+    def test_remotes_that_there_are_not(self):
+        told = {"Authorization": self.authorization(token=self.gateway.tokens.form)}
+        for remote, status in (
+            ("ftp:host", 403),
+            ("amp:short", 403),
+            ("grid:", 403),
+            ("grid:nowhere:a", 403),
+            ("grid:URI:DIR:bad", 403),
+            ("amp:" + "a" * 32, 503),
+            ("%2F", 403),
+        ):
+            for method, rest in (("GET", ""), ("HEAD", "b"), ("PUT", "b")):
+                body = sealed(1, 100) if method == "PUT" else b""
+                path = f"/remote-blobs/{remote}/me/{rest}"
+                reply = self.ask(method, path, body, told)
+                self.assertEqual(reply.status, status, (method, remote, reply.body))
+        for path in (
+            "/remote-blobs/",
+            "/remote-blobs/a",
+            "/remote-blobs/a/b",
+            "/remote-blobs//b/",
+        ):
+            self.assertEqual(self.ask("GET", path, headers=told).status, 404, path)
+
+    def test_the_token_of_a_user_goes_to_the_peer(self):
+        self.put_blob("b", sealed("b", 100))
+        own = self.gateway.tokens.form
+        path = f"/remote-blobs/amp:{node_id_text(self.core.node_id)}/{self.user}/"
+        for token, status in ((f"{own}.{self.token}", 200), (f"{own}.wrong", 403)):
+            told = {"Authorization": self.authorization(token=token)}
+            self.assertEqual(self.ask("GET", path, headers=told).status, status)
+        told = {"Authorization": self.authorization(token=f"{own}.{self.token}")}
+        reply = self.ask("GET", f"{path}b", headers={**told, "Range": "bytes=10-19"})
+        self.assertEqual(reply.body, sealed("b", 100)[10:20])
+        self.assertEqual(reply.headers["Content-Range"], "bytes 10-19/100")
+        reply = self.ask("PUT", f"{path}b", b"x" * 20, {**told, "Content-Range": "bytes 0-19/200"})
+        self.assertEqual(reply.status, 400)
