@@ -75,6 +75,12 @@ class NotAllowedError(WebError):
     status = 405
 
 
+class PreconditionError(WebError):
+    """What is there is not what the client knew (If-Match, If-None-Match)."""
+
+    status = 412
+
+
 class TooLargeError(WebError):
     """The body is larger than what is taken there."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from ampgrid.caps import Cap
 from ampgrid.errors import ChildExistsError, NoSuchChildError, NotMutableError
@@ -12,7 +12,8 @@ from ampgrid.immutable import FileNode
 from ampgrid.vdrive.dirnode import DirectoryNode
 from ampgrid.vdrive.paths import GridPath
 from ampgrid.web.call import Call
-from ampgrid.web.errors import BadRequestError
+from ampgrid.web.errors import BadRequestError, PreconditionError
+from ampgrid.web.ranges import etag_of, matches
 
 #: What may be replaced: anything, files alone, nothing.
 Replace = Literal["all", "only-files", "none"]
@@ -45,12 +46,14 @@ class Linking:
         name: in it.
         replaces: whether something has that name now.
         overwrite: whether that may be replaced.
+        etag: of the file that has that name now; empty if no file has it.
     """
 
     parent: DirectoryNode
     name: str
     replaces: bool
     overwrite: bool
+    etag: str = ""
 
     async def link(self, cap: Cap) -> None:
         """Link a cap.
@@ -76,7 +79,29 @@ async def linking_at(call: Call, place: GridPath, replace: Replace) -> Linking:
     """
     drive = call.gateway.core.drive
     parent, name = await drive.parent(place, make=True)
-    return await linking_in(parent, name, replace)
+    linking = await linking_in(parent, name, replace)
+    return _as_known(call, linking)
+
+
+def _as_known(call: Call, linking: Linking) -> Linking:
+    """Check the headers If-Match and If-None-Match against what is there.
+
+    That nothing may be there is looked at again when it is linked; that it is this very file may
+    change until then.
+
+    Raises:
+        PreconditionError: they do not hold.
+    """
+    etag = linking.etag
+    known = call.request.getHeader("If-Match")
+    if known is not None and not (linking.replaces and matches(known, etag)):
+        raise PreconditionError("what is there is not what If-Match says")
+    unknown = call.request.getHeader("If-None-Match")
+    if unknown is None:
+        return linking
+    if linking.replaces and matches(unknown, etag):
+        raise PreconditionError("what is there is what If-None-Match says")
+    return evolve(linking, overwrite=linking.overwrite and linking.replaces)
 
 
 async def linking_in(parent: DirectoryNode, name: str, replace: Replace) -> Linking:
@@ -98,4 +123,5 @@ async def linking_in(parent: DirectoryNode, name: str, replace: Replace) -> Link
         raise ChildExistsError(
             f"{name!r} is a directory; give overwrite=true to put a file in its place"
         )
-    return Linking(parent, name, replaces=True, overwrite=True)
+    etag = etag_of(before.get_uri()) if isinstance(before, FileNode) else ""
+    return Linking(parent, name, replaces=True, overwrite=True, etag=etag)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.material import some_bytes
-from tests.unit.web.kit import GatewayCase, Reply
+from tests.unit.web.kit import GatewayCase, Reply, read_reply, request_bytes
 
 
 class WritingCase(GatewayCase):
@@ -104,6 +104,42 @@ class PutTest(WritingCase):
             self.post("/uri", t="delete", name="a"),
         ):
             self.assert_status(reply, 400)
+
+
+class ConditionTest(WritingCase):
+    def test_only_if_nothing_is_there(self) -> None:
+        self.assert_status(self.put(f"{self.url}/a", b"1", If_None_Match="*"), 201)
+        self.assert_status(self.put(f"{self.url}/a", b"2", If_None_Match="*"), 412)
+        self.put(f"{self.url}/sub?t=mkdir")
+        self.assert_status(
+            self.put(f"{self.url}/sub?t=uri", b"URI:LIT:nbuq", If_None_Match="*"), 412
+        )
+        self.assertEqual(self.get(f"{self.url}/a").body, b"1")
+
+    def test_only_if_it_is_what_the_client_knows(self) -> None:
+        self.put(f"{self.url}/a", b"1")
+        etag = self.get(f"{self.url}/a").headers["ETag"]
+        self.assert_status(self.put(f"{self.url}/a", b"2", If_Match=etag), 200)
+        self.assert_status(self.put(f"{self.url}/a", b"3", If_Match=etag), 412)
+        self.assert_status(self.put(f"{self.url}/none", b"3", If_Match="*"), 412)
+        self.assert_status(self.put(f"{self.url}/a", b"4", If_Match="*"), 200)
+        self.assert_status(self.put(f"{self.url}/a", b"5", If_None_Match=etag), 200)
+        self.assertEqual(self.get(f"{self.url}/a").body, b"5")
+
+    def test_of_racers_one_wins(self) -> None:
+        clients = []
+        for number in range(4):
+            data = some_bytes(2_000, b"%d" % number)
+            client = self.connect()
+            client.transport.write(
+                request_bytes("PUT", f"{self.url}/raced", data, {"If-None-Match": "*"})
+            )
+            clients.append(client)
+        for client in clients:
+            self.wait(client)
+        statuses = sorted(read_reply(client.received).status for client in clients)
+        self.assertEqual((statuses[0], statuses.count(201)), (201, 1))
+        self.assertTrue(set(statuses[1:]) <= {409, 412})
 
 
 class ReadOnlyTest(WritingCase):
