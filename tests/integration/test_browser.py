@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import wave
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.integration.browsers import DESK, PHONE, BrowserCase, choose, wait_for
@@ -185,17 +186,31 @@ class BrowserTests(BrowserCase):
             page.get_by_role("link", name="a.txt").wait_for()
 
     def test_redundancy(self) -> None:
-        self.put_file("a.bin", bytes(3_000))
+        self.put_file("a.bin", bytes(300_000))
         self.put_file("b", b"tiny")
+        before = self.shares()
+        self.put_file("c.bin", bytes(range(250)) * 1_200)
+        (self.shares() - before).pop().unlink()
         with self.opened() as page:
             page.goto(self.home)
             page.get_by_role("button", name="Check all files").click()
-            page.get_by_text("3 of 3 well").wait_for()
-            page.get_by_text("in its cap").wait_for()
-            choose(page, "a.bin", "Check redundancy")
-            page.get_by_text("3 of 3 shares are there, on 3 peers").wait_for()
+            page.get_by_role("button", name="Check all again").wait_for()
+            rows = page.locator("#listing [data-check]")
+            self.assertEqual(
+                rows.all_inner_texts(), ["3 of 3 well", "in its cap", "2 of 3: repair"]
+            )
+            page.get_by_text("Not as redundant as it should be: 1 of 3").wait_for()
+            choose(page, "c.bin", "Check redundancy")
+            page.get_by_text("2 of 3 shares are there, on 2 peers").wait_for()
             page.locator("#dialog").get_by_role("button", name="Repair").click()
-            page.get_by_text("All is well").locator("visible=true").first.wait_for()
+            page.get_by_text("It was repaired. All is well.").wait_for()
+            page.keyboard.press("Escape")
+            self.assertEqual(rows.last.inner_text(), "3 of 3 well")
+
+    def shares(self) -> set[Path]:
+        """Return the files of all shares of the grid."""
+        nodes = [Path(node["dir"], "storage", "shares") for node in self.grid.ready["nodes"]]
+        return {path for node in nodes for path in node.rglob("*") if path.is_file()}
 
     # With the keyboard, on a phone, without scripts, in light and dark, and for who may look.
 

@@ -1,28 +1,26 @@
 // How redundant the files of a directory are: asked for when somebody wants to know, one by one.
-import { TOKEN, say } from "./page.js";
+import { TOKEN, fetchPage, say } from "./page.js";
 
-function verdict(finding) {
-  if (finding.type === "literal") return ["in its cap", true];
-  const { shares_good: good, shares_total: total } = finding.report ?? {};
-  const counted = total === undefined ? "" : `${good} of ${total} `;
-  if (finding.healthy) return [`${counted || "all "}well`, true];
-  return [finding.recoverable ? `${counted || "not "}well: repair` : `${counted}too few`, false];
+/** Show in its row what a check has found; returns whether all is well. */
+function show(finding) {
+  const { url, words, well } = finding.dataset;
+  const button = document.querySelector(`#listing [data-check="${CSS.escape(url)}"]`);
+  if (button) {
+    const name = button.closest("tr").querySelector("a").textContent;
+    button.textContent = words;
+    button.classList.toggle("good", well === "yes");
+    button.classList.toggle("bad", well !== "yes");
+    button.setAttribute("aria-label", `${words}: check ${name} again`);
+  }
+  return well === "yes";
 }
 
 async function check(button) {
   button.textContent = "…";
   try {
-    const body = new URLSearchParams({ t: "check", output: "json" });
-    const reply = await fetch(button.dataset.check, { method: "POST", body, headers: { "X-Ampgrid-Token": TOKEN } });
-    const told = await reply.json();
-    if (!reply.ok) throw new Error(told.error.message);
-    const [words, well] = verdict(told);
-    button.textContent = words;
-    button.classList.add(well ? "good" : "bad");
-    button.classList.remove(well ? "bad" : "good");
-    const name = button.closest("tr").querySelector("a").textContent;
-    button.setAttribute("aria-label", `${words}: check ${name} again`);
-    return well;
+    const body = new URLSearchParams({ t: "check", output: "html" });
+    const page = await fetchPage(button.dataset.check, { method: "POST", body });
+    return show(page.getElementById("finding"));
   } catch (error) {
     button.textContent = "failed";
     button.title = error.message;
@@ -40,10 +38,15 @@ async function checkAll(all) {
   }
   all.disabled = false;
   all.textContent = "Check all again";
-  say(wanting ? `${wanting} of ${buttons.length} are not as redundant as they should be` : "All is well");
+  say(wanting ? `Not as redundant as it should be: ${wanting} of ${buttons.length}` : "All is well");
 }
 
 export function watchChecks() {
+  // A check or a repair in the dialog tells its row too.
+  document.addEventListener("shown", () => {
+    const finding = document.querySelector("#dialog #finding");
+    if (finding) show(finding);
+  });
   const all = document.getElementById("check-all");
   if (!all) return;
   if (!TOKEN) all.hidden = true;

@@ -25,6 +25,7 @@ function showPage(page) {
   title?.remove();
   localTimes(main);
   showDialog(title?.textContent ?? "", [...main.childNodes]);
+  document.dispatchEvent(new Event("shown"));
 }
 
 /** What a form would send, as the arguments of fetch. */
