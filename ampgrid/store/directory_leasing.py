@@ -19,8 +19,8 @@ _VERSION = struct.Struct(">LQ")
 def _number(sql: Sql, index: bytes) -> int:
     """Return the number of a directory that is kept, and not only staged.
 
-    Not from what is remembered: a vital job is run again before others of its transaction have
-    heard that they are undone.
+    Not from what is remembered: a vital job is run again before other vital ones of its
+    transaction have heard that they are undone.
     """
     row = sql.execute(
         "SELECT id FROM directories WHERE name = ?"

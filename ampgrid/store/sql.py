@@ -105,7 +105,10 @@ class Job(Generic[T]):
         """Called once the changes are durable, before anybody is answered."""
 
     def undone(self) -> None:
-        """Called instead of `committed` when the changes were undone."""
+        """Called instead of `committed` when the changes were undone.
+
+        Where what is vital is run again, the others hear of it before that.
+        """
 
 
 class Call(Job[T]):
@@ -190,6 +193,17 @@ def find_driver() -> ModuleType:
 class _Queued:
     job: Job[Any]
     outcome: Outcome[Any] | None = None
+    is_told: bool = False
+
+    def tell(self) -> None:
+        """Tell the job, once, what became of it."""
+        if self.is_told:
+            return
+        self.is_told = True
+        if self.outcome is None or self.outcome.error is not None:
+            self.job.undone()
+        else:
+            self.job.committed()
 
 
 class Database:
@@ -335,14 +349,15 @@ class Database:
         if isinstance(self._transact(group), NoRoomError):
             self._go_on(group)
         for queued in group:
-            if queued.outcome is None or queued.outcome.error is not None:
-                queued.job.undone()
-            else:
-                queued.job.committed()
+            queued.tell()
 
     def _go_on(self, group: list[_Queued]) -> None:
         """Run what is vital of a group that failed because the disk is full."""
         vital = [queued for queued in group if queued.job.vital]
+        # Of what the others did nothing may be believed by what is run again.
+        for queued in group:
+            if not queued.job.vital:
+                queued.tell()
         # For the others that may have made room as well: for those that come next.
         reused = self._reuse_log()
         if not vital or (reused and not isinstance(self._transact(vital), NoRoomError)):

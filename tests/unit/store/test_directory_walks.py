@@ -8,12 +8,18 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, rule
 
-from ampgrid.errors import FormatError, StoreError
+from ampgrid.errors import FormatError, NoRoomError, StoreError
 from ampgrid.formats import trie
 from ampgrid.formats.trienode import is_branch, pack_branch, parse_node
-from ampgrid.store import directory_changes, directory_nodes, directory_walks
+from ampgrid.store import (
+    directory_changes,
+    directory_nodes,
+    directory_upkeep,
+    directory_walks,
+)
 from ampgrid.store.directories import Caller, LongWorkError, Verdict
 from ampgrid.store.leases import LEASE_SECONDS
+from ampgrid.store.sql import Job
 from tests.campaigns.directory_bench import check_accounts
 from tests.contract.directory_owner import ELSEWHERE, Owner, entry_of, slot_of
 from tests.unit.store.test_directories import PEER, StoreCase, StoreMachine
@@ -63,6 +69,19 @@ class Small:
     def stop(self):
         for patch in self.patches:
             patch.stop()
+
+
+class DiskIsFull(Job):
+    """Has SQLite give up a transaction as it does when the disk is full."""
+
+    def run(self, sql):
+        sql.execute("ROLLBACK")
+        raise NoRoomError("the disk is full")
+
+
+def pending(store):
+    """Return the oldest walk that is to be done."""
+    return store.database.read(directory_walks.pending)
 
 
 class LargeCase(StoreCase):
@@ -229,6 +248,41 @@ class WalkTests(LargeCase):
         self.assertEqual(self.store.run(job).verdict, Verdict.DONE)
         self.assertEqual(self.entries(large.root, owner), owner.entries_of(large))
         self.assertEqual(list(check_accounts(self.store)), [])
+
+    def test_a_change_that_came_to_nothing_moves_no_walk(self):
+        """The disk is full: of a transaction only the walk is done again, without the change."""
+        for kind in ("walk", "sweep"):
+            with self.subTest(kind):
+                self.path = self.folder / f"{kind}.sqlite"
+                self.open()
+                owner, to_first, _ = self.two_tries(150)
+                old = to_first(owner.first())
+                if kind == "walk":
+                    self.sweep_all()
+                    large = {slot_of(n): entry_of(n, 901) for n in range(60)}
+                    record = owner.change(old, large)
+                    self.stage(owner, record)
+                    self.assertEqual(self.accept(record).verdict, Verdict.DONE)
+                    while pending(self.store).kind != directory_walks.REPLACE:
+                        self.store.upkeep.walk()
+                    vital = directory_upkeep._WalkJob(self.store._inside, self.now)
+                else:
+                    # Its nodes are noted as staged still, and their hour is over.
+                    record = old
+                    self.now += 2 * HOUR
+                    vital = directory_upkeep._SweepJob(self.store._inside, self.now)
+                changes = {slot_of(n): None for n in range(100, 104)}
+                small = self.store.accepting(
+                    owner.index, self.caller(), owner.change(record, changes), changes
+                )
+                first, second, _ = self.store.run_all([small, vital, DiskIsFull()])
+                self.assertIsInstance(first.error, NoRoomError)
+                self.assertIsNone(second.error)
+                self.now += 2 * HOUR
+                self.sweep_all()
+                self.assertEqual(self.entries(record.root, owner), owner.entries_of(record))
+                self.assertEqual(list(check_accounts(self.store)), [])
+                self.close()
 
     def test_it_goes_on_after_a_restart(self):
         self.open()
