@@ -24,7 +24,7 @@ class Told(NamedTuple, Generic[R]):
     Attributes:
         promised: whether it did.
         held: the record that it showed, or None.
-        above: the epoch of the promise that it showed instead, or None.
+        above: the epoch of what it showed that stands in the way, or None.
     """
 
     promised: bool
@@ -94,10 +94,13 @@ def judge(
     # Where a quorum had it before and something spoke against it, that still does.
     if not is_quorum(sets_of(base), holders) and is_quorum(sets_of(base), now):
         return NotNeeded()
+    # What is below stands in nobody's way: to go on from there would be to go back.
     above = [
         told.above
         for told in answers.values()
-        if not told.promised and told.above is not None and told.above <= epoch + MOST_LEAP
+        if not told.promised
+        and told.above is not None
+        and epoch <= told.above <= epoch + MOST_LEAP
     ]
     if above:
         return GoAbove(max(above))

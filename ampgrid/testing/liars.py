@@ -292,6 +292,26 @@ class RefusesAll(Liar):
         return super().judge(index, record, changes)
 
 
+class RefusesForOldReasons(Liar):
+    """It refuses everything for the sake of what it holds, which does not stand in the way."""
+
+    def judge(self, index: bytes, record: bytes, changes: Changes | None) -> dict[str, Any]:
+        """Refuse."""
+        if self.lying and index in self.kept:
+            shown = super().shown(self.kept[index])
+            return {"verdict": commands.REFUSED, "held": shown["held"]}
+        return super().judge(index, record, changes)
+
+    @commands.Prepare.responder
+    def prepare(
+        self, index: bytes, prepare: bytes, slots: Sequence[bytes] | None = None
+    ) -> dict[str, Any]:
+        """Refuse."""
+        if self.lying and index in self.kept:
+            return {"verdict": commands.REFUSED, **super().shown(self.kept[index])}
+        return super().prepare(index, prepare, slots)
+
+
 class AsksForever(Liar):
     """It always lacks the node that it was just given."""
 
@@ -387,6 +407,7 @@ ZOO: tuple[Callable[[bytes, bytes], Liar], ...] = (
     ShowsNoise,
     ForgesPrepare,
     RefusesAll,
+    RefusesForOldReasons,
     AsksForever,
     AsksForNothing,
     SpeaksNonsense,

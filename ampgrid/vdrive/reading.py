@@ -41,13 +41,13 @@ def heard(ground: Ground, replica_id: ReplicaId, verdict: Verdict, ballot: Ballo
     if verdict.held is not None:
         ground.saw(replica_id, verdict.held)
     promised = None if verdict.prepared is None else verdict.prepared.ballot
-    if not _stands_in_the_way(promised, verdict.held, ballot):
+    if not stands_in_the_way(promised, verdict.held, ballot):
         ground.refused_without_reason(replica_id)
         return words.Unreachable(replica_id)
     return words.Refused(replica_id, promised, verdict.held)
 
 
-def _stands_in_the_way(promised: Ballot | None, held: Record | None, ballot: Ballot) -> bool:
+def stands_in_the_way(promised: Ballot | None, held: Record | None, ballot: Ballot) -> bool:
     """Tell whether what a replica shows is a reason to refuse something under ``ballot``.
 
     Nothing is shown by who dropped its record since nobody kept it any more, and kept its promise.

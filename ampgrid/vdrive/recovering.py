@@ -42,8 +42,10 @@ from ampgrid.formats.pointer import Pointer
 from ampgrid.formats.record import Record, ReplicaId
 from ampgrid.immutable.several import each
 from ampgrid.register import recovery, words
+from ampgrid.vdrive.ground import Ground, knows_nothing
 from ampgrid.vdrive.lanes import Delivery
 from ampgrid.vdrive.nodes import Desk, NodeCache, with_nodes
+from ampgrid.vdrive.reading import stands_in_the_way
 from ampgrid.vdrive.replica import Replica, Shown, Verdict
 from ampgrid.vdrive.seeker import in_order
 from ampgrid.vdrive.table import Table
@@ -197,6 +199,7 @@ class Survey:
         healthy: whether a quorum holds it, and nothing is against going on from there.
         members: every replica that any record names which was met.
         lost: replicas that have promised an epoch that is out of reach.
+        went_back: replicas that show less than they did before.
     """
 
     snapshot: Snapshot
@@ -208,6 +211,7 @@ class Survey:
     healthy: bool
     members: words.Replicas
     lost: words.Replicas
+    went_back: words.Replicas
 
     @property
     def mark(self) -> str:
@@ -234,8 +238,15 @@ async def survey(table: Table, keys: WriteKeys, read_file: ReadFile | None = Non
     shown: dict[ReplicaId, Record] = {}
     epochs = [0]
     promised: dict[ReplicaId, Ballot] = {}
+    before = dict(ground.seen)
+    went_back = set()
     answers = await _of_all([*peers.values()], lambda peer: peer.record(table.index))
     for replica_id, answer in zip(peers, answers, strict=True):
+        held = answer.held if isinstance(answer, Shown) else None
+        has_told = isinstance(answer, Shown) or knows_nothing(answer)
+        if has_told and not ground.saw(replica_id, held, before.get(replica_id)):
+            ground.went_back(replica_id)
+            went_back.add(replica_id)
         if isinstance(answer, Shown):
             if answer.held is not None:
                 shown[replica_id] = answer.held
@@ -260,7 +271,7 @@ async def survey(table: Table, keys: WriteKeys, read_file: ReadFile | None = Non
         )
     record = found.record
     holders = _holders(record, shown)
-    warnings = _warnings(record, holders, shown, known)
+    warnings = _warnings(record, holders, shown, known, [before[one] for one in went_back])
     if forked:
         versions = " and ".join(str(one.version) for one in forked)
         warnings += (f"Two signed versions contradict each other, {versions}: one is left.",)
@@ -272,7 +283,18 @@ async def survey(table: Table, keys: WriteKeys, read_file: ReadFile | None = Non
     latest = max([record.ballot, *(held.ballot for held in shown.values())])
     from_file = filed is not None and found is filed
     members = frozenset().union(*map(words.members, (record, *shown.values())))
-    return Survey(found, holders, from_file, warnings, epoch, latest, healthy, members, lost)
+    return Survey(
+        found,
+        holders,
+        from_file,
+        warnings,
+        epoch,
+        latest,
+        healthy,
+        members,
+        lost,
+        frozenset(went_back),
+    )
 
 
 def _holders(record: Record, shown: Mapping[ReplicaId, Record]) -> tuple[ReplicaId, ...]:
@@ -336,6 +358,7 @@ def _warnings(
     holders: Sequence[ReplicaId],
     shown: Mapping[ReplicaId, Record],
     known: Record | None,
+    hidden: Collection[Record],
 ) -> tuple[str, ...]:
     found = []
     members = words.members(record)
@@ -345,7 +368,7 @@ def _warnings(
             f"Version {record.version} was found at {len(holders)} of {len(members)} replicas;"
             f" {silent} did not answer, and changes that only they know will be lost."
         )
-    higher = [held for held in shown.values() if held.ballot > record.ballot]
+    higher = [held for held in (*shown.values(), *hidden) if held.ballot > record.ballot]
     if higher:
         latest = max(higher, key=lambda held: held.ballot)
         found.append(f"Version {latest.version} was met, but not all of it: it will be lost.")
@@ -398,7 +421,8 @@ async def recover(table: Table, keys: WriteKeys, found: Survey) -> Record:
     ground = table.ground
     order = in_order(ground)
     peers = await _identified(order)
-    there = sorted(peers, key=lambda one: (one in found.lost, one not in found.holders))
+    worse = found.lost | found.went_back
+    there = sorted(peers, key=lambda one: (one in worse, one not in found.holders))
     replicas = there[: max(ground.means.wanted_replicas, 1)]
     if not replicas:
         raise NotReachableError("not reachable: no peer that keeps directories is connected")
@@ -473,16 +497,32 @@ async def _ask_for_promises(
     table: Table, found: Survey, asked: Mapping[ReplicaId, Replica], prepare: Prepare
 ) -> recovery.Judgement:
     answers = await _of_all([*asked.values()], lambda peer: peer.prepare(table.index, prepare))
-    told: dict[ReplicaId, recovery.Told[Record]] = {}
-    for replica_id, answer in zip(asked, answers, strict=True):
-        if isinstance(answer, Verdict):
-            above = None if answer.held is None else words.promise_in(answer.held).epoch
-            if answer.prepared is not None:
-                above = answer.prepared.ballot.epoch
-            told[replica_id] = recovery.Told(_is_done(answer), answer.held, above)
+    told = {
+        replica_id: _told(table.ground, found, replica_id, answer, prepare.ballot)
+        for replica_id, answer in zip(asked, answers, strict=True)
+        if isinstance(answer, Verdict)
+    }
     return recovery.judge(
         found.snapshot.record, found.holders, found.latest, prepare.ballot.epoch, told
     )
+
+
+def _told(
+    ground: Ground, found: Survey, replica_id: ReplicaId, verdict: Verdict, ballot: Ballot
+) -> recovery.Told[Record]:
+    """Return what a replica's answer to the prepare of ``ballot`` is worth."""
+    ground.saw(replica_id, verdict.held)
+    # Who showed less than it had when it was looked for says now what it likes.
+    held = None if replica_id in found.went_back else verdict.held
+    if verdict.word != commands.REFUSED:
+        return recovery.Told(_is_done(verdict), held)
+    promised = None if verdict.prepared is None else verdict.prepared.ballot
+    if not stands_in_the_way(promised, verdict.held, ballot):
+        ground.refused_without_reason(replica_id)
+        return recovery.Told(promised=False, held=held)
+    bound = None if verdict.held is None else words.promise_in(verdict.held)
+    above = words.higher(promised, bound)
+    return recovery.Told(promised=False, held=held, above=None if above is None else above.epoch)
 
 
 def _not_needed() -> UndecidedError:

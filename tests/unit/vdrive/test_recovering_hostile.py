@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from ampgrid.commands import errors as e
+from ampgrid.commands import vdrive as commands
 from ampgrid.errors import AmpgridError, UncertainChangeError, UndecidedError
 from ampgrid.formats.ballot import MAX_COUNTER, MAX_EPOCH, Ballot, Prepare
 from ampgrid.formats.pointer import Pointer
 from ampgrid.formats.record import Record
-from ampgrid.testing.liars import ZOO
+from ampgrid.testing.liars import ZOO, Liar
+from ampgrid.testing.replicas import Kept
 from ampgrid.testing.replicaworld import Client, ReplicaWorld
 from ampgrid.vdrive.recovering import make_snapshot, put_pointer, recover, survey
 from ampgrid.vdrive.table import Table
@@ -260,6 +265,32 @@ class SetChangeTests(Recovery):
         self.assertLessEqual({1, 2}, epochs)
 
 
+class ShowsMoreLater(Liar):
+    """It shows what it has to nobody but who prepares."""
+
+    preparing = False
+
+    def shown(self, kept: Kept, nodes: Sequence[bytes] = ()) -> dict[str, Any]:
+        answer = super().shown(kept, nodes)
+        return (
+            answer if self.preparing or not self.lying else {**answer, "held": None, "nodes": []}
+        )
+
+    @commands.Prepare.responder
+    def prepare(
+        self, index: bytes, prepare: bytes, slots: Sequence[bytes] | None = None
+    ) -> dict[str, Any]:
+        self.preparing = True
+        try:
+            return super().prepare(index, prepare, slots)
+        finally:
+            self.preparing = False
+
+    @commands.GetNodes.responder
+    def get_nodes(self, index: bytes, hashes: Sequence[bytes]) -> dict[str, Any]:
+        raise e.SnapshotGoneWireError("gone")
+
+
 class LyingTests(Recovery):
     def begin(self, make: dict[int, Any]) -> None:
         """Begin anew, in the same world but for who lies."""
@@ -287,6 +318,40 @@ class LyingTests(Recovery):
                 self.assertEqual(self.count(), 20, liar)
                 self.put(99, table=self.fresh())
                 self.assertEqual(self.count(), 21, liar)
+
+    def give_more(self, replica: Any) -> None:
+        """Let a replica have a version that no other has."""
+        held = replica.kept[self.table.index].state.accepted
+        record = held.successor(
+            self.keys,
+            ballot=Ballot(0, 10**6, bytes(8)),
+            root=held.root,
+            count=held.count,
+            operation=b"nobodys!",
+        )
+        self.assertEqual(
+            replica.judge(self.table.index, record.pack(), None)["verdict"], commands.DONE
+        )
+
+    def test_who_shows_more_when_it_matters_is_believed_once(self) -> None:
+        """It hides what it has from who looks, and shows it to who goes on."""
+        for left, hides_newer in ((2, True), (2, False), (1, True)):
+            self.begin({})
+            number = self.place(0)
+            self.begin({number: ShowsMoreLater})
+            self.put(*range(20))
+            liar: Any = self.world.replicas[number]
+            liar.begin()
+            if hides_newer:
+                self.give_more(liar)
+            for place in range(1, 4 - left):
+                self.world.kill(self.place(place))
+            table = self.fresh()
+            with contextlib.suppress(UndecidedError):
+                self.run_(self.bring_back(table))
+            record = self.run_(self.bring_back(table))
+            self.assertEqual(record.count, 20)
+            self.assertEqual(self.count(), 20)
 
 
 class SnapshotTests(Recovery):
