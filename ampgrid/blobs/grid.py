@@ -34,6 +34,8 @@ from ampgrid.caps import ChkCap, LitCap
 from ampgrid.errors import (
     AmpgridError,
     BadArgumentValueError,
+    BlobAlreadyExistsError,
+    BlobDeletedError,
     BlobError,
     BlobNotFoundError,
     BlobQuotaError,
@@ -110,7 +112,12 @@ class GridRemote:
                 index = index or await self._made_index(name.namespace)
                 cap = await self._upload(uploadable)
                 entry = Entry(0, self._maker.wall(), cap, size, tag)
-                await index.put(name.blob_id, entry)
+                try:
+                    await index.put(name.blob_id, entry)
+                except (BlobAlreadyExistsError, BlobDeletedError):
+                    # Nothing names the file: nobody shall keep it alive.
+                    await self._forget(cap)
+                    raise
         finally:
             uploadable.close()
 

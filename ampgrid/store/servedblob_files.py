@@ -7,6 +7,7 @@ from a crash, and goes at the next start.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -43,6 +44,7 @@ class IncomingFile:
         self._path = path
         self._files = files
         self._descriptor: int | None = None
+        self._spoilt = False
 
     def open(self) -> bool:
         """Open the file, a new one if nothing came yet; tell if what came is lost.
@@ -73,15 +75,20 @@ class IncomingFile:
         """Return when all that was written is on the disk, with the file's name.
 
         Raises:
-            OSError: it is not; nothing that was written since the last time can be relied on.
+            OSError: it is not, now or the last time: the system forgets what it could not write,
+                and would call a second try a success. What was durable before still is.
         """
-        if self._descriptor is not None and self.durable < self.written:
-            first = not self.durable
-            self._files.fsync(self._descriptor)
-            if first:
-                self._files.fsync_directory(self._path.parent)
-                self._files.fsync_directory(self._path.parent.parent)
-            self.durable = self.written
+        if self._descriptor is None or self.durable == self.written:
+            return
+        if self._spoilt:
+            raise OSError(errno.EIO, "an earlier synchronisation failed")
+        self._spoilt = True
+        self._files.fsync(self._descriptor)
+        if not self.durable:
+            self._files.fsync_directory(self._path.parent)
+            self._files.fsync_directory(self._path.parent.parent)
+        self.durable = self.written
+        self._spoilt = False
 
     def check(self) -> None:
         """Raise `InvalidBlobError` unless it is complete and ends as announced."""

@@ -7,6 +7,7 @@ import errno
 from ampgrid.commands import blobs as commands
 from ampgrid.commands import errors as e
 from ampgrid.errors import AmpgridError
+from ampgrid.store import servedblobs
 from tests.unit.blobs.serving import LARGE, Caller, ServiceCase, sealed
 from tests.unit.store.disks import WRITING, FaultyFileSystem
 
@@ -49,6 +50,30 @@ class FaultTests(ServiceCase):
                 self.assertEqual(self.caller.read(blob_id, offset), data[offset : offset + 65_000])
         self.assertTrue(succeeded or failed)
         return failed
+
+    def test_what_could_not_be_synchronised_comes_again(self):
+        data = sealed("lost", LARGE)
+        self.patch(servedblobs, "SYNC_BYTES", 50_000)
+        for which in range(2):
+            self.stop()
+            self.files = FaultyFileSystem()
+            self.start()
+            self.caller = Caller(self)
+            put, _have, _done = self.caller.begin(data, f"b{which}")
+            if which:
+                self.caller.write(put, data, 0, 65_000)
+            self.files.plan(0, only=frozenset({"fsync"}))
+            piece = data[65_000 * which : 65_000 * (which + 1)]
+            self.caller.fails(
+                e.StoreFailedError, commands.WriteBlob, put=put, offset=65_000 * which, data=piece
+            )
+            self.assertEqual(self.files.failed, "fsync")
+            self.files.heal()
+            # The system would now say that all is on the disk.
+            self.caller.fails(e.StoreFailedError, commands.LeaveBlob, put=put, keep=True)
+            self.clock.advance(60)
+            self.assertEqual(self.caller.put(data, f"b{which}"), 65_000 * which)
+            self.assertEqual(self.caller.read(f"b{which}"), data[:65_000])
 
     def test_nothing_of_the_disk_is_told_to_a_peer(self):
         self.files = FaultyFileSystem()

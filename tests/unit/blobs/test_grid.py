@@ -105,6 +105,8 @@ class RaceTests(GridCase):
                     return await super().read(offset, length)
 
             self.assertIs(self.outcome(self.remote.put(name, Slow(mine))), expected)
+            # Of a file that nothing names nothing is kept.
+            self.assertEqual(len(self.forgotten), 1)
 
     def test_places_are_given_once(self):
         works = [
