@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import io
 import json
 import tempfile
 from collections.abc import Mapping
+from functools import cache
 from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any, ClassVar
@@ -143,27 +145,42 @@ def form_bytes(
     return body, {"Content-Type": f"multipart/form-data; boundary={boundary}"}
 
 
+@cache
+def shared_grid() -> MemoryGrid:
+    """Return the grid of all tests of this process, with a public root; made at its first use."""
+    folder = tempfile.TemporaryDirectory()
+    grid = MemoryGrid(Path(folder.name), 4, (2, 3, 3), max_segment_size=50_000)
+    grid.introducer.config = evolve(grid.introducer.config, public_root=True)
+    grid.start()
+    grid.clock.advance(2 * SETTLE_SECONDS)
+    assert grid.client.core.drive.public.cap is not None
+
+    def end() -> None:
+        grid.stop()
+        folder.cleanup()
+
+    atexit.register(end)
+    return grid
+
+
 class GatewayCase(SynchronousTestCase):
-    """Tests with a gateway; one grid serves all tests of a class.
+    """Tests with a gateway, one for each class, over one grid for all.
+
+    A test works in a directory of its own (`new_directory`); what it does to the nodes of the
+    grid it undoes.
 
     Attributes:
-        grid: with a public root.
+        grid: with a public root, four storage nodes, and 2 of 3.
         gateway: over the client of the grid.
     """
 
     grid: ClassVar[MemoryGrid]
     gateway: ClassVar[Gateway]
-    _folder: ClassVar[tempfile.TemporaryDirectory[str]]
 
     @classmethod
     def setUpClass(cls) -> None:
         super().setUpClass()
-        cls._folder = tempfile.TemporaryDirectory()
-        grid = cls.grid = MemoryGrid(Path(cls._folder.name), 4, (2, 3, 3), max_segment_size=50_000)
-        grid.introducer.config = evolve(grid.introducer.config, public_root=True)
-        grid.start()
-        grid.clock.advance(2 * SETTLE_SECONDS)
-        assert grid.client.core.drive.public.cap is not None
+        cls.grid = shared_grid()
         cls.gateway = cls.make_gateway()
 
     @classmethod
@@ -173,8 +190,7 @@ class GatewayCase(SynchronousTestCase):
     @classmethod
     def tearDownClass(cls) -> None:
         cls.gateway.stop()
-        cls.grid.stop()
-        cls._folder.cleanup()
+        cls.grid.clock.advance(1)
         super().tearDownClass()
 
     # Speaking HTTP.

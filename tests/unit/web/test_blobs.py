@@ -31,6 +31,12 @@ class BlobsCase(GatewayCase):
         cls.core = cls.grid.nodes[0].core
         cls.gateway = Gateway(cls.core, Tokens(b"t" * 32))
 
+    @classmethod
+    def tearDownClass(cls):
+        super().tearDownClass()
+        cls.grid.stop()
+        cls._folder.cleanup()
+
     def setUp(self):
         BlobsCase.number += 1
         self.user = f"user{BlobsCase.number}"
