@@ -443,7 +443,8 @@ async def recover(table: Table, keys: WriteKeys, found: Survey) -> Record:
         )
     desk = Desk(NodeCache(0), most_cached=0)
     desk.add(found.snapshot.nodes)
-    delivery = Delivery(record, desk)
+    # Whatever a peer did wrong before, it has promised now, and is to get everything.
+    delivery = Delivery(record, desk, repairs=True)
 
     def start(replica_id: ReplicaId) -> Callable[[], Deferred[Verdict]]:
         return lambda: table.lane(replica_id).send(delivery)

@@ -166,6 +166,18 @@ class RacingTests(Recovery):
             self.put(98, table=self.fresh())
 
 
+class LeftAsideTests(Recovery):
+    def test_peers_that_were_left_aside_take_it(self) -> None:
+        self.put(*range(20))
+        for place in (2, 3):
+            self.world.kill(self.place(place))
+        table = self.fresh()
+        for replica in self.world.replicas:
+            table.ground.means.patience.lose(replica.me)
+        self.assertEqual(self.run_(self.bring_back(table)).count, 20)
+        self.assertEqual(self.count(), 20)
+
+
 class CutShortTests(Recovery):
     def test_it_is_begun_again_wherever_it_was_cut_short(self) -> None:
         """Who brings it back is cut off after each box in turn, and another does it again."""
