@@ -22,6 +22,8 @@ WRITE_SECONDS = 3.0
 #: The most directories that `MemoryRemembered` knows, and that are at hand of lasting ones.
 _MOST = 100_000
 _MOST_AT_HAND = 1_000
+#: The most directories whose record waits to be written, if the disk takes none.
+_MOST_UNWRITTEN = 10_000
 
 _log = Logger()
 
@@ -136,6 +138,7 @@ class LastingRemembered:
         self._unwritten: dict[bytes, Record] = {}
         self._timer: DelayedCall | None = None
         self._writing: Deferred[None] | None = None
+        self._stopped = False
 
     def get(self, index: bytes) -> Record | None:
         """See `Remembered`."""
@@ -149,14 +152,19 @@ class LastingRemembered:
     def put(self, record: Record) -> None:
         """See `Remembered`."""
         self._known.put(record)
+        self._unwritten.pop(record.index, None)
         self._unwritten[record.index] = record
-        if self._timer is None:
-            self._timer = self._clock.callLater(WRITE_SECONDS, self._write)
+        if len(self._unwritten) > _MOST_UNWRITTEN:
+            self._unwritten.pop(next(iter(self._unwritten)))
+        self._write_soon()
 
     def fork(self, index: bytes) -> tuple[Record, Record] | None:
         """See `Remembered`."""
         if index in self._unforked:
             return None
+        known = self._known.fork(index)
+        if known is not None:
+            return known
         packed = self._store.fork(index)
         if packed is None:
             if len(self._unforked) >= _MOST_AT_HAND:
@@ -169,26 +177,43 @@ class LastingRemembered:
     def put_fork(self, one: Record, other: Record) -> None:
         """See `Remembered`."""
         self._unforked.discard(one.index)
+        # It holds as long as this process lives, also where the disk does not take it.
+        self._known.put_fork(one, other)
         self._store.put_fork(one.index, one.pack(), other.pack())
 
     def drop_fork(self, index: bytes) -> None:
         """See `Remembered`."""
         self._store.drop_fork(index)
+        self._known.drop_fork(index)
+
+    def _write_soon(self) -> None:
+        if self._timer is None and not self._stopped:
+            self._timer = self._clock.callLater(WRITE_SECONDS, self._write)
 
     def _write(self) -> None:
         self._timer = None
+        if self._writing is not None and not self._writing.called:
+            self._write_soon()
+            return
         self._writing = Deferred.fromCoroutine(self._write_all())
 
     async def _write_all(self) -> None:
-        records, self._unwritten = self._unwritten, {}
+        records = dict(self._unwritten)
         packed = {index: record.pack() for index, record in records.items()}
         try:
             await self._threads.run(self._store.put_records, packed)
         except StoreError as error:
             _log.warn("what is known of directories could not be written: {why}", why=str(error))
+            self._write_soon()
+            return
+        # Until here they are known from memory: the file had older ones.
+        for index, record in records.items():
+            if self._unwritten.get(index) is record:
+                del self._unwritten[index]
 
     async def stop(self) -> None:
         """Write what is left."""
+        self._stopped = True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

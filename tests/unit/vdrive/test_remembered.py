@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from ampgrid.crypto.directory_keys import WriteKeys
-from ampgrid.errors import ForkError
+from ampgrid.errors import ForkError, StoreError
 from ampgrid.formats.ballot import Ballot
 from ampgrid.formats.record import Record, ReplicaId
 from ampgrid.store.rememberdb import RememberDatabase
@@ -47,6 +51,54 @@ class MemoryRememberedTests(SynchronousTestCase):
         self.assertIsNone(remembered.fork(one.index))
 
 
+class RefusingStore:
+    """Records in memory, on a disk that may be full."""
+
+    def __init__(self) -> None:
+        self.refuses = True
+        self.records: dict[bytes, bytes] = {}
+        self.forks: dict[bytes, tuple[bytes, bytes]] = {}
+
+    def _check(self) -> None:
+        if self.refuses:
+            raise StoreError("the disk is full")
+
+    def record(self, directory: bytes) -> bytes | None:
+        return self.records.get(directory)
+
+    def put_records(self, records: Mapping[bytes, bytes]) -> None:
+        self._check()
+        self.records.update(records)
+
+    def fork(self, directory: bytes) -> tuple[bytes, bytes] | None:
+        return self.forks.get(directory)
+
+    def put_fork(self, directory: bytes, one: bytes, other: bytes) -> None:
+        self._check()
+        self.forks.setdefault(directory, (one, other))
+
+    def drop_fork(self, directory: bytes) -> None:
+        self._check()
+        self.forks.pop(directory, None)
+
+
+class SlowThreads:
+    """Runs what it was given when it is told to."""
+
+    def __init__(self) -> None:
+        self.waiting: list[tuple[Deferred[Any], Callable[[], Any]]] = []
+
+    def run(self, function: Any, /, *args: Any, **kwargs: Any) -> Any:
+        result: Deferred[Any] = Deferred()
+        self.waiting.append((result, partial(function, *args, **kwargs)))
+        return result
+
+    def go_on(self) -> None:
+        waiting, self.waiting = self.waiting, []
+        for result, work in waiting:
+            result.callback(work())
+
+
 class LastingRememberedTests(SynchronousTestCase):
     def setUp(self) -> None:
         folder = TemporaryDirectory()
@@ -78,8 +130,6 @@ class LastingRememberedTests(SynchronousTestCase):
         self.database.close()
 
     def test_stop_writes_what_is_left(self) -> None:
-        from twisted.internet.defer import Deferred
-
         remembered = self.open()
         remembered.put(record_of(1))
         self.successResultOf(Deferred.fromCoroutine(remembered.stop()))
@@ -87,6 +137,53 @@ class LastingRememberedTests(SynchronousTestCase):
         self.database.close()
         self.assertEqual(self.open().get(record_of(1).index), record_of(1))
         self.database.close()
+
+    def test_what_the_disk_did_not_take_is_known_all_the_same(self) -> None:
+        disk = RefusingStore()
+        remembered = LastingRemembered(disk, self.clock, InlineThreads())
+        disk.refuses = False
+        many = [record_of(number) for number in range(1_100)]
+        for record in many:
+            remembered.put(record)
+        self.clock.advance(WRITE_SECONDS)
+        disk.refuses = True
+        later = [record_of(number, 5) for number in range(1_100)]
+        for record in later:
+            remembered.put(record)
+        self.clock.advance(WRITE_SECONDS)
+        self.assertEqual([remembered.get(record.index) for record in later], later)
+        one, other = record_of(1), record_of(1, 1)
+        self.assertIsNone(remembered.fork(one.index))
+        self.assertRaises(StoreError, remembered.put_fork, one, other)
+        self.assertEqual(remembered.fork(one.index), (one, other))
+        # It is tried again, as long as the node runs.
+        disk.refuses = False
+        self.clock.advance(WRITE_SECONDS)
+        self.assertEqual(disk.records, {record.index: record.pack() for record in later})
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        remembered.drop_fork(one.index)
+        self.assertIsNone(remembered.fork(one.index))
+
+    def test_a_slow_disk_does_not_set_the_floor_back(self) -> None:
+        """What is being written is in no file yet, and may be at hand no more."""
+        disk, threads = RefusingStore(), SlowThreads()
+        remembered = LastingRemembered(disk, self.clock, threads)
+        disk.refuses = False
+        records = [record_of(number) for number in range(1_100)]
+        for record in records:
+            remembered.put(record)
+        self.clock.advance(WRITE_SECONDS)
+        self.assertEqual(remembered.get(records[0].index), records[0])
+        newer = record_of(0, 7)
+        remembered.put(newer)
+        # One write at a time, or an older one might be the last.
+        self.clock.advance(WRITE_SECONDS)
+        self.assertEqual(len(threads.waiting), 1)
+        threads.go_on()
+        self.assertEqual(remembered.get(newer.index), newer)
+        self.clock.advance(WRITE_SECONDS)
+        threads.go_on()
+        self.assertEqual(disk.records[newer.index], newer.pack())
 
     def test_damaged_row_is_left_out(self) -> None:
         remembered = self.open()
