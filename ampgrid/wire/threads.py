@@ -44,9 +44,9 @@ class PoolThreads:
         result: Deferred[T] = Deferred()
         if self._stopped:
             return result
-        self._under_way += 1
-        if len(self._threads) < min(self._under_way, self._most):
+        if len(self._threads) < min(self._under_way + 1, self._most):
             self._start_thread()
+        self._under_way += 1
         self._queue.put((function, args, kwargs, result))
         return result
 
@@ -54,8 +54,14 @@ class PoolThreads:
         # A thread that never comes back must not hold up the end of the process.
         name = f"{self._name} {len(self._threads)}"
         thread = Thread(target=self._work, name=name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            # The system gives no more of them. Those that there are will do it, in their time.
+            if not self._threads:
+                raise
+            return
         self._threads.append(thread)
-        thread.start()
 
     def _work(self) -> None:
         while (work := self._queue.get()) is not None:

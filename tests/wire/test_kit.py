@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from threading import current_thread
+from threading import Thread, current_thread
 from typing import Any
+from unittest import mock
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -304,6 +305,18 @@ class ThreadsTest(SynchronousTestCase):
             self.assertEqual([await each for each in last], list(range(50)))
             self.assertNotIn(51, done)
             self.assertFalse(late.called)
+
+    @on_loop
+    async def test_a_pool_does_with_the_threads_that_it_gets(self) -> None:
+        threads = PoolThreads(self.loop.reactor, 3, "test")
+        self.addCleanup(lambda: self.loop.run(threads.stop(10.0)))
+        refuse = mock.patch.object(Thread, "start", side_effect=RuntimeError("no more threads"))
+        with refuse, self.assertRaises(RuntimeError):
+            threads.run(pow, 2, 1)
+        self.assertEqual(await threads.run(pow, 2, 2), 4)
+        with refuse:
+            work = [threads.run(pow, 2, number) for number in range(9)]
+        self.assertEqual([await each for each in work], [2**number for number in range(9)])
 
     @on_loop
     async def test_a_pool_waits_for_no_thread_for_ever(self) -> None:
