@@ -24,6 +24,7 @@ import attrs
 from twisted.internet.defer import Deferred
 
 from ampgrid.caps import FileCap
+from ampgrid.commands import errors as e
 from ampgrid.commands import vdrive as commands
 from ampgrid.crypto.directory_keys import WriteKeys
 from ampgrid.errors import (
@@ -58,6 +59,8 @@ MAX_SNAPSHOT_BYTES = 1 << 30
 _MOST_TRIES = 3
 
 _MAGIC = b"AGT1"
+#: What answers a prepare that is not promised; who does not answer at all may have promised it.
+_UNWILLING = (Verdict, e.NoSpaceError, e.StoreFailedError)
 
 ReadFile = Callable[[FileCap], Awaitable[bytes]]
 
@@ -423,16 +426,20 @@ async def recover(table: Table, keys: WriteKeys, found: Survey) -> Record:
     peers = await _identified(order)
     worse = found.lost | found.went_back
     there = sorted(peers, key=lambda one: (one in worse, one not in found.holders))
-    replicas = there[: max(ground.means.wanted_replicas, 1)]
-    if not replicas:
+    wanted = max(ground.means.wanted_replicas, 1)
+    if not there:
         raise NotReachableError("not reachable: no peer that keeps directories is connected")
     first = {peer.node_id for peer in order[:POINTER_PEERS]}
     asked = {
         one: peers[one]
         for one in there
-        if one in found.members or one in replicas or one.node_id in first
+        if one in found.members or one in there[:wanted] or one.node_id in first
     }
-    record, promised = await _promised(table, keys, found, tuple(sorted(replicas)), asked)
+    ballot, promised, unwilling = await _promised(table, keys, found, asked)
+    # Who is silent keeps its place: another who brings it back may hear it, and must not choose
+    # others. And who comes instead was asked, since the other asks those, too.
+    replicas = sorted(asked, key=lambda one: one in unwilling)[:wanted]
+    record = found.snapshot.record.new_epoch(keys, ballot, tuple(sorted(replicas)), recovered=True)
     willing = [one for one in replicas if one in promised]
     if not words.is_quorum(words.sets_of(record), willing):
         raise NotReachableError(
@@ -463,10 +470,9 @@ async def _promised(
     table: Table,
     keys: WriteKeys,
     found: Survey,
-    replicas: tuple[ReplicaId, ...],
     asked: Mapping[ReplicaId, Replica],
-) -> tuple[Record, words.Replicas]:
-    """Return the record of a new epoch, and those that promise it.
+) -> tuple[Ballot, words.Replicas, words.Replicas]:
+    """Return a ballot of a new epoch, those that promise it, and those that say they do not.
 
     Raises:
         UndecidedError: see `recover`.
@@ -481,11 +487,10 @@ async def _promised(
             )
         # Counters begin anew, whatever somebody has made of those before.
         ballot = Ballot(epoch, 1, name)
-        record = found.snapshot.record.new_epoch(keys, ballot, replicas, recovered=True)
         prepare = Prepare.make(keys, ballot)
-        judged = await _ask_for_promises(table, found, asked, prepare)
+        judged, unwilling = await _ask_for_promises(table, found, asked, prepare)
         if isinstance(judged, recovery.Go):
-            return record, judged.promised
+            return ballot, judged.promised, unwilling
         if isinstance(judged, recovery.Changed):
             raise UndecidedError("the directory changed since it was looked at: look again")
         if isinstance(judged, recovery.NotNeeded):
@@ -496,16 +501,22 @@ async def _promised(
 
 async def _ask_for_promises(
     table: Table, found: Survey, asked: Mapping[ReplicaId, Replica], prepare: Prepare
-) -> recovery.Judgement:
+) -> tuple[recovery.Judgement, words.Replicas]:
     answers = await _of_all([*asked.values()], lambda peer: peer.prepare(table.index, prepare))
     told = {
         replica_id: _told(table.ground, found, replica_id, answer, prepare.ballot)
         for replica_id, answer in zip(asked, answers, strict=True)
         if isinstance(answer, Verdict)
     }
-    return recovery.judge(
+    unwilling = frozenset(
+        replica_id
+        for replica_id, answer in zip(asked, answers, strict=True)
+        if isinstance(answer, _UNWILLING) and not _is_done(answer)
+    )
+    judged = recovery.judge(
         found.snapshot.record, found.holders, found.latest, prepare.ballot.epoch, told
     )
+    return judged, unwilling
 
 
 def _told(

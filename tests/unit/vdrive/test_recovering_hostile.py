@@ -15,6 +15,7 @@ from ampgrid.errors import AmpgridError, UncertainChangeError, UndecidedError
 from ampgrid.formats.ballot import MAX_COUNTER, MAX_EPOCH, Ballot, Prepare
 from ampgrid.formats.pointer import Pointer
 from ampgrid.formats.record import Record
+from ampgrid.register import acceptor
 from ampgrid.testing.liars import ZOO, Liar
 from ampgrid.testing.replicas import Kept
 from ampgrid.testing.replicaworld import Client, ReplicaWorld
@@ -176,6 +177,22 @@ class LeftAsideTests(Recovery):
             table.ground.means.patience.lose(replica.me)
         self.assertEqual(self.run_(self.bring_back(table)).count, 20)
         self.assertEqual(self.count(), 20)
+
+
+class UnwillingTests(Recovery):
+    def test_others_take_the_place_of_those_who_promise_nothing(self) -> None:
+        """Two dropped it when nobody kept it any more, one is dead: the last one has it."""
+        self.put(*range(20))
+        for place in (0, 1):
+            kept = self.world.replicas[self.place(place)].kept[self.table.index]
+            kept.state = acceptor.forget(kept.state)
+            kept.nodes.clear()
+        self.world.kill(self.place(2))
+        record = self.run_(self.bring_back(self.fresh()))
+        self.assertEqual(record.count, 20)
+        self.assertEqual(self.count(), 20)
+        self.put(99, table=self.fresh())
+        self.assertEqual(self.count(), 21)
 
 
 class CutShortTests(Recovery):
