@@ -10,7 +10,7 @@ import click
 from ampgrid.cli import console
 from ampgrid.cli.blob_options import blob_options, options_of, run_blobs
 from ampgrid.cli.session import Session
-from ampgrid.errors import BadArgumentValueError, BlobError, BlobNotFoundError
+from ampgrid.errors import BlobError, BlobNotFoundError, IntegrityError
 
 if TYPE_CHECKING:
     from ampgrid.blobs import BlobManager, SyncReport
@@ -173,7 +173,15 @@ def status_(session: Session, /, *, blob_id: str | None, check: bool, **said: An
             answer["problems"] = await blobs.check()
         return answer
 
-    answer = run_blobs(session, options, work, remote=False)
+    _tell_status(session, blob_id, run_blobs(session, options, work, remote=False))
+
+
+def _tell_status(session: Session, blob_id: str | None, answer: dict[str, Any]) -> None:
+    """Print how the store fares.
+
+    Raises:
+        IntegrityError: it is damaged.
+    """
     if session.as_json:
         console.print_json(answer)
     elif blob_id is not None:
@@ -184,7 +192,7 @@ def status_(session: Session, /, *, blob_id: str | None, check: bool, **said: An
         for problem in answer.get("problems", ()):
             click.echo(console.one_line(problem))
     if answer.get("problems"):
-        raise BadArgumentValueError("The local store is damaged: bring its blobs to a new one.")
+        raise IntegrityError("The local store is damaged: bring its blobs to a new one.")
 
 
 @click.command("rekey")

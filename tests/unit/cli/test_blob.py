@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from click.testing import CliRunner
+
+from ampgrid.blobs import BlobName, SyncReport
+from ampgrid.cli.blob_sync import _report, _tell_status
+from ampgrid.cli.session import Session
 from ampgrid.crypto import a2b, b2a
+from ampgrid.errors import BlobError, IntegrityError
 from tests.unit.cli.command_line import CommandLineCase, run
 
 
@@ -95,3 +101,21 @@ class BlobTests(CommandLineCase):
             words = self.blob("download", "x", "--remote", remote, "--output-file", "out")
             told = self.refused(4, "-d", self.root / "node", *words)
             self.assertIn("gateway", told)
+
+    def test_a_damaged_store_is_no_success(self) -> None:
+        answer = {"progress": {"SYNCED": 1}, "problems": ["page 3 is bad"]}
+        with CliRunner().isolation() as (out, _err, _both):
+            with self.assertRaises(IntegrityError):
+                _tell_status(Session(), None, answer)
+            self.assertIn(b"page 3 is bad", out.getvalue())
+            _tell_status(Session(), None, {"progress": {}, "problems": []})
+
+    def test_what_could_not_be_moved_is_named_and_is_no_success(self) -> None:
+        report = SyncReport(sent=1, failed=[(BlobName.of("x"), "it is damaged")])
+        with CliRunner().isolation() as (out, err, _both):
+            with self.assertRaises(BlobError):
+                _report(Session(), report)
+            self.assertEqual(out.getvalue(), b"1 sent, 0 fetched.\n")
+            self.assertEqual(err.getvalue(), b"default/x: it is damaged\n")
+            _report(Session(), SyncReport(deleted_here=2))
+            self.assertIn(b"2 deleted here", out.getvalue())
