@@ -207,6 +207,21 @@ class BrowserTests(BrowserCase):
             page.keyboard.press("Escape")
             self.assertEqual(rows.last.inner_text(), "3 of 3 well")
 
+    def test_check_all_below(self) -> None:
+        self.ask("PUT", "inner?t=mkdir")
+        before = self.shares()
+        self.put_file("inner/c.bin", bytes(range(200)) * 1_500)
+        (self.shares() - before).pop().unlink()
+        with self.opened() as page:
+            for button, found, repaired in (("Check", 1, "0"), ("Check and repair", 0, "1")):
+                page.goto(self.home)
+                page.get_by_text("Check all below").click()
+                page.get_by_role("button", name=button, exact=True).locator("visible=true").click()
+                page.get_by_role("heading", name="Deep check: done").wait_for()
+                self.assertEqual(page.get_by_text("inner/c.bin: too few shares").count(), found)
+                counted = page.locator("dt", has_text="repaired").locator("+ dd")
+                self.assertEqual(counted.inner_text(), repaired)
+
     def shares(self) -> set[Path]:
         """Return the files of all shares of the grid."""
         nodes = [Path(node["dir"], "storage", "shares") for node in self.grid.ready["nodes"]]
