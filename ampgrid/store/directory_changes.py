@@ -449,6 +449,7 @@ class StageJob(DirectoryJob[None]):
             row = self.begin(sql)
         assert row.id is not None
         self.book_all(directory_nodes.stage(sql, row.id, self._nodes, peer, self._caller.now))
+        directory_walks.keep_longer(sql, row.id, self._caller.now)
         self.make_room(sql)
 
 

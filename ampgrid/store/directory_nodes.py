@@ -139,6 +139,12 @@ def lacking(sql: Sql, directory: int | None, hashes: Sequence[bytes]) -> list[by
     return [digest for digest in hashes if digest not in found]
 
 
+#: Directories where a walk goes on over an older trie: it finds what is below a node by that node.
+_WALKED = (
+    "SELECT directory FROM walks GROUP BY directory"
+    " HAVING sum(kind = 'replace') > 0 AND sum(kind = 'adopt') = 0"
+)
+
 #: What is noted as gone: number of the node, its size, the peer that staged it, its directory.
 Gone: TypeAlias = tuple[int, int, int | None, int]
 
@@ -146,7 +152,8 @@ Gone: TypeAlias = tuple[int, int, int | None, int]
 def due(sql: Sql, until: int) -> list[Gone]:
     """Return a batch of nodes that are not live since ``until``."""
     return sql.execute(
-        "SELECT node, size, peer, directory FROM gone WHERE since <= ? ORDER BY since LIMIT ?",
+        "SELECT node, size, peer, directory FROM gone"  # noqa: S608 - constants
+        f" WHERE since <= ? AND directory NOT IN ({_WALKED}) ORDER BY since LIMIT ?",
         (until, NODES_A_SWEEP),
     ).fetchall()
 
@@ -154,7 +161,8 @@ def due(sql: Sql, until: int) -> list[Gone]:
 def oldest(sql: Sql, excess: int) -> list[Gone]:
     """Return the oldest replaced nodes, about ``excess`` bytes and at most a batch of them."""
     rows = sql.execute(
-        "SELECT node, size, peer, directory FROM gone WHERE peer IS NULL ORDER BY since LIMIT ?",
+        "SELECT node, size, peer, directory FROM gone"  # noqa: S608 - constants
+        f" WHERE peer IS NULL AND directory NOT IN ({_WALKED}) ORDER BY since LIMIT ?",
         (NODES_A_SWEEP,),
     ).fetchall()
     chosen = []

@@ -11,7 +11,8 @@ accepted at once, after its trie was compared in slices, and what follows is wri
 * ``delete``: all nodes of a directory that was dropped go.
 
 While a directory has walks, what is live is what is under its accepted root. So whoever deletes a
-node that is noted as gone looks there first. Whatever changes the directory meanwhile keeps its
+node that is noted as gone looks there first; and while nodes are being noted as replaced none is
+deleted, since those below it are found by it. Whatever changes the directory meanwhile keeps its
 own notes exact, and a walk looks at the root that is accepted by the time of its slice.
 """
 
@@ -61,6 +62,14 @@ def add(sql: Sql, directory: int, kind: str, root: bytes, since: int) -> None:
     sql.execute(
         "INSERT INTO walks (directory, kind, root, since, start) VALUES (?, ?, ?, ?, '')",
         (directory, kind, root, since),
+    )
+
+
+def keep_longer(sql: Sql, directory: int, now: int) -> None:
+    """Give the nodes that will be noted as replaced their time anew: some were staged again."""
+    sql.execute(
+        "UPDATE walks SET since = max(since, ?) WHERE directory = ? AND kind = ?",
+        (now, directory, REPLACE),
     )
 
 

@@ -284,6 +284,34 @@ class WalkTests(LargeCase):
                 self.assertEqual(list(check_accounts(self.store)), [])
                 self.close()
 
+    def test_nothing_is_lost_sight_of_that_is_swept_while_it_is_walked(self):
+        """Each slice is followed by a sweep, long after the trie was replaced."""
+        self.open()
+        owner, to_first, to_second = self.two_tries(150)
+        record = to_second(to_first(owner.first()))
+        self.now += 2 * HOUR
+        while self.store.upkeep.walk():
+            while self.store.upkeep.sweep(self.now):
+                pass
+        self.sweep_all()
+        self.assertEqual(list(check_accounts(self.store)), [])
+        self.assertEqual(self.store.room(fresh=True).replaced, 0)
+        self.assertEqual(self.entries(record.root, owner), owner.entries_of(record))
+
+    def test_what_is_staged_again_while_it_is_walked_has_its_hour(self):
+        self.open()
+        owner, to_first, to_second = self.two_tries(150)
+        old = to_first(owner.first())
+        entries = owner.entries_of(old)
+        record = to_second(old)
+        self.now += 2 * HOUR
+        again = owner.change(record, {slot_of(n): entries[slot_of(n)] for n in range(150)})
+        self.stage(owner, again)
+        self.sweep_all()
+        self.assertEqual(self.accept(again).verdict, Verdict.DONE)
+        self.assertEqual(self.entries(again.root, owner), entries)
+        self.assertEqual(list(check_accounts(self.store)), [])
+
     def test_it_goes_on_after_a_restart(self):
         self.open()
         owner, to_first, to_second = self.two_tries(150)
