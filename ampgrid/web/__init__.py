@@ -20,6 +20,7 @@ it. From the socket to the answer:
   method and ``t=`` to the handlers in `ampgrid.web.reading`, `ampgrid.web.writing` and
   `ampgrid.web.posting`.
 * `ampgrid.web.downloads`: files with ranges and ETags; a slow reader pauses the download.
+* `ampgrid.web.xmlrpc`: the same operations as functions, at ``/xmlrpc``.
 * `ampgrid.web.pages` and ``templates/``: pages for people.
 
 Twisted's own resources, and klein over them, are handed a request when all of its body is there.

@@ -33,7 +33,7 @@ _MOST_BYTES = 1_024
 #: Nonces whose counts are remembered; Twisted lets each live for 15 minutes.
 _MOST_NONCES = 20_000
 #: Counts may come out of order by so many: browsers ask over several connections.
-_WINDOW = 1_024
+WINDOW = 1_024
 _COUNT = re.compile(rb"[0-9a-fA-F]{8}")
 
 
@@ -44,24 +44,32 @@ class UnauthorizedError(WebError):
 
 
 class Counts:
-    """Which counts of which nonces were used: who listens may not send an answer again."""
+    """Which counts of which nonces were used: who listens may not send an answer again.
 
-    def __init__(self) -> None:
+    Args:
+        most: nonces that are remembered; the one that was used longest ago is forgotten first.
+    """
+
+    def __init__(self, most: int = _MOST_NONCES) -> None:
+        self._most = most
         #: (highest count, one bit for each of the counts below it), by nonce.
         self._used: OrderedDict[bytes, tuple[int, int]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._used)
 
     def take(self, nonce: bytes, count: bytes) -> bool:
         """Use a count of a nonce; False if it was used, is too old, or is none."""
         number = int(count, 16) if _COUNT.fullmatch(count) else 0
         highest, bits = self._used.get(nonce, (0, 0))
         behind = highest - number
-        if not number or behind >= _WINDOW or (behind >= 0 and bits >> behind & 1):
+        if not number or behind >= WINDOW or (behind >= 0 and bits >> behind & 1):
             return False
         if behind < 0:
-            highest, bits, behind = number, bits << min(-behind, _WINDOW), 0
-        self._used[nonce] = highest, (bits | 1 << behind) & ((1 << _WINDOW) - 1)
+            highest, bits, behind = number, bits << min(-behind, WINDOW), 0
+        self._used[nonce] = highest, (bits | 1 << behind) & ((1 << WINDOW) - 1)
         self._used.move_to_end(nonce)
-        while len(self._used) > _MOST_NONCES:
+        while len(self._used) > self._most:
             self._used.popitem(last=False)
         return True
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
@@ -55,28 +56,32 @@ def fuzz_operation(operation: Any, web: str, caps: list[str], count: int, seed: 
     asked = 0
     for mode, checks in MODES.items():
         cases = operation.as_strategy(generation_mode=mode)
+        asked += _ask(cases, checks, web, caps, count, seed)
+    return asked
 
-        @hypothesis.seed(seed)
-        @hypothesis.settings(
-            max_examples=count,
-            deadline=None,
-            database=None,
-            suppress_health_check=list(hypothesis.HealthCheck),
-        )
-        @hypothesis.given(cases)
-        def ask(case: Any, checks: Any = checks) -> None:
-            nonlocal asked
-            asked += 1
-            if "cap" in case.path_parameters and asked % 2:
-                case.path_parameters["cap"] = caps[asked // 2 % len(caps)]
-            response = case.call(base_url=web)
-            case.validate_response(response, checks=checks)
 
-        try:
-            ask()
-        except hypothesis.errors.Unsatisfiable:
-            # Nothing can be asked wrongly where nothing can be told.
-            continue
+def _ask(cases: Any, checks: list[Any], web: str, caps: list[str], count: int, seed: int) -> int:
+    asked = 0
+
+    @hypothesis.seed(seed)
+    @hypothesis.settings(
+        max_examples=count,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(hypothesis.HealthCheck),
+    )
+    @hypothesis.given(cases)
+    def ask(case: Any) -> None:
+        nonlocal asked
+        asked += 1
+        if "cap" in case.path_parameters and asked % 2:
+            case.path_parameters["cap"] = caps[asked // 2 % len(caps)]
+        response = case.call(base_url=web)
+        case.validate_response(response, checks=checks)
+
+    # Nothing can be asked wrongly where nothing can be told.
+    with suppress(hypothesis.errors.Unsatisfiable):
+        ask()
     return asked
 
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any
-from unittest import skipUnless
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -36,7 +34,6 @@ class WebTests(GridCase):
         self.assertEqual(ended.stdout, str(status), body[:300])
         return body
 
-    @skipUnless(shutil.which("curl"), "curl is not installed")
     def test_curl(self) -> None:
         cap = self.curl("-T", self.file, f"{self.url}/a/b.bin", status=201).decode()
         self.assertEqual(self.curl(f"{self.url}/a/b.bin"), DATA)
@@ -54,7 +51,6 @@ class WebTests(GridCase):
         self.assertIn("b.bin", self.client("ls", f"public:{self.place.name}/a"))
         self.curl("-H", "Origin: http://example.org", self.url, status=403)
 
-    @skipUnless(shutil.which("curl"), "curl is not installed")
     def test_a_download_that_was_cut_goes_on(self) -> None:
         self.curl("-T", self.file, f"{self.url}/f", status=201)
         cut = self.place / "cut"
@@ -63,7 +59,6 @@ class WebTests(GridCase):
         subprocess.run(words, check=True)
         self.assertEqual(cut.read_bytes(), DATA)
 
-    @skipUnless(shutil.which("wget"), "wget is not installed")
     def test_wget_walks_a_directory(self) -> None:
         tree = {"a b?": b"1", "sub/\u00fc#": DATA, "sub/deep/x": b"2"}
         for name, data in tree.items():
@@ -176,17 +171,16 @@ class PortTests(SynchronousTestCase):
         password.chmod(0o600)
         process, told = self.ready(node)
         url = told["web"]
-        if shutil.which("curl"):
-            for words, status in (
-                ((), "401"),
-                (("--digest", "-u", "me:secret"), "200"),
-                (("--anyauth", "-u", "me:secret"), "200"),
-                (("--digest", "-u", "me:wrong"), "401"),
-                (("-u", "me:secret"), "401"),
-            ):
-                said = ["curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}", *words, url]
-                ended = subprocess.run(said, capture_output=True, text=True, check=True)
-                self.assertEqual(ended.stdout, status, words)
+        for words, status in (
+            ((), "401"),
+            (("--digest", "-u", "me:secret"), "200"),
+            (("--anyauth", "-u", "me:secret"), "200"),
+            (("--digest", "-u", "me:wrong"), "401"),
+            (("-u", "me:secret"), "401"),
+        ):
+            said = ["curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}", *words, url]
+            ended = subprocess.run(said, capture_output=True, text=True, check=True)
+            self.assertEqual(ended.stdout, status, words)
         process.terminate()
         self.assertEqual(finish(process).status, 0)
 
@@ -197,25 +191,22 @@ class PortTests(SynchronousTestCase):
         outcome = ampgrid("-d", node, "run")
         self.assertEqual(outcome.status, 3)
         self.assertNotIn("Traceback", outcome.err)
-        if not shutil.which("openssl"):
-            return
         words = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost"
         made = [*words.split(), "-keyout", str(node / "key.pem"), "-out", str(node / "cert.pem")]
         subprocess.run(made, capture_output=True, check=True)
         process, told = self.ready(node)
         self.assertRegex(told["web"], r"^https://127\.0\.0\.1:\d+/$")
-        if shutil.which("curl"):
-            said = [
-                "curl",
-                "-sSk",
-                "-o",
-                "/dev/null",
-                "-w",
-                "%{http_code}",
-                f"{told['web']}health",
-            ]
-            ended = subprocess.run(said, capture_output=True, text=True, check=True)
-            self.assertEqual(ended.stdout, "503")
+        said = [
+            "curl",
+            "-sSk",
+            "-o",
+            "/dev/null",
+            "-w",
+            "%{http_code}",
+            f"{told['web']}health",
+        ]
+        ended = subprocess.run(said, capture_output=True, text=True, check=True)
+        self.assertEqual(ended.stdout, "503")
         process.terminate()
         ended_node = finish(process)
         self.assertEqual(ended_node.status, 0)

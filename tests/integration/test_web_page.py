@@ -15,7 +15,7 @@ from tests.integration.processes import DATA, PATIENCE, ROOT, GridCase
 PAGE = (ROOT / "docs" / "reference" / "web-api.md").read_text("utf-8")
 BLOCKS = re.findall(r"^```sh\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
 #: What has a page of its own, or is for browsers alone.
-ELSEWHERE = {"", "enter", "static", "blobs", "xmlrpc"}
+ELSEWHERE = {"", "enter", "static", "blobs", "remote-blobs", "xmlrpc"}
 
 
 class LineTests(GridCase):

@@ -8,9 +8,13 @@ import re
 import tempfile
 from pathlib import Path
 
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
 from ampgrid.errors import ConfigError
 from ampgrid.testing.pipes import MemoryTransport
-from ampgrid.web.password import Password
+from ampgrid.web.password import WINDOW, Counts, Password
 from tests.unit.web.kit import OWN_PAGE, GatewayCase, Reply
 
 NAME, WORD = "me", "pass:word"
@@ -42,6 +46,23 @@ def answer(challenge: str, method: str, uri: str, /, **changes: str) -> str:
         hashed(first, fields["nonce"], fields["nc"], fields["cnonce"], "auth", second),
     )
     return "Digest " + ", ".join(f'{name}="{value}"' for name, value in fields.items())
+
+
+class CountsTest(SynchronousTestCase):
+    @given(st.lists(st.integers(0, 3 * WINDOW)))
+    def test_each_counts_once_and_none_from_long_ago(self, numbers: list[int]) -> None:
+        counts, used = Counts(), {0}
+        for number in numbers:
+            expected = number not in used and number > max(used) - WINDOW
+            self.assertIs(counts.take(b"nonce", b"%08x" % number), expected)
+            used |= {number} if expected else set()
+        self.assertIs(counts.take(b"another", b"00000001"), True)
+
+    def test_a_bounded_number_of_nonces(self) -> None:
+        counts = Counts(most=3)
+        for nonce in (b"a", b"b", b"a", b"c", b"d"):
+            counts.take(nonce, b"00000001")
+        self.assertEqual(len(counts), 3)
 
 
 class PasswordTest(GatewayCase):

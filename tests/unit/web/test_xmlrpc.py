@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from ampgrid.immutable import Data
+from ampgrid.web import outflow
 from ampgrid.web.localfiles import LocalFiles
 from ampgrid.web.tokens import HEADER
 from ampgrid.web.xmlrpc import envelope, methods, section
 from ampgrid.web.xmlrpc.faults import FAULTS, CallError
 from tests.material import some_bytes
-from tests.unit.web.kit import OWN_PAGE, GatewayCase, Reply
+from tests.unit.web.kit import OWN_PAGE, GatewayCase, Reply, read_reply, request_bytes
 
 XML = {"Content-Type": "text/xml"}
 EMPTY = "<?xml version='1.0'?><methodCall><methodName>{}</methodName></methodCall>"
@@ -278,6 +279,26 @@ class RefusedTest(XmlRpcCase):
         reply = self.ask("POST", "/xmlrpc", b"", headers)
         self.assert_status(reply, 413)
         self.assertEqual(self.gateway.spool.used, 0)
+
+    def test_who_reads_nothing_keeps_out_none_but_the_heavy(self) -> None:
+        cap = self.put("/uri", some_bytes(2_000_000)).text
+        body = request_bytes(
+            "POST", "/xmlrpc", xmlrpc.client.dumps((cap, ""), "get").encode(), XML
+        )
+        stopped = [self.connect() for _ in range(section.MOST_HEAVY)]
+        for client in stopped:
+            client.transport.pauseProducing()
+            client.transport.write(body)
+            self.grid.clock.advance(1)
+        waiting = self.connect()
+        waiting.transport.write(body)
+        self.grid.clock.advance(5)
+        self.assertEqual(waiting.received, b"")
+        self.assertEqual(self.call("stat", cap, "")[1]["size"], 2_000_000)
+        self.grid.clock.advance(outflow.STALL_SECONDS + 60)
+        self.assertTrue(all(client.lost for client in stopped))
+        self.wait(waiting)
+        self.assertEqual(read_reply(waiting.received).status, 200)
 
     def test_entities_expand_to_nothing(self) -> None:
         entities = "".join(f'<!ENTITY a{n} "{f"&a{n - 1};" * 10}">' for n in range(1, 9))
