@@ -455,6 +455,36 @@ class SlicedMachine(StoreMachine):
         one.older.append((self.now, one.record.root, dict(one.entries)))
         one.record, one.entries = record, dict(wanted)
 
+    @rule(
+        number=st.integers(1, 3),
+        slot=st.integers(0, 60),
+        size=st.none() | st.integers(1, 2500),
+        order=st.permutations(["change", "walk", "sweep", "renew"]),
+        is_full=st.booleans(),
+    )
+    def together(self, number, slot, size, order, is_full):
+        """Do several things in one transaction, of which only vital ones find room at times."""
+        one = self.directories.get(number)
+        if one is None:
+            return
+        caller = Caller(PEER, self.now)
+        changes = {slot_of(slot): None if size is None else entry_of(slot, size)}
+        record = one.owner.change(one.record, changes)
+        inside = self.store._inside
+        jobs = {
+            "change": self.store.accepting(one.owner.index, caller, record, changes),
+            "walk": directory_upkeep._WalkJob(inside, self.now),
+            "sweep": directory_upkeep._SweepJob(inside, self.now),
+            "renew": self.store.renewing(one.owner.index, caller),
+        }
+        group = [jobs[what] for what in order] + [DiskIsFull()] * is_full
+        outcomes = dict(zip(order, self.store.run_all(group), strict=False))
+        failed = {what for what, outcome in outcomes.items() if outcome.error is not None}
+        assert failed == ({"change"} if is_full else set())
+        if not is_full:
+            one.older.append((self.now, one.record.root, dict(one.entries)))
+            one.record, one.entries = record, one.owner.entries_of(record)
+
     @invariant()
     def is_as_it_should_be(self):
         if self.store is None:
