@@ -120,9 +120,11 @@ class NameTests(SynchronousTestCase):
                 self.assertTrue(_exists(name), f"{page.name}: {name}")
 
     def test_every_command_in_the_table_of_the_seeds_exists(self) -> None:
-        from ampgrid.commands import control, introduction, session, storage
+        from ampgrid.commands import control, introduction, session, storage, vdrive
 
-        known = {name for m in (control, introduction, session, storage) for name in vars(m)}
+        known = {
+            name for m in (control, introduction, session, storage, vdrive) for name in vars(m)
+        }
         text = (DOCS / "seeds.md").read_text("utf-8")
         named = re.findall(r"Command `(\w+)`", text)
         self.assertTrue(named)
