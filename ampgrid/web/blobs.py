@@ -23,6 +23,7 @@ from ampgrid.blobs.service import BlobService
 from ampgrid.errors import (
     BadArgumentValueError,
     BlobNotFoundError,
+    BlobQuotaError,
     BlobRefusedError,
     InvalidBlobError,
     InvalidFlagsError,
@@ -78,7 +79,7 @@ class Blobs:
             return chosen({"GET": Route(_list, credentials=knows)}, target.method)
         routes = {
             "GET": Route(_get, credentials=knows),
-            "PUT": Route(_put, A_FILE, credentials=knows),
+            "PUT": Route(_put, A_FILE, credentials=knows, most=_most_bytes),
             "DELETE": Route(_delete, credentials=knows),
             "POST": Route(_set_flags, A_TEXT, credentials=knows),
         }
@@ -108,6 +109,19 @@ def _check_token(user: str, request: GatewayRequest) -> None:
         ) from None
     if said != user:
         raise ForbiddenError("these are the blobs of another user")
+
+
+def _most_bytes(request: GatewayRequest) -> int | None:
+    """Return what a user may put at most: what is never stored is not spooled either.
+
+    Raises:
+        BlobQuotaError: the body is longer.
+    """
+    service = request.gateway.core.blobs
+    most = None if service is None else service.account_quota
+    if most is not None and (request.length or 0) > most:
+        raise BlobQuotaError("There is no room left for this user's blobs.")
+    return most
 
 
 def credentials_of(header: str) -> tuple[str | None, str | None]:

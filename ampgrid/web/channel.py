@@ -34,6 +34,8 @@ RATE_SECONDS = 60.0
 MOST_CONNECTIONS = 256
 #: Seconds in which a client that was refused may still read the answer.
 LINGER_SECONDS = 5.0
+#: Seconds in which the client reads what is left of the last answer of a connection.
+LAST_SECONDS = 300.0
 MOST_HEADERS = 100
 #: A length of more digits is none of any body.
 _MOST_DIGITS = 30
@@ -125,10 +127,14 @@ class GatewayChannel(HTTPChannel):
         super().allContentReceived()
 
     def requestDone(self, request: GatewayRequest) -> None:  # noqa: N802
-        """Await the next head."""
+        """Await the next head, or that the client reads the rest of the last answer."""
         super().requestDone(request)
-        if self.persistent and self._deadline is None:
+        if self._deadline is not None:
+            return
+        if self.persistent:
             self._await_head()
+        elif self in self.factory:
+            self._set_deadline(LAST_SECONDS, self._too_slow)
 
     def hold(self) -> None:
         """Read no more from the client for now."""
@@ -203,6 +209,10 @@ class GatewayFactory(ServerFactory):
     def acceptableProtocols(self) -> list[bytes]:  # noqa: N802
         """Return what is spoken over TLS: browsers offer HTTP/2 too."""
         return [b"http/1.1"]
+
+    def __contains__(self, channel: GatewayChannel) -> bool:
+        """Tell whether a connection is open."""
+        return channel in self._channels
 
     def lost(self, channel: GatewayChannel) -> None:
         """Forget a connection."""

@@ -9,6 +9,7 @@ from ampgrid.immutable import FileNode
 from ampgrid.vdrive.dirnode import Child
 from ampgrid.web.answers import TEXT, Answer
 from ampgrid.web.call import Call
+from ampgrid.web.errors import ForbiddenError
 from ampgrid.web.headers import STORED_POLICY, content_type, disposition
 from ampgrid.web.outflow import Outflow, ToClient
 from ampgrid.web.ranges import (
@@ -19,6 +20,12 @@ from ampgrid.web.ranges import (
     range_holds,
     read_range,
 )
+
+#: The last second of the year 9999: no date of HTTP is later.
+_LAST_SECOND = 253_402_300_799
+#: As what a page of this gateway may show what is stored (Sec-Fetch-Dest): never as a script or a
+#: style of its own, though its policy lets it load those from this origin.
+_SHOWN_AS = frozenset({"", "document", "empty", "iframe", "image", "audio", "video", "track"})
 
 
 @frozen
@@ -50,20 +57,27 @@ def stored(call: Call, node: FileNode, child: Child | None) -> Stored:
     """
     cap = parse_cap(node.get_uri())
     assert isinstance(cap, ChkCap | LitCap)
-    changed = None if child is None else child.metadata.get("changed")
     return Stored(
         cap,
         etag_of(node.get_uri()),
         call.arg("filename") or (None if child is None else child.name),
-        float(changed) if isinstance(changed, int | float) else None,
+        None if child is None else _moment(child.metadata.get("changed")),
         call.flag("save", default=False),
     )
+
+
+def _moment(said: object) -> float | None:
+    """Return seconds since 1970; None for what is no date of HTTP: a stranger may have said it."""
+    if isinstance(said, int | float) and 0 <= said <= _LAST_SECOND:
+        return float(said)
+    return None
 
 
 async def send_file(call: Call, file: Stored) -> Answer | None:
     """Send a file.
 
     Raises:
+        ForbiddenError: a page would run it as a script, or take it as a style.
         RangeError: no byte of the file is in the range that was asked for.
         NotEnoughSharesError: the file cannot be read.
     """
@@ -72,6 +86,8 @@ async def send_file(call: Call, file: Stored) -> Answer | None:
     def value(name: str) -> str:
         return request.getHeader(name) or ""
 
+    if value("Sec-Fetch-Dest") not in _SHOWN_AS:
+        raise ForbiddenError("what is stored is no part of a page")
     if is_unchanged(value, file.etag, file.changed):
         return Answer(b"", 304, TEXT, _about(file))
     size = file.cap.get_size()

@@ -57,6 +57,11 @@ class GatewayRequest(http.Request):
         """What the request works for."""
         return self.channel.gateway
 
+    @property
+    def length(self) -> int | None:
+        """Bytes of its body, None if they are not told before they come."""
+        return self._length
+
     # The head.
 
     def gotLength(self, length: int | None) -> None:  # noqa: N802
@@ -100,7 +105,12 @@ class GatewayRequest(http.Request):
             raise ForbiddenError("this needs the token of the gateway, in the header")
         self._route = route
         if length != 0:
-            self._body = self._made_body(route.body, length)
+            self._body = self._made_body(self._wanted(route), length)
+
+    def _wanted(self, route: Route) -> Want:
+        """Return what is made of the body, under the bound that whoever asks has."""
+        most = route.most(self) if route.most is not None else None
+        return route.body if most is None else Want(route.body.kind, most)
 
     def _values(self, name: str) -> list[str]:
         """Return the values of a header; what is no UTF-8 is like nothing that counts."""

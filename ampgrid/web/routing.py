@@ -63,6 +63,8 @@ class Route:
         always_token: whether whoever asks has to send the token.
         credentials: looks at credentials of its own before the body is taken, and raises if
             they are refused; None for the gateway's password, if it has one.
+        most: returns how long the body may be at most, bytes (None for any length), and raises
+            if it is told to be longer; looked at behind the credentials.
     """
 
     handle: Handler
@@ -71,6 +73,7 @@ class Route:
     guards_itself: bool = False
     always_token: bool = False
     credentials: Callable[[GatewayRequest], None] | None = None
+    most: Callable[[GatewayRequest], int | None] | None = None
 
 
 class Section(Protocol):

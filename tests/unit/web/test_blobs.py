@@ -6,6 +6,8 @@ import tempfile
 from base64 import b64encode, urlsafe_b64encode
 from pathlib import Path
 
+from attrs import evolve
+
 from ampgrid.crypto.identity import node_id_text
 from ampgrid.formats.blobname import BlobName
 from ampgrid.store.servedblob_schema import ROW_BYTES
@@ -173,6 +175,27 @@ class SeedTests(BlobsCase):
         most = self.core.config.blobs_user_quota
         told = {"Content_Range": f"bytes */{most}", "Tag": urlsafe_b64encode(b"t" * 16).decode()}
         self.assertEqual(self.ask_blob("PUT", "b", **told).status, 507)
+
+    def test_what_is_beyond_the_quota_is_not_spooled(self):
+        most = self.core.config.blobs_user_quota
+        client = self.connect()
+        head = f"PUT /blobs/{self.user}/b HTTP/1.1\r\nHost: 127.0.0.1:2\r\n"
+        head += f"Authorization: {self.authorization()}\r\n"
+        client.transport.write(f"{head}Content-Length: {most + 1}\r\n\r\n".encode())
+        self.grid.clock.advance(0.1)
+        self.assertEqual(read_reply(client.received, "PUT").status, 507)
+
+    def test_an_endless_body_ends_at_the_quota(self):
+        store = self.core.blobs.store
+        self.patch(store, "_limits", evolve(store._limits, account_quota=100_000))
+        client = self.connect()
+        head = f"PUT /blobs/{self.user}/b HTTP/1.1\r\nHost: 127.0.0.1:2\r\n"
+        head += f"Authorization: {self.authorization()}\r\nTransfer-Encoding: chunked\r\n\r\n"
+        client.transport.write(head.encode())
+        for _ in range(11):
+            client.transport.write(b"2710\r\n" + bytes(10_000) + b"\r\n")
+        self.grid.clock.advance(0.1)
+        self.assertEqual(read_reply(client.received, "PUT").status, 413)
 
 
 class StrangerTests(BlobsCase):

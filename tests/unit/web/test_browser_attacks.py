@@ -12,8 +12,10 @@ import re
 from urllib.parse import quote
 
 from ampgrid.crypto.base32 import b2a
+from ampgrid.vdrive.children import Link
 from ampgrid.web import tokens
 from ampgrid.web.headers import STORED_POLICY
+from ampgrid.web.places import place_of
 from ampgrid.web.tokens import HEADER
 from tests.unit.web.attacking import BROWSER, EVIL, AttackCase, of_site
 from tests.unit.web.kit import HOST, OWN_PAGE, Reply, request_bytes
@@ -264,6 +266,36 @@ class ContentTest(AttackCase):
         for told in ("evil.html", "evil.svg"):
             reply = self.get(f"/uri/{cap}?filename={told}")
             self.assertEqual(reply.headers["Content-Security-Policy"], STORED_POLICY)
+
+    def test_contents_as_a_script_of_our_page(self) -> None:
+        cap = self.put("/uri", b"alert(1)").text
+        for dest in ("script", "style", "worker", "serviceworker", "object", "embed", "xslt"):
+            for told in ("evil.js", "evil.css"):
+                url = f"/uri/{cap}?filename={told}"
+                headers = {**OWN_PAGE, "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": dest}
+                for method in ("GET", "HEAD"):
+                    self.assert_status(self.ask(method, url, headers=headers), 403)
+        for dest in ("document", "iframe", "image", "audio", "video", "empty"):
+            headers = {**OWN_PAGE, "Sec-Fetch-Dest": dest}
+            self.assert_status(self.ask("GET", f"/uri/{cap}", headers=headers), 200)
+
+    def test_dates_that_no_clock_shows(self) -> None:
+        cap = self.put("/uri", b"alert(1)").text
+        directory = self.new_directory()
+
+        async def link(changed: float) -> None:
+            node = await self.gateway.core.drive.directory(place_of(("uri", directory)))
+            await node.set_children({"a": Link(cap, {"changed": changed})})
+
+        for changed in (1e300, -1e300, 10**400, 2**70, -1, 253_402_300_800):
+            self.grid.run(link(changed))
+            for method in ("GET", "HEAD"):
+                reply = self.ask(method, f"/uri/{directory}/a")
+                self.assert_status(reply, 200)
+                self.assertNotIn("Last-Modified", reply.headers)
+        self.grid.run(link(253_402_300_799))
+        told = self.get(f"/uri/{directory}/a").headers["Last-Modified"]
+        self.assertEqual(told, "Fri, 31 Dec 9999 23:59:59 GMT")
 
     def test_scripts_in_names(self) -> None:
         names = (

@@ -253,6 +253,16 @@ class BoundTest(GatewayCase):
         self.assertEqual(self.gateway.jobs.running(), [])
         self.assertTrue(client.lost)
 
+    def test_a_reader_that_leaves_the_end_of_an_answer(self) -> None:
+        cap = self.put("/uri", some_bytes(60_000)).text
+        client = self.connect()
+        client.transport.pauseProducing()
+        client.transport.write(request_bytes("GET", f"/uri/{cap}"))
+        self.grid.clock.advance(30)
+        self.assertEqual(self.gateway.jobs.running(), [])
+        self.grid.clock.advance(channel.LAST_SECONDS + 1)
+        self.assertTrue(client.lost)
+
     def test_a_client_that_goes_ends_what_it_began(self) -> None:
         data = some_bytes(1_000_000)
         cap = self.put("/uri", data).text
