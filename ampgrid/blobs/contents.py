@@ -254,6 +254,24 @@ async def open_local(
     return _content_of(blob.name, blob.sealed_size or 0, rows)
 
 
+async def is_whole(
+    store: LocalBlobStore, threads: Threads, secret: bytes, blob: LocalBlob
+) -> bool:
+    """Tell whether all of a usable blob can be read; of an external one nobody can.
+
+    Raises:
+        BlobNotFoundError: it was deleted meanwhile.
+    """
+    try:
+        content = await open_local(store, threads, secret, blob)
+        if isinstance(content, Blob):
+            while await content.read(_ROWS_AT_ONCE * CHUNK_BYTES):
+                pass
+    except InvalidBlobError:
+        return False
+    return isinstance(content, Blob)
+
+
 class RemoteRows:
     """Rows of a blob as they come from the remote, without a local store.
 

@@ -253,13 +253,12 @@ class HttpRemote:
         params = {**params_of(query), "limit": str(most)}
         if order_by is not None:
             params["order_by"] = order_by
-        skip = SKIP.fullmatch(after or "")
-        if after is not None and not skip:
+        if after is not None and not SKIP.fullmatch(after):
             params["after"] = after
         answer = await self._ask("GET", None, params)
         found = await self._json(answer, None, MOST_LISTING_BYTES)
-        first = int(skip[1]) if skip else 0
-        return page_of(found, answer.headers.get("next"), first, most, after)
+        following = answer.headers.get("next")
+        return page_of(found, following, after, most, by_id=order_by is None)
 
     async def count(self, query: Query) -> int:
         """Return the number of blobs (see `ampgrid.blobs.port.Remote`)."""

@@ -134,11 +134,25 @@ class _Nothing(AnswerBody):
         pass
 
 
-def page_of(found: Any, following: str | None, first: int, most: int, after: str | None) -> Page:
-    """Check a listing, and cut it if the server knows no pages."""
+def page_of(
+    found: Any, following: str | None, after: str | None, most: int, *, by_id: bool
+) -> Page:
+    """Check a listing, and cut it if the server knows no pages.
+
+    Args:
+        found: what the server told.
+        following: where it says that the next page begins.
+        after: where this page begins.
+        most: ids in it.
+        by_id: whether it is to be in the order of ids. A server of the seed tells those in any.
+    """
     if not isinstance(found, list):
         raise nonsense()
+    skip = SKIP.fullmatch(after or "")
+    first = int(skip[1]) if skip else 0
     try:
+        if by_id and following is None:
+            found = sorted({each for each in found if after is None or each > after})
         ids = tuple(BlobName.of(blob_id).blob_id for blob_id in found[first : first + most])
     except (BadArgumentValueError, TypeError) as error:
         raise nonsense() from error
@@ -146,7 +160,9 @@ def page_of(found: Any, following: str | None, first: int, most: int, after: str
         if not following.isascii() or len(following) > 300 or following == after or not ids:
             raise nonsense()
         return Page(ids, following)
-    return Page(ids, f"skip {first + most}" if len(found) > first + most else None)
+    if len(found) <= first + most:
+        return Page(ids)
+    return Page(ids, ids[-1] if by_id else f"skip {first + most}")
 
 
 def flags_of(found: Iterable[object]) -> tuple[Flag, ...]:

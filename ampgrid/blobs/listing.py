@@ -7,6 +7,10 @@ from functools import partial
 
 from ampgrid.blobs.port import MAX_PAGE_IDS, OrderBy, Page, Query, Remote
 from ampgrid.blobs.retrying import Retrying
+from ampgrid.errors import RemoteUnavailableError
+
+#: The most ids of one listing: a remote that tells more goes round in circles, or lies.
+MOST_IDS = 10_000_000
 
 
 async def pages(
@@ -21,13 +25,37 @@ async def pages(
         order_by: see `ampgrid.blobs.port.Remote.page`.
 
     Raises:
-        RemoteUnavailableError: it failed too often.
+        RemoteUnavailableError: it failed too often, or its listing is none: in no order, or
+            without end.
         BadArgumentValueError: ``order_by`` is no order.
     """
     after: str | None = None
+    last, total = "", 0
     while True:
         page = await retrying.run(partial(remote.page, query, order_by, after, MAX_PAGE_IDS))
+        total += len(page.blob_ids)
+        if order_by is None:
+            last = _checked_order(page, last)
+        if total > MOST_IDS:
+            raise RemoteUnavailableError("The remote's listing has no end.")
         yield page
         after = page.after
         if after is None:
             return
+
+
+def _checked_order(page: Page, last: str) -> str:
+    """Return the last id of a page, all of which come behind those of the page before.
+
+    What is missing on one side is found by the order of names, so it must be right.
+
+    Raises:
+        RemoteUnavailableError: they do not, or it is an empty page before the end.
+    """
+    for blob_id in page.blob_ids:
+        if blob_id <= last:
+            raise RemoteUnavailableError("The remote's listing is not in the order of names.")
+        last = blob_id
+    if page.after is not None and not page.blob_ids:
+        raise RemoteUnavailableError("The remote's listing does not go on.")
+    return last

@@ -23,7 +23,7 @@ from typing import IO, Any
 
 from attrs import frozen
 
-from ampgrid.blobs.contents import Blob, ExternalBlob, open_local
+from ampgrid.blobs.contents import Blob, ExternalBlob, is_whole, open_local
 from ampgrid.blobs.listing import pages
 from ampgrid.blobs.passing import Passing
 from ampgrid.blobs.port import OrderBy, Query, Remote
@@ -426,6 +426,8 @@ class BlobManager:
     async def bring_again(self, blob_id: str, namespace: str | None = None) -> None:
         """Bring a blob from the remote once more, in the place of one that is damaged here.
 
+        One that is whole stays, and so does what is left of one that the remote has not.
+
         Raises:
             BlobNotFoundError: the store has none that the remote has too.
             InvalidBlobError: what came was bad several times.
@@ -433,10 +435,16 @@ class BlobManager:
         """
         name = BlobName.of(blob_id, namespace)
         store = await self._opened()
-        if not await self.threads.run(store.want_again, name):
-            raise BlobNotFoundError(f"There is no blob {name} in sync here.")
         async with self._locks.held(name), self._slots.taken(Priority.MEDIUM):
-            await self._transfers(store).fetch(name)
+            blob = await self.threads.run(store.find, name)
+            if blob is None or blob.status is not SyncStatus.SYNCED:
+                raise BlobNotFoundError(f"There is no blob {name} in sync here.")
+            if await is_whole(store, self.threads, self._secret, blob):
+                return
+            await self._retrying.run(lambda: self._remote.stat(name))
+            await self.threads.run(store.want_again, name)
+            if not await self._transfers(store).fetch(name):
+                raise BlobNotFoundError(f"The remote has no blob {name} any more.")
 
     async def ask_again(self, namespace: str | None = None) -> int:
         """Let the blobs that failed be tried again by the next sync; return how many."""

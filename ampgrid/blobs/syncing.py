@@ -172,8 +172,7 @@ class Syncing:
         pending = await self._pending(namespace, SyncStatus.PENDING_DOWNLOAD)
 
         async def fetch(name: BlobName) -> None:
-            async with self.locks.held(name):
-                is_here = await self.transfers.fetch(name)
+            is_here = await self.transfers.fetch(name)
             report.fetched += is_here
 
         await self._all(pending, fetch, report)
@@ -183,12 +182,11 @@ class Syncing:
         pending = await self._pending(namespace, SyncStatus.PENDING_UPLOAD)
 
         async def send(name: BlobName) -> None:
-            async with self.locks.held(name):
-                try:
-                    was_sent = await self.transfers.send(name)
-                    report.sent += was_sent
-                except BlobDeletedError:
-                    report.deleted_here += 1
+            try:
+                was_sent = await self.transfers.send(name)
+                report.sent += was_sent
+            except BlobDeletedError:
+                report.deleted_here += 1
 
         await self._all(pending, send, report)
 
@@ -216,7 +214,8 @@ class Syncing:
             while queue and not gone:
                 name, priority = queue.popleft()
                 try:
-                    async with self.slots.taken(priority):
+                    # The name first, as in a put and a get: who has it may wait for a slot.
+                    async with self.locks.held(name), self.slots.taken(priority):
                         await work(name)
                 except (RemoteUnavailableError, BlobRefusedError) as error:
                     gone.append(error)

@@ -169,9 +169,20 @@ class BlobStoreFiles:
             ) from error
 
     def _make(self, opener: Opener, entropy: Entropy, cost: Cost) -> LocalBlobStore:
-        slot, key = new_slot(opener, entropy, cost)
+        slot, key = self._slot_there(opener) or new_slot(opener, entropy, cost)
         self._write(KeyFile(cipher_format(find_driver()), (slot,)))
         return LocalBlobStore(self.path, key)
+
+    def _slot_there(self, opener: Opener) -> tuple[Slot, bytes] | None:
+        """Return what a key file without a database says of this key, None if nothing.
+
+        The database may be only away, and its passphrase opens it with that salt alone.
+        """
+        try:
+            stored = self._read()
+            return None if stored is None else _right_slot(stored, opener)
+        except (FormatError, ConfigError):
+            return None
 
     def _open_without(self, opener: Opener, entropy: Entropy) -> LocalBlobStore:
         """Open a store whose key file is gone, which a key does alone."""

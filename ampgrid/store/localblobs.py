@@ -235,20 +235,20 @@ class LocalBlobStore:
         return self._database.call(lambda sql: update_blob(sql, name, priority=int(priority)) == 1)
 
     def note_bad(self, name: BlobName) -> int:
-        """Note that what came of a blob was bad, and forget it; return how often that was.
+        """Note that what came of a wanted blob was bad, and forget it; return how often that was.
 
-        The third time it fails for good.
+        The third time it fails for good. Of one that is not wanted any more, 0.
         """
 
         def change(sql: Sql) -> int:
             blob = find_blob(sql, name)
-            if blob is None:
+            if blob is None or blob.status is not SyncStatus.PENDING_DOWNLOAD:
+                # It was deleted while it came, and that stays so.
                 return 0
             drop_content(sql, blob)
             retries = blob.retries + 1
-            status = blob.status
-            if retries >= MAX_RETRIES:
-                status = SyncStatus.FAILED_DOWNLOAD
+            failed = retries >= MAX_RETRIES
+            status = SyncStatus.FAILED_DOWNLOAD if failed else blob.status
             update_blob(sql, name, retries=retries, status=int(status))
             return retries
 

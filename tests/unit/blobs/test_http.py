@@ -241,6 +241,16 @@ class LyingServerTests(HttpCase):
         self.answers(reply(200, b" " * 200_000))
         self.assertIs(self.outcome(self.remote.count(Query())), RemoteUnavailableError)
 
+    def test_a_server_that_tells_ids_in_any_order_is_put_in_order(self):
+        names = [f"blob-{number * 7919 % 25:02}" for number in range(25)]
+        self.answers(reply(200, json.dumps(names).encode()))
+        found, after = [], None
+        while not found or after is not None:
+            page = self.clock.run(self.remote.page(Query(), None, after, 10))
+            found += page.blob_ids
+            after = page.after
+        self.assertEqual(found, sorted(names))
+
     def test_a_server_without_pages_is_paged_here(self):
         ids = [f"b{number}" for number in range(25)]
         self.answers(reply(200, json.dumps(ids).encode()))

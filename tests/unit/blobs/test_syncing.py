@@ -19,7 +19,9 @@ from ampgrid.blobs import (
     InvalidBlobError,
     Priority,
     SyncStatus,
+    listing,
 )
+from ampgrid.blobs.port import Page
 from ampgrid.blobs.retrying import FIRST_WAIT, MOST_WAIT, Retrying
 from ampgrid.errors import BlobRefusedError, NoRoomError, RemoteUnavailableError
 from ampgrid.testing.clock import HeapClock
@@ -516,13 +518,78 @@ class DamageTests(ManagerCase):
         self.put("mine", b"content", local_only=True)
         self.fails(BlobNotFoundError, self.blobs.bring_again("mine"))
 
+    def test_one_that_is_whole_stays_whatever_the_remote_says(self):
+        self.world.server.account("alice").blobs.clear()
+        self.run_one(self.blobs.bring_again("blob"))
+        self.assertEqual(self.get("blob"), self.data)
+
+    def test_what_is_left_stays_if_the_remote_has_none(self):
+        name = BlobName.of("blob")
+        store = self.blobs._store
+        [row] = store.rows(store.find(name), 1, 1)
+        change = "UPDATE chunks SET data = ? WHERE data = ?"
+        store.change(lambda sql: sql.execute(change, (b"rubbish", row)))
+        self.world.server.account("alice").blobs.clear()
+        self.fails(BlobNotFoundError, self.blobs.bring_again("blob"))
+        self.assertEqual(self.status("blob"), SyncStatus.SYNCED)
+        self.assertEqual(store.rows(store.find(name), 1, 1), [b"rubbish"])
+
     def write(self, place, data):
         self.blobs._store.change(
             lambda sql: sql.execute("UPDATE chunks SET data = ? WHERE place = ?", (data, place))
         )
 
 
+class ListingTests(ManagerCase):
+    """A remote whose listings are none: the sync says so, and ends."""
+
+    def listed(self, *told):
+        answers, last = iter(told), told[-1]
+        asked = [0]
+
+        async def page(_query, _order_by=None, _after=None, _most=1000):
+            asked[0] += 1
+            self.assertLess(asked[0], 1000, "it asks for ever")
+            return next(answers, last)
+
+        self.remote.page = page
+
+    def test_without_end(self):
+        for ids in ((), ("a",), ("a", "b")):
+            self.listed(Page(ids, "1"), Page(ids, "2"))
+            self.fails(RemoteUnavailableError, self.blobs.remote_list())
+            self.fails(RemoteUnavailableError, self.blobs.sync("default"))
+
+    def test_in_no_order(self):
+        for pages in ([Page(("b", "a"))], [Page(("a", "a"))], [Page(("b",), "1"), Page(("a",))]):
+            self.listed(*pages)
+            self.fails(RemoteUnavailableError, self.blobs.remote_list())
+
+    def test_by_date_without_end(self):
+        self.patch(listing, "MOST_IDS", 100)
+        self.listed(Page(("a",), "1"), Page(("b",), "2"))
+        self.fails(RemoteUnavailableError, self.blobs.remote_list(order_by="date"))
+
+
 class SeveralAtOnceTests(ManagerCase):
+    def test_a_get_and_a_sync_do_not_wait_for_each_other(self):
+        """The one had the name and waited for a slot, the other the slot and waited for it."""
+        self.put("large", content("large", 2_500_000))
+        self.put("second")
+        other = self.world.manager("b", transfers=1)
+        self.run_one(other.refresh_sync_status_from_server())
+        self.run_one(other.set_priority("second", Priority.HIGH))
+
+        async def read(wait):
+            over = Deferred()
+            self.world.clock.callLater(wait, over.callback, None)
+            await over
+            blob = await other.get("large" if not wait else "second")
+            return blob.size
+
+        sizes = self.world.together(read(0), other.sync("default"), read(0.06))
+        self.assertEqual((sizes[0], sizes[2]), (2_500_000, 1000))
+
     def watch(self, remote):
         """Return the most blobs that were put or fetched at one moment, as it grows."""
         moving, most = set(), [0]

@@ -122,6 +122,14 @@ class OpeningTests(SynchronousTestCase):
         self.make("another")
         self.assert_opens("another")
 
+    def test_a_database_that_was_away_opens_when_it_is_back(self):
+        self.make("pass")
+        away = self.files.path.with_name("away")
+        self.files.path.rename(away)
+        self.make("pass")
+        away.rename(self.files.path)
+        self.assert_opens("pass")
+
     def test_another_key_is_given(self):
         openers = [KEY, "pass", "another", bytes(32)]
         self.make(openers[0])

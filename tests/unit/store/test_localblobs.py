@@ -338,6 +338,14 @@ class FetchingTests(StoreCase, SynchronousTestCase):
         self.assertEqual(self.store.find(NAME).retries, 0)
         self.assertEqual(self.store.note_bad(BlobName.of("unknown")), 0)
 
+    def test_what_was_deleted_while_bad_bytes_came_is_still_to_be_deleted(self):
+        self.want(NAME)
+        for _ in range(2):
+            self.store.note_bad(NAME)
+        self.assertTrue(self.store.mark_deleted(NAME))
+        self.assertEqual(self.store.note_bad(NAME), 0)
+        self.assertEqual(self.status(NAME), SyncStatus.PENDING_DELETE)
+
 
 class StatusTests(StoreCase, SynchronousTestCase):
     def test_deleting_takes_the_content_and_leaves_a_note(self):
@@ -444,7 +452,9 @@ class StatusTests(StoreCase, SynchronousTestCase):
             elif what in ("delete", "drop", "bad"):
                 method = {"delete": "mark_deleted", "drop": "drop", "bad": "note_bad"}[what]
                 getattr(self.store, method)(name)
-                expected.pop(blob_id, None)
+                if what != "bad":
+                    # One that is here stays, whatever comes of its name.
+                    expected.pop(blob_id, None)
             elif what == "open":
                 self.reopen()
             self.assertEqual(sorted(self.store.ids("default")), sorted(expected))
