@@ -12,7 +12,9 @@ from attrs import frozen
 from ampgrid.crypto.base32 import b2a
 from ampgrid.web.errors import WebError
 
-_RANGE = re.compile(r"bytes=\s*([0-9]{0,19})\s*-\s*([0-9]{0,19})\s*", re.IGNORECASE)
+_DIGITS = re.compile(r"[0-9]{0,19}")
+#: The longest date that is looked at, characters; HTTP's have 29.
+_MOST_DATE = 64
 
 
 @frozen
@@ -46,10 +48,14 @@ def read_range(header: str, size: int) -> Range | None:
     Raises:
         RangeError: the range begins behind the end.
     """
-    match = _RANGE.fullmatch(header.strip())
-    if match is None or match.group(1, 2) == ("", ""):
+    # Split and not matched at one go: space that may stand in several places would be tried in
+    # all of them.
+    unit, equals, rest = header.partition("=")
+    first, dash, last = (part.strip() for part in rest.partition("-"))
+    if unit.strip().lower() != "bytes" or not equals or not dash or not (first or last):
         return None
-    first, last = match.group(1, 2)
+    if not _DIGITS.fullmatch(first) or not _DIGITS.fullmatch(last):
+        return None
     if not first:
         start, end = max(0, size - int(last)), size
     else:
@@ -76,6 +82,8 @@ def http_date(moment: float) -> str:
 
 
 def _seconds(text: str) -> float | None:
+    if len(text) > _MOST_DATE:
+        return None
     try:
         return parsedate_to_datetime(text).timestamp()
     except (ValueError, TypeError, OverflowError):

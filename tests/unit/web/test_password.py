@@ -7,6 +7,7 @@ import hashlib
 import re
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -114,6 +115,27 @@ class PasswordTest(GatewayCase):
         self.assert_status(self.told(said, "PUT", "/uri"), 401)
         for said in ("", "Digest", "Digest x", "Bearer abc", "Digest " + "a=b," * 1_000):
             self.assert_status(self.told(said), 401)
+
+    def test_a_long_answer_is_not_parsed(self) -> None:
+        """The parser takes the square of the length, for whoever asks."""
+        parsed: list[int] = []
+        assert self.gateway.password is not None
+        digests = self.gateway.password._digests
+        decode = digests.decode
+
+        def noted(given: bytes, method: bytes, peer: bytes) -> Any:
+            parsed.append(len(given))
+            return decode(given, method, peer)
+
+        self.patch(digests, "decode", noted)
+        challenge = self.challenge()
+        path = "/vdrive/private" + ("/" + "a" * 200) * 15
+        for said in ("Digest " + "a" * 16_000, answer(challenge, "GET", "/vdrive") + ", x" * 500):
+            self.assertEqual(self.told(said).status, 401)
+        self.assertEqual(parsed, [])
+        # A long path of the request itself is no reason to refuse.
+        self.assertEqual(self.told(answer(challenge, "GET", path), uri=path).status, 404)
+        self.assertLess(max(parsed), 1_024)
 
     def test_basic_is_for_tls(self) -> None:
         said = "Basic " + base64.b64encode(f"{NAME}:{WORD}".encode()).decode()
