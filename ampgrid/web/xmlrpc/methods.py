@@ -72,7 +72,7 @@ class Method:
         if not self.needed <= len(params) <= len(self.takes):
             raise CallError(
                 WRONG_PARAMETERS,
-                f"it takes {self.needed} to {len(self.takes)} parameters, not {len(params)}",
+                f"its parameters are {self.signature}, and {len(params)} were given",
             )
         for number, (value, kinds) in enumerate(zip(params, self.takes, strict=False), 1):
             if type(value) not in kinds:
