@@ -30,6 +30,7 @@ from ampgrid.node.directory import NodeDirectory
 from ampgrid.node.drive import DriveFiles
 from ampgrid.node.surroundings import Secrets, Surroundings
 from ampgrid.node.upkeep import directories_key, upkeep_settings, vdrive_settings
+from ampgrid.peers import PeerConnection
 from ampgrid.storage.service import StorageService
 from ampgrid.store.directories import DirectoryStore
 from ampgrid.store.keptdb import KeptDatabase
@@ -311,6 +312,21 @@ class MemoryGrid:
         for member in self.members:
             member.start()
         self.run(self.client.core.wait_for_peers(len(self.nodes), 600))
+
+    def between(self, one: MemoryNode, other: MemoryNode) -> PeerConnection:
+        """Return ``one``'s connection to ``other``, in time moved on until there is one.
+
+        `start` waits for the client alone: storage nodes that dial each other may be later.
+
+        Raises:
+            AssertionError: there is none after a minute.
+        """
+        for _ in range(600):
+            connection = one.core.table.get(other.identity.node_id)
+            if connection is not None:
+                return connection
+            self.clock.advance(0.1)
+        raise AssertionError(f"{one.host} is not connected to {other.host}")
 
     def stop(self) -> None:
         """Take all members down."""

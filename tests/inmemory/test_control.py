@@ -141,16 +141,11 @@ class WhoMayCallTests(ControlCase):
             pass
         return True
 
-    def between(self, one: MemoryNode, other: MemoryNode) -> Any:
-        connection = one.core.table.get(other.identity.node_id)
-        assert connection is not None
-        return connection
-
     def test_no_control_command_over_tcp(self) -> None:
         grid = self.grid
         pairs = [(grid.client, grid.nodes[0]), (grid.client, grid.introducer)]
         pairs.append((grid.nodes[0], grid.introducer))
-        ways = [self.between(a, b) for one, two in pairs for a, b in [(one, two), (two, one)]]
+        ways = [self.grid.between(a, b) for one, two in pairs for a, b in [(one, two), (two, one)]]
         commands = commands_in(control, drive, blob_users)
         self.assertGreater(len(commands), 7)
         for connection in ways:
@@ -159,9 +154,9 @@ class WhoMayCallTests(ControlCase):
 
     def test_peer_commands_over_tcp_by_what_the_peer_offers(self) -> None:
         grid = self.grid
-        from_client = self.between(grid.client, grid.nodes[0])
-        to_client = self.between(grid.nodes[0], grid.client)
-        to_introducer = self.between(grid.client, grid.introducer)
+        from_client = self.grid.between(grid.client, grid.nodes[0])
+        to_client = self.grid.between(grid.nodes[0], grid.client)
+        to_introducer = self.grid.between(grid.client, grid.introducer)
         for command in commands_in(storage):
             self.assertTrue(self.answered(from_client, command), command)
             # The client keeps no shares, and neither does the introducer.

@@ -127,8 +127,7 @@ class PublicRootTests(RootCase):
         expected = self.public_of(self.grid.introducer)
         assert expected is not None
         for peer in (self.grid.introducer, self.grid.nodes[0]):
-            connection = self.grid.client.core.table.get(peer.identity.node_id)
-            assert connection is not None
+            connection = self.grid.between(self.grid.client, peer)
             answer = self.grid.run(connection.call(GetPublicRoot))
             self.assertEqual(answer["uri"], expected.to_string())
 
@@ -136,8 +135,7 @@ class PublicRootTests(RootCase):
         self.wait()
         node = self.grid.nodes[0]
         known = self.public_of(node)
-        connection = self.grid.introducer.core.table.get(node.identity.node_id)
-        assert connection is not None
+        connection = self.grid.between(self.grid.introducer, node)
         with self.assertRaises(e.NotAllowedError):
             self.grid.run(connection.call(SetPublicRoot, uri=OTHER.to_string()))
         self.flushLoggedErrors()
@@ -147,15 +145,13 @@ class PublicRootTests(RootCase):
         self.assertIn("refused", drive["problem"])
 
     def test_nobody_but_an_introducer_is_believed(self) -> None:
-        connection = self.grid.nodes[1].core.table.get(self.grid.nodes[0].identity.node_id)
-        assert connection is not None
+        connection = self.grid.between(self.grid.nodes[1], self.grid.nodes[0])
         with self.assertRaises(e.NotAllowedError):
             self.grid.run(connection.call(SetPublicRoot, uri=OTHER.to_string()))
         self.assertNotEqual(self.public_of(self.grid.nodes[0]), OTHER)
 
     def test_what_is_no_directory_is_refused(self) -> None:
-        connection = self.grid.introducer.core.table.get(self.grid.nodes[0].identity.node_id)
-        assert connection is not None
+        connection = self.grid.between(self.grid.introducer, self.grid.nodes[0])
         broken = DirCap(OTHER.write_key, b"x" * 32).to_string()
         for text in ["", "URI:LIT:", OTHER.get_verify_cap().to_string(), broken]:
             with self.assertRaises(e.BadArgumentError):
@@ -199,7 +195,6 @@ class NoPublicRootTests(RootCase):
     def test_without_one_nobody_makes_it(self) -> None:
         self.grid.clock.advance(200)
         self.assertRaises(e.NoRootWireError, self.call, commands.ListDirectory, path="public:")
-        connection = self.grid.client.core.table.get(self.grid.introducer.identity.node_id)
-        assert connection is not None
+        connection = self.grid.between(self.grid.client, self.grid.introducer)
         with self.assertRaises(e.NoPublicRootError):
             self.grid.run(connection.call(GetPublicRoot))
