@@ -30,12 +30,7 @@ def summary(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
         if not introducer["connected"]:
             why = introducer["last_error"] or "no connection yet"
             yield "introducer", f"{introducer['node_id']} is not connected: {why}"
-    if "storage" in facts:
-        yield from _storage(facts["storage"])
-    if "vdrive" in facts:
-        yield from _vdrive(facts["vdrive"])
-    if "blobs" in facts:
-        yield from _blobs(facts["blobs"])
+    yield from _kept_for_others(facts)
     if "drive" in facts:
         yield from _drive(facts["drive"])
     if facts["kind"] == "node" and "keeper" in facts:
@@ -74,6 +69,17 @@ def _grid(facts: dict[str, Any]) -> str:
     if facts["introducers"]:
         line += f", {up} of {format_count(len(facts['introducers']), 'introducer')} connected"
     return line + (", open to everybody" if facts["open_grid"] else "")
+
+
+def _kept_for_others(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    if facts.get("durability", "full") != "full":
+        yield "durability", "none: a power cut takes shares and blobs that were just acknowledged"
+    if "storage" in facts:
+        yield from _storage(facts["storage"])
+    if "vdrive" in facts:
+        yield from _vdrive(facts["vdrive"])
+    if "blobs" in facts:
+        yield from _blobs(facts["blobs"])
 
 
 def _storage(storage: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -19,6 +19,7 @@ from ampgrid.crypto.hashing import tagged_hash
 from ampgrid.crypto.identity import Identity
 from ampgrid.immutable import Spool
 from ampgrid.node.config import NodeConfig
+from ampgrid.node.upkeep import file_system
 from ampgrid.peers import ConnectionTable
 from ampgrid.ports import Clock, Connection, Entropy, Threads, WallClock
 from ampgrid.store.servedblobs import Limits, ServedBlobStore
@@ -44,7 +45,9 @@ def open_blob_store(
 ) -> ServedBlobStore:
     """Open the store of the blobs that a node keeps for others; see `ServedBlobStore.open`."""
     limits = Limits(config.blobs_quota, config.blobs_user_quota, config.reserve)
-    return ServedBlobStore.open(folder, blobs_key(identity), wall=wall, limits=limits)
+    return ServedBlobStore.open(
+        folder, blobs_key(identity), wall=wall, limits=limits, files=file_system(config)
+    )
 
 
 def blob_service(

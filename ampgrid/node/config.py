@@ -69,6 +69,9 @@ DEFAULT_USER_QUOTA: Final = 1_000_000_000
 
 Kind = Literal["introducer", "node"]
 
+#: ``full``: what was acknowledged is on the disk; ``none``: it will be, if the power stays.
+Durability = Literal["full", "none"]
+
 
 @frozen
 class EncodingParameters:
@@ -130,6 +133,7 @@ class NodeConfig:
         expire_grace_days: how long they have been without one before that, days.
         scrub_days: days within which every share is hashed again.
         scrub_rate: what that reads at most, bytes a second.
+        durability: whether a share or a blob is on the disk before it is acknowledged.
         vdrive: whether it keeps directories for others; None: if it keeps shares.
         vdrive_quota: bytes that all directories together may take; None for no such bound.
         blobs_enabled: whether it keeps blobs for others.
@@ -165,6 +169,7 @@ class NodeConfig:
     expire_grace_days: int = DEFAULT_GRACE_DAYS
     scrub_days: int = DEFAULT_SCRUB_DAYS
     scrub_rate: int = DEFAULT_SCRUB_RATE
+    durability: Durability = "full"
     vdrive: bool | None = None
     vdrive_quota: int | None = None
     blobs_enabled: bool = False
@@ -212,6 +217,12 @@ def _text(value: object) -> str:
 def _kind(value: object) -> str:
     if value not in {"introducer", "node"}:
         raise BadArgumentValueError('it must be "introducer" or "node".')
+    return str(value)
+
+
+def _durability(value: object) -> str:
+    if value not in ("full", "none"):
+        raise BadArgumentValueError('it must be "full" or "none".')
     return str(value)
 
 
@@ -343,6 +354,7 @@ _KNOWN: dict[str, dict[str, tuple[str, Callable[[object], object]]]] = {
         "expire_grace_days": ("expire_grace_days", _whole(1, MOST_GRACE_DAYS)),
         "scrub_days": ("scrub_days", _whole(1, MOST_SCRUB_DAYS)),
         "scrub_rate": ("scrub_rate", _bandwidth),
+        "durability": ("durability", _durability),
     },
     "vdrive": {"enabled": ("vdrive", _flag), "quota": ("vdrive_quota", _size)},
     "blobs": {

@@ -546,6 +546,7 @@ class NodeCore:
             ],
         }
         if self.config.kind == "node":
+            facts["durability"] = self.config.durability
             facts["keeper"] = self.file_keeper.status()
         facts["drive"] = self.drive.status(self.drive_keeper.status())
         if self.storage is not None:

@@ -248,6 +248,9 @@ expire_grace_days = {expire_grace_days}
 # Within so many days every share is hashed again, reading so many bytes a second at most.
 scrub_days = {scrub_days}
 scrub_rate = {scrub_rate}
+# "full": shares and blobs are on the disk before that is acknowledged. "none": they are soon
+# after it, and a power cut takes the last of them.
+durability = {durability}
 
 [vdrive]
 # Whether it keeps directories for others; unset: if it keeps shares.
@@ -337,6 +340,7 @@ def render_config(config: NodeConfig) -> str:
         expire_grace_days=config.expire_grace_days,
         scrub_days=config.scrub_days,
         scrub_rate=_size(config.scrub_rate),
+        durability=_quoted(config.durability),
         blobs_enabled=str(config.blobs_enabled).lower(),
         blobs_quota='# quota = "100G"'
         if config.blobs_quota is None

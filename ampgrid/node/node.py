@@ -30,7 +30,7 @@ from ampgrid.node.directory_control import DirectoryResponder
 from ampgrid.node.drive import DriveFiles
 from ampgrid.node.recovery import Reminder, adopt_sections
 from ampgrid.node.surroundings import Secrets, Surroundings
-from ampgrid.node.upkeep import directories_key, upkeep_settings, vdrive_settings
+from ampgrid.node.upkeep import directories_key, file_system, upkeep_settings, vdrive_settings
 from ampgrid.storage.service import StorageService
 from ampgrid.store.directories import DirectoryStore
 from ampgrid.store.keptdb import KeptDatabase
@@ -211,6 +211,7 @@ class Node:
                 reserve=config.reserve,
                 quota=config.quota,
                 wall=time.time,
+                files=file_system(config),
             )
         await self._remember_store(disk)
         return StorageService(

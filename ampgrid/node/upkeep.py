@@ -12,6 +12,7 @@ from ampgrid.crypto.hashing import tagged_hash
 from ampgrid.crypto.identity import Identity
 from ampgrid.node.config import NodeConfig
 from ampgrid.storage.upkeep import UpkeepSettings
+from ampgrid.store.filesystem import FileSystem, HastyFileSystem, PosixFileSystem
 from ampgrid.vdrive.service import VdriveSettings
 
 #: The tag of the key of the store of directories.
@@ -30,6 +31,14 @@ def upkeep_settings(config: NodeConfig) -> UpkeepSettings:
         scrub_seconds=config.scrub_days * _DAY_SECONDS,
         scrub_rate=config.scrub_rate,
     )
+
+
+def file_system(config: NodeConfig) -> FileSystem:
+    """Return the file system of the shares and blobs that this node keeps for others.
+
+    Directories are not kept on it: a replica that forgets what it promised harms the others.
+    """
+    return PosixFileSystem() if config.durability == "full" else HastyFileSystem()
 
 
 def vdrive_settings(config: NodeConfig) -> VdriveSettings:

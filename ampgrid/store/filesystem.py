@@ -26,6 +26,11 @@ _NOT_EMPTY = frozenset({errno.ENOTEMPTY, errno.EEXIST})
 class FileSystem(Protocol):
     """What the store asks of the disk. A descriptor is an integer that `close` takes back."""
 
+    @property
+    def durable(self) -> bool:
+        """Whether `fsync` waits for the disk; the databases beside the files do the same."""
+        ...
+
     def make_directory(self, path: Path) -> None:
         """Make a directory for this user alone; it may be there already."""
         ...
@@ -105,6 +110,8 @@ class FileSystem(Protocol):
 
 class PosixFileSystem:
     """The file system of the operating system."""
+
+    durable = True
 
     def make_directory(self, path: Path) -> None:
         """Make a directory for this user alone; it may be there already."""
@@ -229,6 +236,22 @@ class PosixFileSystem:
         """Return how many bytes this user may still write on the disk of ``path``."""
         status = os.statvfs(path)
         return status.f_bavail * status.f_frsize
+
+
+class HastyFileSystem(PosixFileSystem):
+    """The same, but nothing waits for the disk: a power cut takes what was just written.
+
+    The system writes it later, within half a minute as a rule, and may write the end of a file
+    before its beginning: after a power cut a file can have its name and its length, and zeros.
+    """
+
+    durable = False
+
+    def fsync(self, descriptor: int) -> None:
+        """Do nothing."""
+
+    def fsync_directory(self, path: Path) -> None:
+        """Do nothing."""
 
 
 #: Only Linux can be asked to read from memory alone; elsewhere every read goes to a thread.

@@ -2,9 +2,10 @@
 
 A `Database` runs jobs. All jobs that wait at one moment run in one transaction, each behind a
 savepoint of its own unless it is alone, and share one COMMIT (write-ahead log,
-``synchronous=FULL``); only then is any of them answered. There is no thread of its own: of the
-threads that bring jobs, the one that gets the connection works for all (so a job costs no hop
-beyond the caller's own, and a database without threads is the same class).
+``synchronous=FULL``, or ``NORMAL`` beside files that are not durable either); only then is any of
+them answered. There is no thread of its own: of the threads that bring jobs, the one that gets
+the connection works for all (so a job costs no hop beyond the caller's own, and a database
+without threads is the same class).
 
 Only one connection is opened to a file: SQLite before 3.51.3 can damage a file that several
 connections write in this mode. Statements keep to what SQLite 3.15 knows (no UPSERT, no
@@ -215,7 +216,10 @@ class Database:
         when_broken: called when the disk refused (not: when it is full).
         when_full: called when the disk is full and something vital waits; tells whether there
             may be more room now.
-        files: makes the file; what SQLite does with it then is its own business.
+        files: makes the file, and says by its `durable` whether a COMMIT waits for the disk. Where
+            it does not, a power cut takes the last transactions, and leaves the file whole: the
+            log is still synchronised before it is copied. What else SQLite does with the file
+            is its own business.
         key: 32 bytes under which all of the file is enciphered (SQLCipher: each page with a MAC,
             no byte in clear); None for a file in clear.
         when_opened: called with the connection when there is a new one, in no transaction: a
@@ -487,7 +491,7 @@ class Database:
             sql.execute("PRAGMA locking_mode=EXCLUSIVE").fetchone()
             self._check_kind(sql, schema)
             sql.execute("PRAGMA journal_mode=WAL").fetchone()
-            sql.execute("PRAGMA synchronous=FULL")
+            sql.execute(f"PRAGMA synchronous={'FULL' if files.durable else 'NORMAL'}")
             sql.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES}").fetchone()
             sql.execute("BEGIN IMMEDIATE")
             self._make_tables(sql, schema)

@@ -176,6 +176,7 @@ class FailingFileSystem:
     def __init__(self, plan: FaultPlan, inner: FileSystem | None = None) -> None:
         self.faults = plan
         self._inner: FileSystem = inner or PosixFileSystem()
+        self.durable = self._inner.durable
 
     def _do(self, name: str, work: Callable[[], T], partly: Callable[[], T] | None = None) -> T:
         fault = self.faults.strike(name)

@@ -29,7 +29,7 @@ from ampgrid.node.core import NodeCore
 from ampgrid.node.directory import NodeDirectory
 from ampgrid.node.drive import DriveFiles
 from ampgrid.node.surroundings import Secrets, Surroundings
-from ampgrid.node.upkeep import directories_key, upkeep_settings, vdrive_settings
+from ampgrid.node.upkeep import directories_key, file_system, upkeep_settings, vdrive_settings
 from ampgrid.peers import PeerConnection
 from ampgrid.storage.service import StorageService
 from ampgrid.store.directories import DirectoryStore
@@ -104,6 +104,7 @@ class MemoryNode:
                 reserve=self.config.reserve,
                 quota=self.config.quota,
                 wall=grid.wall,
+                files=file_system(self.config),
             )
             storage = StorageService(
                 self.store,

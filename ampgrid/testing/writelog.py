@@ -180,6 +180,7 @@ class RecordingFileSystem:
         self._inner: FileSystem = inner or PosixFileSystem()
         self._paths: dict[int, Path] = {}
         self._numbers: dict[int, int | None] = {}
+        self.durable = self._inner.durable
         self.names = self._inner.names
         self.open_read = self._inner.open_read
         self.read_at = self._inner.read_at

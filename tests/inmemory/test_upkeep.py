@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import attrs
@@ -48,6 +49,45 @@ class GridCase(SynchronousTestCase):
         data[len(data) // 2] ^= 8
         path.write_bytes(data)
         return number
+
+
+class DurabilityTests(GridCase):
+    def put(self, durability):
+        """Put a file; return how often a node waited for its disk, and what it tells of that."""
+        self.start(durability=durability)
+        waits = []
+        self.patch(os, "fsync", waits.append)
+        data = some_bytes(600_000)
+        cap = self.grid.upload(data)
+        count = len(waits)
+        self.assertEqual(self.grid.download(cap), data)
+        facts = self.grid.nodes[0].core.status() | {"peers": []}
+        self.assertEqual(facts["durability"], durability)
+        return count, dict(summary(facts))
+
+    def test_full_waits_for_the_disk(self):
+        waits, told = self.put("full")
+        # A file and the two directories above it, of each share.
+        self.assertGreaterEqual(waits, 15)
+        self.assertNotIn("durability", told)
+
+    def test_none_waits_for_nothing_and_says_so(self):
+        waits, told = self.put("none")
+        self.assertEqual(waits, 0)
+        self.assertIn("power cut", told["durability"])
+
+    def test_blobs_and_directories(self):
+        """Blobs follow the setting; a replica of directories keeps its promises in any case."""
+        for durability, blobs in (("full", 2), ("none", 1)):
+            self.start(durability=durability, blobs_enabled=True)
+            node = self.grid.nodes[0].core
+
+            def synchronous(sql):
+                return sql.execute("PRAGMA synchronous").fetchone()[0]
+
+            stores = (node.blobs.store, blobs), (self.grid.nodes[0].store, blobs)
+            for store, level in (*stores, (node.vdrive._store, 2)):
+                self.assertEqual(store.database.read(synchronous), level)
 
 
 class MonthsTests(GridCase):

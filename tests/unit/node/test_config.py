@@ -69,6 +69,7 @@ configs = st.builds(
     expire_grace_days=st.integers(1, 365),
     scrub_days=st.integers(1, 365),
     scrub_rate=st.integers(10**5, 10**12),
+    durability=st.sampled_from(["full", "none"]),
     max_segment_size=st.integers(1024, 16 * 1024 * 1024),
     keeper_enabled=st.booleans(),
     keeper_days=st.integers(1, 14),
@@ -186,6 +187,9 @@ class ConfigTests(SynchronousTestCase):
             ("storage", "expire_grace_days = 1.5"),
             ("storage", "scrub_days = 366"),
             ("storage", 'scrub_rate = "1K"'),
+            ("storage", 'durability = "half"'),
+            ("storage", "durability = false"),
+            ("storage", "durability = []"),
             ("upload", "max_segment_size = 1"),
             ("upload", 'max_segment_size = "1G"'),
         ]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from ampgrid.store import filesystem
-from ampgrid.store.filesystem import PosixFileSystem
+from ampgrid.store.filesystem import HastyFileSystem, PosixFileSystem
 
 
 class PosixFileSystemTests(SynchronousTestCase):
@@ -104,6 +104,23 @@ class PosixFileSystemTests(SynchronousTestCase):
         self.assertEqual(self.files.names(self.root / "none"), [])
         self.assertEqual(self.files.names(folder), [])
         self.assertGreater(self.files.free_bytes(self.root), 0)
+
+    def test_what_is_hasty_waits_for_no_disk(self):
+        """And differs in nothing else."""
+        waits = []
+        self.patch(os, "fsync", waits.append)
+        for files, waited in ((PosixFileSystem(), 2), (HastyFileSystem(), 0)):
+            waits.clear()
+            descriptor = files.open_new(self.root / f"{waited}")
+            self.addCleanup(files.close, descriptor)
+            files.write_at(descriptor, 0, [b"data"])
+            files.fsync(descriptor)
+            files.fsync_directory(self.root)
+            self.assertEqual(len(waits), waited)
+            self.assertEqual(files.durable, bool(waited))
+            self.assertEqual(files.read_at(descriptor, 0, 9), b"data")
+        own = set(vars(HastyFileSystem)) - {"__module__", "__doc__"}
+        self.assertEqual(own, {"durable", "fsync", "fsync_directory"})
 
     def test_failures_are_told(self):
         if not Path("/dev/full").exists():

@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 import ampgrid.store
 from ampgrid.errors import BrokenStoreError, ConfigError, FormatError, NoRoomError
 from ampgrid.store import PeerDatabase, ShareStore
+from ampgrid.store.filesystem import HastyFileSystem
 from ampgrid.store.sql import MOST_JOBS_A_GROUP, Call, Database, Job, Schema, find_driver
 
 SCHEMA = Schema(
@@ -163,6 +164,11 @@ class GroupCommitTests(DatabaseCase):
             ]
 
         self.assertEqual(self.database.read(settings), [2, "wal", "exclusive"])
+        self.database.close()
+        hasty = Database(self.path, SCHEMA, files=HastyFileSystem())
+        self.addCleanup(hasty.close)
+        # The log is still synchronised before it is copied: the file stays whole.
+        self.assertEqual(hasty.read(settings), [1, "wal", "exclusive"])
 
 
 class VersionTests(DatabaseCase):
