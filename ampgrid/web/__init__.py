@@ -13,11 +13,11 @@ it. From the socket to the answer:
 * `ampgrid.web.bodies`, `ampgrid.web.forms`, `ampgrid.web.spool`: where bodies go: memory if they
   are small, else a file of the node under a key that is in memory only.
 * `ampgrid.web.routing`: which section answers: a `Section` is made for each first word of a path.
-* `ampgrid.web.call`: what a handler gets: arguments, body, the gateway. It returns an
+* `ampgrid.web.call`: what an action gets: arguments, body, the gateway. It returns an
   `ampgrid.web.answers.Answer`, or None if it has answered by itself. Errors become statuses in
   `ampgrid.web.errors` alone, and headers for safety in `ampgrid.web.headers` alone.
 * `ampgrid.web.places`: URL paths to grid paths; `ampgrid.web.tree`: ``/uri`` and ``/vdrive``, by
-  method and ``t=`` to the handlers in `ampgrid.web.reading`, `ampgrid.web.writing` and
+  method and ``t=`` to the actions in `ampgrid.web.reading`, `ampgrid.web.writing` and
   `ampgrid.web.posting`.
 * `ampgrid.web.downloads`: files with ranges and ETags; a slow reader pauses the download.
 * `ampgrid.web.xmlrpc`: the same operations as functions, at ``/xmlrpc``.

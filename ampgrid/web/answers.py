@@ -1,4 +1,4 @@
-"""What a handler returns: a status, a body that fits into memory, and headers."""
+"""What an action returns: a status, a body that fits into memory, and headers."""
 
 from __future__ import annotations
 

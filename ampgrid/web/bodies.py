@@ -19,7 +19,7 @@ Kind = Literal["none", "text", "file", "form"]
 
 @frozen
 class Want:
-    """What a handler wants of a body.
+    """What an action wants of a body.
 
     Attributes:
         kind: what is made of it.

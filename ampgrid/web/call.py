@@ -1,4 +1,4 @@
-"""What a handler gets: what was asked, its body, and the gateway that it works for."""
+"""What an action gets: what was asked, its body, and the gateway that it works for."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class Call:
-    """One request, as a handler sees it.
+    """One request, as an action sees it.
 
     Attributes:
         gateway: what it works for.

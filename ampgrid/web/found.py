@@ -1,4 +1,4 @@
-"""Finding what a URL names, for the handlers of ``/uri`` and ``/vdrive``."""
+"""Finding what a URL names, for the actions of ``/uri`` and ``/vdrive``."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from urllib.parse import unquote
 
 from ampgrid.formats.names import checked_name
@@ -16,11 +15,9 @@ from ampgrid.web.found import found_directory, settle
 from ampgrid.web.linking import linking_in, replacing
 from ampgrid.web.places import URI, VDRIVE, place_of
 from ampgrid.web.redirects import when_done
+from ampgrid.web.routing import Action
 from ampgrid.web.uploads import upload, upload_all
 from ampgrid.web.writing import given_cap, made_directory, make_unlinked
-
-#: Does what one ``t=`` means.
-Action = Callable[[Call], Awaitable[Answer | None]]
 
 
 async def post(call: Call) -> Answer | None:

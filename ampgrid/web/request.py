@@ -195,7 +195,7 @@ class GatewayRequest(http.Request):
             assert self._route is not None
             call = self._call()
             call.require_token()
-            answer = await self._route.handle(call)
+            answer = await self._route.act(call)
         except Exception as error:  # noqa: BLE001 - the client is told
             self._fail(error)
         else:

@@ -1,7 +1,7 @@
 """Which part of the gateway answers: a section for each first word of a path.
 
 A section is asked for the route before the body of the request is taken, so it decides what is
-made of the body; the route's handler is called when all of it is there.
+made of the body; the route's action is called when all of it is there.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ampgrid.web.request import GatewayRequest
 
 #: Answers a request, or has answered it when it returns None.
-Handler = Callable[["Call"], Awaitable[Answer | None]]
+Action = Callable[["Call"], Awaitable[Answer | None]]
 
 MOST_ARGUMENTS = 100
 _METHODS = frozenset({"GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS"})
@@ -56,7 +56,7 @@ class Route:
     """How a request is answered.
 
     Attributes:
-        handle: answers it.
+        act: answers it.
         body: what is made of its body.
         linkable: whether a link on somebody else's page may lead there.
         guards_itself: whether a browser without a token may send it (it is of no effect).
@@ -67,7 +67,7 @@ class Route:
             if it is told to be longer; looked at behind the credentials.
     """
 
-    handle: Handler
+    act: Action
     body: Want = NOTHING
     linkable: bool = False
     guards_itself: bool = False

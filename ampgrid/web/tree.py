@@ -1,22 +1,22 @@
-"""``/uri`` and ``/vdrive``: which handler answers, by method and by ``t=``."""
+"""``/uri`` and ``/vdrive``: which action answers, by method and by ``t=``."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ampgrid.web import checking, localhandlers, posting, reading, sharing, writing
+from ampgrid.web import checking, localcopies, posting, reading, sharing, writing
 from ampgrid.web.answers import Answer, as_json, page
 from ampgrid.web.bodies import A_FILE, A_FORM, NOTHING, Want
 from ampgrid.web.call import Call
 from ampgrid.web.errors import BadRequestError
 from ampgrid.web.places import URI
-from ampgrid.web.routing import Handler, Route, Target, chosen
+from ampgrid.web.routing import Action, Route, Target, chosen
 
 #: The longest body that holds a cap, bytes.
 _A_CAP = Want("text", 2_048)
 
 #: What ``GET ?t=`` does.
-GETS: dict[str, Handler] = {
+GETS: dict[str, Action] = {
     "": reading.get,
     "json": reading.as_json_text,
     "uri": reading.cap,
@@ -33,7 +33,7 @@ PUTS: dict[str, Route] = {
     "": Route(writing.put_file, A_FILE),
     "uri": Route(writing.put_cap, _A_CAP),
     "mkdir": Route(writing.make_directories, NOTHING),
-    "upload": Route(localhandlers.upload, NOTHING, always_token=True),
+    "upload": Route(localcopies.upload, NOTHING, always_token=True),
 }
 #: What ``PUT /uri?t=`` does.
 UNLINKED_PUTS: dict[str, Route] = {
@@ -59,7 +59,7 @@ class Tree:
         method = target.method
         if method in {"GET", "HEAD"}:
             if target.t == "download" and method == "GET":
-                return Route(localhandlers.download, always_token=True)
+                return Route(localcopies.download, always_token=True)
             handle = GETS.get(target.t, reading.unknown)
             return Route(handle, linkable=self._word == URI and not target.t)
         puts = _of(PUTS, target) if method == "PUT" else None

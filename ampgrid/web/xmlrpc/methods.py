@@ -2,7 +2,7 @@
 
 ``vdrivename`` is ``global``, ``private``, an alias, or a directory's cap; ``path`` is a path below
 it, with slashes between names and nothing escaped; an empty one is the drive itself. Each does
-what one request over HTTP does, by that request's handler.
+what one request over HTTP does, by that request's action.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ampgrid.caps import ChkCap, LitCap, parse_cap
 from ampgrid.immutable import FileNode, ToData
 from ampgrid.vdrive.metadata import NOTHING
 from ampgrid.vdrive.walking import walk
-from ampgrid.web import checking, localhandlers, operations, posting, reading, writing
+from ampgrid.web import checking, localcopies, operations, posting, reading, writing
 from ampgrid.web.answers import Answer
 from ampgrid.web.bodies import AnyGiven, GivenBody, GivenText, NoBody
 from ampgrid.web.call import Call
@@ -26,7 +26,7 @@ from ampgrid.web.errors import TooLargeError
 from ampgrid.web.found import found, found_directory
 from ampgrid.web.nodejson import node_json
 from ampgrid.web.places import URI, VDRIVE
-from ampgrid.web.routing import Handler, Target
+from ampgrid.web.routing import Action, Target
 from ampgrid.web.xmlrpc.envelope import BEGIN, END, base64_xml, item_xml, member_xml
 from ampgrid.web.xmlrpc.faults import NO_SUCH_METHOD, WRONG_PARAMETERS, CallError
 
@@ -100,14 +100,14 @@ def _within(
     return Call(call.gateway, target, call.admission, body or NoBody(), call.request)
 
 
-async def _text(handle: Handler, call: Call) -> str:
-    answer = await handle(call)
+async def _text(act: Action, call: Call) -> str:
+    answer = await act(call)
     assert isinstance(answer, Answer)
     return answer.body.decode("utf-8")
 
 
-async def _json(handle: Handler, call: Call) -> Any:
-    return json.loads(await _text(handle, call))
+async def _json(act: Action, call: Call) -> Any:
+    return json.loads(await _text(act, call))
 
 
 def _overwrite(overwrite: bool | None) -> dict[str, str]:
@@ -256,26 +256,26 @@ async def rename(
 async def put_localfile(call: Call, vdrivename: str, path: str, localfilename: str) -> str:
     """Put a file of this machine, and return the URI."""
     inner = _within(call, vdrivename, path, "PUT", arguments={"localfile": localfilename})
-    return await _text(localhandlers.upload, inner)
+    return await _text(localcopies.upload, inner)
 
 
 async def get_localfile(call: Call, vdrivename: str, path: str, localfilename: str) -> bool:
     """Write a file to this machine; return true."""
     inner = _within(call, vdrivename, path, arguments={"localfile": localfilename})
-    await _text(localhandlers.download, inner)
+    await _text(localcopies.download, inner)
     return True
 
 
 async def put_localdir(call: Call, vdrivename: str, path: str, localdirname: str) -> Any:
     """Put all below a directory of this machine; return {files, directories, bytes, problems}."""
     inner = _within(call, vdrivename, path, "PUT", arguments={"localdir": localdirname})
-    return await _json(localhandlers.upload, inner)
+    return await _json(localcopies.upload, inner)
 
 
 async def get_localdir(call: Call, vdrivename: str, path: str, localdirname: str) -> Any:
     """Write all below a directory to this machine; return what was copied, as put_localdir."""
     inner = _within(call, vdrivename, path, arguments={"localdir": localdirname})
-    return await _json(localhandlers.download, inner)
+    return await _json(localcopies.download, inner)
 
 
 # Upkeep.
