@@ -46,12 +46,15 @@ def _begin_logging(stream: TextIO, *, debug: bool) -> None:
         textFileLogObserver,
     )
 
+    from ampgrid.node.faults import TextlessObserver
+
     least = LogLevel.debug if debug else LogLevel.info
     predicate = LogLevelFilterPredicate(defaultLogLevel=least)
     if not debug:
         # That the reactor has ended stands before the error that it ended for.
         predicate.setLogLevelForNamespace("twisted.internet.base", LogLevel.warn)
-    observer = FilteringLogObserver(textFileLogObserver(stream), [predicate])
+    written = TextlessObserver(textFileLogObserver(stream))
+    observer = FilteringLogObserver(written, [predicate])
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False, discardBuffer=True)
 
 

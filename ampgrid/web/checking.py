@@ -15,6 +15,7 @@ from ampgrid.caps import ChkVerifierCap, DirVerifierCap
 from ampgrid.errors import AmpgridError
 from ampgrid.immutable import Operation
 from ampgrid.node.deep import walk_for
+from ampgrid.node.faults import without_text
 from ampgrid.vdrive.deep import Finding, Wishes
 from ampgrid.vdrive.dirnode import DirectoryNode
 from ampgrid.vdrive.ports import Table
@@ -170,7 +171,7 @@ def _brief(result: dict[str, Any]) -> dict[str, Any]:
 def _ended(failure: Failure) -> None:
     # An error of ours is told under the handle.
     if not failure.check(AmpgridError):
-        _log.failure("a walk for the web gateway failed", failure)
+        _log.failure("a walk for the web gateway failed", without_text(failure))
 
 
 # Walks that are told of while they go on.

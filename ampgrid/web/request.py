@@ -13,6 +13,7 @@ from twisted.web import http
 
 from ampgrid.errors import AmpgridError
 from ampgrid.immutable import Operation
+from ampgrid.node.faults import without_text
 from ampgrid.web import answers
 from ampgrid.web.answers import Answer
 from ampgrid.web.bodies import TEXT_BYTES, FileBody, Flow, NoBody, TextBody, Want
@@ -183,7 +184,7 @@ class GatewayRequest(http.Request):
         Deferred.fromCoroutine(self._answered()).addErrback(self._unanswered)
 
     def _unanswered(self, failure: Failure) -> None:
-        _log.failure("a request could not be answered", failure)
+        _log.failure("a request could not be answered", without_text(failure))
         if not self._disconnected:
             self.channel.transport.abortConnection()
 
@@ -266,7 +267,7 @@ class GatewayRequest(http.Request):
             reference = self.gateway.entropy(4).hex()
             _log.failure(
                 "a request failed (reference {reference})",
-                Failure(error),
+                without_text(Failure(error)),
                 reference=reference,
             )
             message = f"something went wrong here; the node's log tells it under {reference}"

@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 
 from ampgrid.errors import AmpgridError
 from ampgrid.immutable import Data
+from ampgrid.node.faults import without_text
 from ampgrid.web.answers import Answer
 from ampgrid.web.bodies import FileBody, Want
 from ampgrid.web.call import Call
@@ -90,7 +91,8 @@ def _fault(call: Call, error: Exception) -> Fault:
     if isinstance(error, AmpgridError):
         return fault_of(error)
     reference = call.gateway.entropy(4).hex()
-    _log.failure("a call failed (reference {reference})", Failure(error), reference=reference)
+    failure = without_text(Failure(error))
+    _log.failure("a call failed (reference {reference})", failure, reference=reference)
     return Fault(500, f"something went wrong here; the node's log tells it under {reference}")
 
 

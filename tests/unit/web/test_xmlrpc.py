@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from ampgrid.immutable import Data
+from ampgrid.node.faults import UnforeseenError
 from ampgrid.web import outflow
 from ampgrid.web.localfiles import LocalFiles
 from ampgrid.web.tokens import HEADER
@@ -176,7 +177,8 @@ class MethodTest(XmlRpcCase):
 
         self.patch(methods, "METHODS", {"broken": methods.Method(broken, (), 0)})
         self.assertNotIn("1234", self.fault(500, "broken"))
-        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+        (failure,) = self.flushLoggedErrors(UnforeseenError)
+        self.assertEqual(str(failure.value), "builtins.RuntimeError")
 
 
 class LocalTest(XmlRpcCase):
