@@ -30,6 +30,7 @@ from ampgrid.immutable import (
     Repairer,
     Uploader,
 )
+from ampgrid.immutable.judging import judged
 from ampgrid.immutable.kept import kept_json
 from ampgrid.node.answering import OwnOperations, absolute, as_wire_errors
 from ampgrid.node.drive import NodeDrive
@@ -37,7 +38,7 @@ from ampgrid.node.drive_keeper import DriveKeeper
 from ampgrid.node.linking import file_at, is_grid_path, linking
 from ampgrid.node.memory import memory_usage
 from ampgrid.node.operations import Operations
-from ampgrid.node.reports import judged, page_text, report_text
+from ampgrid.node.reports import page_text, report_text
 from ampgrid.node.streams import closed, source_of, target_of
 from ampgrid.ports import Entropy, Threads
 from ampgrid.storage.service import StorageService

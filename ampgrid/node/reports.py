@@ -96,23 +96,6 @@ def report_text(report: Mapping[str, Any], most: int = MOST_REPORT_BYTES) -> str
         dropped += 1
 
 
-def judged(report: Mapping[str, Any], wanted: int) -> dict[str, Any]:
-    """Return the report on one file with how many servers of happiness it should have.
-
-    All shares of a file can sit on one server: such a file is not healthy.
-
-    Args:
-        report: of a check or a repair, as JSON.
-        wanted: servers of happiness.
-    """
-    told = dict(report)
-    told["servers_wanted"] = wanted
-    told["healthy"] = bool(report["healthy"]) and report["servers_happy"] >= wanted
-    if "before" in report:
-        told["before"] = judged(report["before"], wanted)
-    return told
-
-
 def page_text(items: Sequence[object], most: int = MOST_PAGE_BYTES) -> tuple[str, int]:
     """Return items as a JSON list, and how many of them are in it.
 

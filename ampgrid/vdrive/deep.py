@@ -15,7 +15,8 @@ from twisted.internet.defer import Deferred
 from ampgrid.caps import ChkVerifierCap, parse_cap
 from ampgrid.commands.errors import NoSuchShareError
 from ampgrid.errors import AmpgridError, OperationCancelledError
-from ampgrid.immutable import Checker, CheckReport, FileNode, Operation, Repairer
+from ampgrid.immutable import Checker, FileNode, Operation, Repairer
+from ampgrid.immutable.judging import judged
 from ampgrid.immutable.several import each
 from ampgrid.storage.client import StorageServer
 from ampgrid.vdrive.dirnode import DirectoryNode
@@ -149,23 +150,19 @@ class Examiner:
     ) -> dict[str, Any]:
         """Check a file, and repair it if that is wished; returns what its `Finding` tells."""
         report = await self._checker.check(cap, operation, verify=wishes.verify)
-        healthy = await self.is_healthy(cap, report)
-        told = {"report": report.to_json(), "repaired": False}
-        if wishes.repair and not healthy and report.recoverable:
+        wanted = await self._wanted(cap)
+        told, repaired = judged(report.to_json(), wanted), False
+        if wishes.repair and not told["healthy"] and report.recoverable:
             repair = await self._repairer.repair(cap, operation, found=report)
-            report = repair.after
-            healthy = await self.is_healthy(cap, report)
-            told = {"report": repair.to_json(), "repaired": bool(repair.written)}
+            report, repaired = repair.after, bool(repair.written)
+            told = judged(repair.to_json(), wanted)
         return {
-            **told,
-            "healthy": healthy,
+            "report": told,
+            "repaired": repaired,
+            "healthy": told["healthy"],
             "recoverable": report.recoverable,
             "problems": report.problems,
         }
-
-    async def is_healthy(self, cap: ChkVerifierCap, report: CheckReport) -> bool:
-        """Tell whether every share is there, on as many servers as wanted."""
-        return report.healthy and report.happy >= await self._wanted(cap)
 
     async def renew_file(self, cap: ChkVerifierCap) -> str:
         """Add or renew the leases of a file; returns what was wrong, empty if nothing was."""

@@ -12,9 +12,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ampgrid.caps import parse_cap
 from ampgrid.immutable import Operation
+from ampgrid.immutable.judging import judged
 from ampgrid.immutable.kept import kept_json
 from ampgrid.immutable.walkreport import COUNTED
-from ampgrid.node.reports import judged, report_text
+from ampgrid.node.reports import report_text
 from ampgrid.testing.grid import MemoryGrid
 from tests.material import some_bytes
 

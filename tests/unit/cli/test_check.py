@@ -12,9 +12,10 @@ from ampgrid.crypto.base32 import b2a
 from ampgrid.crypto.identity import node_id_text
 from ampgrid.errors import FormatError
 from ampgrid.immutable import BadShare, CheckReport, Operation, RepairReport
+from ampgrid.immutable.judging import judged
 from ampgrid.immutable.renewal import Lateness
 from ampgrid.immutable.walkreport import Run
-from ampgrid.node.reports import judged, report_text
+from ampgrid.node.reports import report_text
 from ampgrid.testing.clock import HeapClock
 from tests.unit.cli.command_line import CommandLineCase
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 from tests.material import some_bytes
 from tests.unit.web.kit import GatewayCase, Reply
+
+PAGE = Path(__file__).parents[3] / "docs" / "reference" / "check.md"
 
 
 class CheckCase(GatewayCase):
@@ -36,6 +40,19 @@ class CheckTest(CheckCase):
         self.assertTrue(told["report"])
         for flags in ("verify=true", "repair=true", "add-lease=true"):
             self.assertTrue(self.post(f"/uri/{self.cap}?t=check&{flags}").json["healthy"])
+
+    def test_the_report_has_every_key_of_its_page(self) -> None:
+        page = PAGE.read_text(encoding="utf-8").partition("A repair tells")
+        keys = set(re.findall(r"^\| `(\w+)`", page[0], re.MULTILINE)) - {"left_out"}
+        told = self.post(f"/uri/{self.cap}?t=check").json["report"]
+        self.assertEqual(set(told), keys)
+        self.assertEqual(told["servers_wanted"], 3)
+        (line,) = (
+            each
+            for each in self.lines(self.post(f"{self.url}?t=stream-deep-check"))
+            if each.get("path") == ["sub", "file"]
+        )
+        self.assertEqual(set(line["report"]), keys)
 
     def test_a_directory_and_a_literal(self) -> None:
         self.assertEqual(self.post(f"{self.url}?t=check").json["type"], "directory")
