@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from urllib.parse import parse_qsl
 
-from attrs import field, frozen
+from attrs import define, field, frozen
 from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
 
 from ampgrid.immutable import Uploadable
 from ampgrid.web.bodies import TEXT_BYTES, Flow, TextBody
 from ampgrid.web.errors import BadRequestError, TooLargeError
-from ampgrid.web.spool import Keeping, SpoolRoom
+from ampgrid.web.spool import Keeping, Slice, SpoolRoom
 
 MOST_FIELDS = 100
 #: The longest field that is no file, bytes.
@@ -90,10 +90,13 @@ class FilesForm:
             )
         except (ValueError, MultipartError):
             raise BadRequestError("the form has no usable boundary") from None
-        self._room = room
-        self._flow = flow
-        self._part: _Part | None = None
-        self._kept: list[_Part] = []
+        #: The bytes of all files, one behind the other: in one place, however many they are.
+        self._keeping = Keeping(room, flow.pause, flow.resume, flow.fail)
+        self._part: _Field | _File | None = None
+        self._said: list[_Field] = []
+        self._sent: list[_File] = []
+        #: Bytes of fields that may still come.
+        self._left = TEXT_BYTES
         self.fields: dict[str, str] = {}
         self.files: list[FormFile] = []
 
@@ -107,29 +110,26 @@ class FilesForm:
     def _take(self, events: Iterable[MultipartSegment | bytes | bytearray | None]) -> None:
         for event in events:
             if isinstance(event, MultipartSegment):
-                self._begin(event)
+                self._part = self._begun(event)
             elif event is None:
-                self._end()
+                self._part = None
+            elif isinstance(self._part, _File):
+                self._part.size += len(event)
+                self._keeping.add(bytes(event))
             elif self._part is not None:
-                self._part.add(bytes(event))
+                self._left -= len(event)
+                if self._left < 0:
+                    raise TooLargeError(f"the fields of a form have {TEXT_BYTES} bytes at most")
+                self._part.text.add(bytes(event))
 
-    def _begin(self, segment: MultipartSegment) -> None:
-        is_file = segment.filename is not None
-        if sum(part.is_file for part in self._kept) >= MOST_FILES:
+    def _begun(self, segment: MultipartSegment) -> _Field | _File:
+        if len(self._sent) >= MOST_FILES:
             raise TooLargeError(f"a form has {MOST_FILES} files at most")
-        flow = self._flow
-        keeping = Keeping(
-            self._room,
-            flow.pause,
-            flow.resume,
-            flow.fail,
-            None if is_file else MOST_FIELD_BYTES,
-        )
-        self._part = _Part(segment.name or "", segment.filename, keeping)
-        self._kept.append(self._part)
-
-    def _end(self) -> None:
-        self._part = None
+        if segment.filename is None:
+            self._said.append(_Field(segment.name or ""))
+            return self._said[-1]
+        self._sent.append(_File(_last_name(segment.filename), self._keeping.size))
+        return self._sent[-1]
 
     async def complete(self) -> None:
         """Wait until all files are kept."""
@@ -137,35 +137,35 @@ class FilesForm:
             self._parser.close()
         except MultipartError as error:
             raise BadRequestError("the form is cut short") from error
-        for part in self._kept:
-            whole = await part.keeping.whole()
-            if part.filename is not None:
-                self.files.append(FormFile(_last_name(part.filename), whole))
-                continue
+        for said in self._said:
             try:
-                value = whole.read_at(0, whole.get_size()).decode("utf-8")
+                self.fields.setdefault(said.name, said.text.data.decode("utf-8"))
             except UnicodeDecodeError:
                 raise BadRequestError("a field of the form is no UTF-8 text") from None
-            self.fields.setdefault(part.name, value)
+        whole = await self._keeping.whole()
+        self.files = [FormFile(f.name, Slice(whole, f.start, f.size)) for f in self._sent]
 
     def close(self) -> None:
         """Let go of it."""
-        for part in self._kept:
-            part.keeping.close()
+        self._keeping.close()
+        self._said = []
 
 
-@frozen
-class _Part:
+@define
+class _Field:
+    """A field that is no file, while it comes in."""
+
     name: str
-    filename: str | None
-    keeping: Keeping
+    text: TextBody = field(factory=lambda: TextBody(MOST_FIELD_BYTES), repr=False)
 
-    @property
-    def is_file(self) -> bool:
-        return self.filename is not None
 
-    def add(self, data: bytes) -> None:
-        self.keeping.add(data)
+@define
+class _File:
+    """A file, while it comes in: where its bytes begin among those of all files, and how many."""
+
+    name: str
+    start: int
+    size: int = 0
 
 
 def _last_name(filename: str) -> str:

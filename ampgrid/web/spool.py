@@ -69,6 +69,36 @@ class SpoolRoom:
         return Spool(self._folder, self._entropy)
 
 
+class Slice:
+    """Some of the bytes of what can be uploaded, which stays open: a file of a form.
+
+    Args:
+        whole: what they are taken from.
+        start: offset of the first, bytes.
+        size: bytes.
+    """
+
+    def __init__(self, whole: Uploadable, start: int, size: int) -> None:
+        self._whole = whole
+        self._start = start
+        self._size = size
+
+    def get_size(self) -> int:
+        """Return the number of bytes."""
+        return self._size
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Return bytes; none of what stands behind them."""
+        return self._whole.read_at(self._start + offset, min(length, self._size - offset))
+
+    def check_unchanged(self) -> None:
+        """Look whether the whole is still what it was."""
+        self._whole.check_unchanged()
+
+    def close(self) -> None:
+        """Do nothing: others read the whole too."""
+
+
 class Keeping:
     """One stream of bytes that is being kept.
 
@@ -172,7 +202,7 @@ class Keeping:
             NoSpaceError: the disk has no room for it.
             FileError: the disk failed.
         """
-        while self._writing or (self._spool is not None and self._pieces):
+        while self._writing or (self._pieces and self.size > MEMORY_BYTES):
             if not self._writing:
                 self._write()
                 continue

@@ -11,9 +11,12 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ampgrid.errors import FileError
 from ampgrid.immutable import Spool
+from ampgrid.web.bodies import TEXT_BYTES, Flow
 from ampgrid.web.errors import NoSpaceError, TooLargeError
+from ampgrid.web.forms import MOST_FIELD_BYTES, FilesForm
 from ampgrid.web.spool import MEMORY_BYTES, PIECE_BYTES, Keeping, SpoolRoom
 from tests.material import some_bytes
+from tests.unit.web.kit import form_bytes
 
 LARGE = MEMORY_BYTES + PIECE_BYTES
 
@@ -36,7 +39,7 @@ class HeldThreads:
         self.waiting.pop(0)[0].callback(None)
 
 
-class KeepingTest(SynchronousTestCase):
+class SpoolCase(SynchronousTestCase):
     def setUp(self) -> None:
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
@@ -51,6 +54,8 @@ class KeepingTest(SynchronousTestCase):
 
         return SpoolRoom(self.folder, entropy, self.threads, 0, **settings)
 
+
+class KeepingTest(SpoolCase):
     def keep(self, most: int | None = None, room: SpoolRoom | None = None) -> Keeping:
         def note(word: Any) -> Any:
             return lambda *args: self.told.append((word, *args))
@@ -67,6 +72,15 @@ class KeepingTest(SynchronousTestCase):
         keeping.add(data)
         self.assertEqual(self.whole(keeping), data)
         self.assertEqual((self.room.used, list(self.folder.iterdir())), (0, []))
+
+    def test_what_is_a_little_larger_goes_to_the_disk_too(self) -> None:
+        for size in (MEMORY_BYTES + 1, 300_000, PIECE_BYTES):
+            keeping = self.keep()
+            keeping.add(some_bytes(size))
+            self.assertEqual(self.whole(keeping), some_bytes(size))
+            self.assertEqual(self.room.used, size)
+            keeping.close()
+            self.assertEqual(self.room.used, 0)
 
     def test_what_is_large_goes_to_the_disk_in_any_pieces(self) -> None:
         data = some_bytes(2 * LARGE + 3)
@@ -168,3 +182,47 @@ class KeepingTest(SynchronousTestCase):
         (found,) = seen
         self.assertEqual(len(found), len(data))
         self.assertNotIn(b"marker", found)
+
+
+class FormTest(SpoolCase):
+    """The files of a form share one place, so many small ones are no way into the memory."""
+
+    def form(self, files: list[bytes], fields: dict[str, str] | None = None) -> FilesForm:
+        body, headers = form_bytes(fields or {}, {f"f{n}": data for n, data in enumerate(files)})
+        flow = Flow(lambda: None, lambda: None, self.told.append)
+        form = FilesForm(headers["Content-Type"], self.room, flow)
+        self.addCleanup(form.close)
+        for start in range(0, len(body), 10_000):
+            form.add(body[start : start + 10_000])
+        self.successResultOf(Deferred.fromCoroutine(form.complete()))
+        return form
+
+    def test_a_form_takes_no_more_memory_than_any_body(self) -> None:
+        for sizes in ([MEMORY_BYTES], [1_000] * 100, [0, 5, 0]):
+            self.form([some_bytes(size) for size in sizes])
+            self.assertEqual(self.room.used, 0)
+        for sizes in ([MEMORY_BYTES + 1], [PIECE_BYTES - 1] * 3, [20_000] * 100, [0, 200_000, 0]):
+            form = self.form([some_bytes(size) for size in sizes])
+            self.assertEqual(self.room.used, sum(sizes))
+            form.close()
+            self.assertEqual(self.room.used, 0)
+
+    def test_each_file_is_what_was_sent(self) -> None:
+        files = [some_bytes(size, b"%d" % size) for size in (0, 1, 70_000, PIECE_BYTES, 3)]
+        for some in (files, files[:2]):
+            form = self.form(some, {"t": "upload"})
+            self.assertEqual(form.fields, {"t": "upload"})
+            for number, (sent, data) in enumerate(zip(form.files, some, strict=True)):
+                size = sent.source.get_size()
+                self.assertEqual((sent.name, size), (f"f{number}", len(data)))
+                self.assertEqual(sent.source.read_at(0, size), data)
+                self.assertEqual(sent.source.read_at(size // 2, size), data[size // 2 :])
+                sent.source.check_unchanged()
+
+    def test_fields_are_bounded_each_and_together(self) -> None:
+        most = MOST_FIELD_BYTES
+        self.assertEqual(len(self.form([], {"a": "x" * most}).fields["a"]), most)
+        self.assertRaises(TooLargeError, self.form, [], {"a": "x" * (most + 1)})
+        many = {str(number): "x" * most for number in range(TEXT_BYTES // most)}
+        self.assertEqual(len(self.form([], many).fields), len(many))
+        self.assertRaises(TooLargeError, self.form, [], {**many, "one more": "x"})
