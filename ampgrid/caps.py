@@ -2,7 +2,7 @@
 
 * `ChkCap`: a file in the grid, to read. ``URI:CHK:<key>:<UEB hash>:<k>:<n>:<size>``
 * `ChkVerifierCap`: the same, only to check and repair. ``URI:CHK-Verifier:<storage index>:...``
-* `LitCap`: a file of at most 55 bytes that is its own cap. ``URI:LIT:<data>``
+* `LitCap`: a file of at most 1,024 bytes that is its own cap. ``URI:LIT:<data>``
 * `DirCap`: a directory, to read and to change. ``URI:DIR:<write key>:<fingerprint>``
 * `DirReadCap`: the same, only to read. ``URI:DIR-RO:<read key>:<fingerprint>``
 * `DirVerifierCap`: the same, only to check and repair. ``URI:DIR-Verifier:<fingerprint>``
@@ -30,8 +30,12 @@ from ampgrid.crypto.hashing import HASH_SIZE, KEY_SIZE, storage_index_hash
 from ampgrid.errors import BadCapError, FormatError
 from ampgrid.ports import Entropy
 
-#: Files of at most so many bytes are held by their cap itself.
+#: Files of at most so many bytes are always held by their cap itself.
 MAX_LIT_SIZE = 55
+#: What is put into a directory is held by its entry there, as a LIT cap, up to so many bytes: in
+#: four replicas it takes at most a third more space than as five shares, and one round of writes
+#: instead of two (``docs/specs/directories.md#small-files``).
+MAX_INLINE_SIZE = 1024
 #: The most shares that a file can have; GF(2**8) has no more.
 MAX_SHARES = 256
 #: The largest file that a cap can name, bytes: every size and offset of its shares fits 63 bits.
@@ -52,8 +56,10 @@ _KNOWN_STARTS = (
     "URI:DIR-RO:",
     "URI:DIR-Verifier:",
 )
-#: No cap is longer, so nothing longer is looked at (seed 001 bounds a URI at 300 too).
-_MAX_CAP_CHARACTERS = 300
+#: No cap is longer, so nothing longer is looked at: a LIT cap of 1,024 bytes.
+MAX_CAP_CHARACTERS = len("URI:LIT:") + -(-MAX_INLINE_SIZE * 8 // 5)
+#: No other cap is longer, those of directories among them (seed 001 bounds a URI at 300 too).
+MAX_KEY_CAP_CHARACTERS = 300
 #: So many caps of directories are kept with their keys.
 _CAPS_KEPT = 64
 
@@ -186,14 +192,14 @@ class LitCap:
     """A small file that is its own cap.
 
     Attributes:
-        data: all of the file, at most 55 bytes. Secret.
+        data: all of the file, at most 1,024 bytes. Secret.
     """
 
     data: bytes
 
     def __attrs_post_init__(self) -> None:
-        if len(self.data) > MAX_LIT_SIZE:
-            raise BadCapError(f"A LIT cap holds at most {MAX_LIT_SIZE} bytes.")
+        if len(self.data) > MAX_INLINE_SIZE:
+            raise BadCapError(f"A LIT cap holds at most {MAX_INLINE_SIZE} bytes.")
 
     def to_string(self) -> str:
         """Spell the cap. Whoever has the result has the file."""
@@ -400,7 +406,8 @@ def parse_cap(text: str) -> Cap:
         BadCapError: the text is no cap. The message does not repeat it.
     """
     text = text.strip()
-    if len(text) > _MAX_CAP_CHARACTERS:
+    longest = MAX_CAP_CHARACTERS if text.startswith("URI:LIT:") else MAX_KEY_CAP_CHARACTERS
+    if len(text) > longest:
         raise BadCapError("The text is too long for a cap.")
     try:
         cap = _parse_directory_cap(text) if text.startswith("URI:DIR") else _parse_file_cap(text)

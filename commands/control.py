@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from twisted.protocols import amp
 
+from ampgrid.caps import MAX_CAP_CHARACTERS, MAX_KEY_CAP_CHARACTERS
 from ampgrid.commands import errors as e
 from ampgrid.commands.arguments import Count, Exact, Flag, Text
 from ampgrid.commands.base import GridCommand, error_map
@@ -52,9 +53,13 @@ class Upload(GridCommand):
     name is replaced unless ``overwrite`` is false. If the file was uploaded and could not be
     linked, the error is that of linking, and doing it again costs no second upload.
 
+    A file of at most 1,024 bytes that is linked with ``grid_path`` is held by its entry in the
+    directory: its cap is a LIT cap, and no share is stored. So it is with ``inline`` where the
+    caller links the cap. With ``needed`` it gets shares, unless it has at most 55 bytes.
+
     :answered-by: nodes, on their socket
     :needs: the socket
-    :bound: 25 KiB, answer 1 KiB
+    :bound: 25 KiB, answer 2 KiB
     :repeat: yes, the same content gives the same cap
     :since: 1
     """
@@ -69,10 +74,11 @@ class Upload(GridCommand):
         (b"overwrite", Flag(optional=True)),
         (b"metadata", Text(MAX_METADATA_BYTES, optional=True)),
         (b"parents", Flag(optional=True)),
+        (b"inline", Flag(optional=True)),
         _OPERATION,
     ]
     response = [
-        (b"cap", Text(300)),
+        (b"cap", Text(MAX_CAP_CHARACTERS)),
         (b"size", Count()),
         (b"shares_placed", Count(256)),
         (b"servers_happy", Count(256)),
@@ -190,7 +196,7 @@ class DropKept(GridCommand):
     :since: 1
     """
 
-    arguments = [(b"cap", Text(300))]
+    arguments = [(b"cap", Text(MAX_KEY_CAP_CHARACTERS))]
     response = [(b"dropped", Flag())]
     errors = error_map(e.BadCapTextError)
 

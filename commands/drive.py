@@ -11,6 +11,7 @@ means that a child of that name is replaced.
 
 from __future__ import annotations
 
+from ampgrid.caps import MAX_CAP_CHARACTERS, MAX_KEY_CAP_CHARACTERS
 from ampgrid.commands import errors as e
 from ampgrid.commands.arguments import Count, Flag, Text
 from ampgrid.commands.base import GridCommand, error_map
@@ -19,8 +20,6 @@ from ampgrid.commands.base import GridCommand, error_map
 MAX_GRID_PATH_BYTES = 8_192
 #: The longest metadata of one child as JSON in ASCII, bytes: three times what an entry takes.
 MAX_METADATA_BYTES = 12_288
-#: The longest cap, bytes.
-MAX_CAP_BYTES = 300
 #: The longest name of an alias, bytes.
 MAX_ALIAS_BYTES = 64
 
@@ -28,7 +27,7 @@ _OPERATION = (b"operation", Count(2**63 - 1, optional=True))
 _PATH = (b"path", Text(MAX_GRID_PATH_BYTES))
 _OVERWRITE = (b"overwrite", Flag(optional=True))
 _METADATA = (b"metadata", Text(MAX_METADATA_BYTES, optional=True))
-_CAP = (b"cap", Text(MAX_CAP_BYTES))
+_CAP = (b"cap", Text(MAX_KEY_CAP_CHARACTERS))
 _REPORT = (b"report", Text(62_000))
 
 #: What following a grid path may end with.
@@ -174,7 +173,7 @@ class UnlinkChild(GridCommand):
     """
 
     arguments = [_PATH]
-    response = [_CAP]
+    response = [(b"cap", Text(MAX_CAP_CHARACTERS))]
     errors = error_map(*CHANGE_ERRORS)
 
 
@@ -322,7 +321,10 @@ class GetRoots(GridCommand):
     """
 
     arguments = [(b"make", Flag(optional=True))]
-    response = [(b"private", Text(MAX_CAP_BYTES)), (b"public", Text(MAX_CAP_BYTES))]
+    response = [
+        (b"private", Text(MAX_KEY_CAP_CHARACTERS)),
+        (b"public", Text(MAX_KEY_CAP_CHARACTERS)),
+    ]
     errors = error_map(*PATH_ERRORS)
 
 

@@ -98,7 +98,7 @@ async def add_checks(node: Conversation, children: list[dict[str, Any]]) -> None
 def redundancy(child: dict[str, Any]) -> str:
     """Return how redundant a file is, as ``found/total on servers``."""
     if child["type"] != "file":
-        return "in its cap" if child["type"] == "literal" else "-"
+        return "in its directory" if child["type"] == "literal" else "-"
     report = child["check"]
     if report is None:
         return "?"

@@ -210,7 +210,8 @@ class TreeUpload:
             metadata: dict[str, Any] = file_metadata(descriptor)
             if file.target is not None:
                 metadata = {"symlink": True}
-            return await upload_one(self._node, descriptor, bar, self._shares), metadata
+            cap = await upload_one(self._node, descriptor, bar, self._shares, inline=True)
+            return cap, metadata
 
 
 @contextmanager

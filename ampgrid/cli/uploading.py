@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 
 
 async def upload_one(
-    node: Conversation, descriptor: int, bar: ProgressBar, shares: dict[str, int] | None = None
+    node: Conversation,
+    descriptor: int,
+    bar: ProgressBar,
+    shares: dict[str, int] | None = None,
+    *,
+    inline: bool = False,
 ) -> str:
     """Upload what a descriptor reads and return its cap.
 
@@ -24,6 +29,7 @@ async def upload_one(
         descriptor: of the file.
         bar: shows how far it is.
         shares: arguments of `Upload` for k, happiness and n.
+        inline: whether the cap is then linked, and may hold a small file.
 
     Raises:
         NotEnoughPeersError: fewer storage peers are connected than any file needs.
@@ -33,7 +39,7 @@ async def upload_one(
 
     given = shares or {}
     try:
-        answer = await node.watched(Upload, bar=bar, descriptor=descriptor, **given)
+        answer = await node.watched(Upload, bar=bar, descriptor=descriptor, inline=inline, **given)
     except NotHappyEnoughError as error:
         connected, happy = await _peers(node, given)
         if connected >= happy:

@@ -49,7 +49,7 @@ from ampgrid.ports import Entropy
 MetadataValue: TypeAlias = str | int | float | bool
 Metadata: TypeAlias = Mapping[str, MetadataValue]
 
-#: The largest sealed entry that a replica takes, bytes; `seal` makes none of more than 5,781.
+#: The largest sealed entry that a replica takes, bytes; `seal` makes none of more than 6,800.
 MAX_ENTRY_BYTES = 8_192
 #: The largest metadata, bytes of JSON.
 MAX_METADATA_BYTES = 4_096
@@ -137,7 +137,7 @@ def seal(
         entropy: where the nonces come from.
 
     Returns:
-        At most 5,781 bytes.
+        At most 6,800 bytes.
 
     Raises:
         BadNameError: the name is none.

@@ -144,6 +144,8 @@ class Uploader:
         encoding: Encoding,
         operation: Operation,
         link: Link | None = None,
+        *,
+        lit_size: int = MAX_LIT_SIZE,
     ) -> Uploaded:
         """Upload what ``source`` holds; the caller closes it.
 
@@ -152,6 +154,8 @@ class Uploader:
             encoding: how.
             operation: shows the progress.
             link: puts the cap where it belongs, once the shares are stored.
+            lit_size: a file of at most so many bytes gets no shares: its LIT cap holds it
+                (`ampgrid.caps.MAX_INLINE_SIZE` at most, for what goes into a directory).
 
         Raises:
             BadArgumentValueError: there is no convergence secret.
@@ -166,7 +170,7 @@ class Uploader:
             raise BadArgumentValueError("this node has no convergence secret; it uploads nothing")
         size = source.get_size()
         operation.enter("hashing", size)
-        if size <= MAX_LIT_SIZE:
+        if size <= lit_size:
             lit = LitCap(await self._whole(source))
             operation.done = size
             if link is not None:

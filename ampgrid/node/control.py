@@ -11,7 +11,15 @@ from typing import Any, Protocol
 
 from twisted.protocols import amp
 
-from ampgrid.caps import MAX_LIT_SIZE, ChkCap, ChkVerifierCap, FileCap, LitCap, parse_file_cap
+from ampgrid.caps import (
+    MAX_INLINE_SIZE,
+    MAX_LIT_SIZE,
+    ChkCap,
+    ChkVerifierCap,
+    FileCap,
+    LitCap,
+    parse_file_cap,
+)
 from ampgrid.commands import control as commands
 from ampgrid.commands import errors as e
 from ampgrid.errors import (
@@ -141,6 +149,7 @@ class ControlResponder(amp.CommandLocator):
         overwrite: bool | None,
         metadata: str | None,
         parents: bool | None,
+        inline: bool | None,
         operation: int | None,
     ) -> dict[str, Any]:
         """Upload a file or a stream, and link it."""
@@ -150,7 +159,10 @@ class ControlResponder(amp.CommandLocator):
             given = _encoding(needed, happy, total)
             source = await source_of(node, path, descriptor, progress)
             try:
-                if source.get_size() > MAX_LIT_SIZE:
+                small = MAX_LIT_SIZE
+                if given is None and (inline or grid_path is not None):
+                    small = MAX_INLINE_SIZE
+                if source.get_size() > small:
                     await node.settle(given.happy if given else None, progress.check)
                 link = None
                 if grid_path is not None:
@@ -163,7 +175,9 @@ class ControlResponder(amp.CommandLocator):
                         make=bool(parents),
                     )
                 encoding = given or node.encoding()
-                uploaded = await node.uploader.upload(source, encoding, progress, link)
+                uploaded = await node.uploader.upload(
+                    source, encoding, progress, link, lit_size=small
+                )
             finally:
                 source.close()
         return {

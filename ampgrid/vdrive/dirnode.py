@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TypeAlias
 
-from ampgrid.caps import Cap
+from ampgrid.caps import MAX_INLINE_SIZE, MAX_LIT_SIZE, Cap
 from ampgrid.errors import (
     AmpgridError,
     BadArgumentValueError,
@@ -188,7 +188,10 @@ class DirectoryNode(DirectoryReader):
             checked_name(name)
         maker = self._maker
         uploaded = await maker.uploader.upload(
-            uploadable, encoding or maker.encoding(), operation or Operation()
+            uploadable,
+            encoding or maker.encoding(),
+            operation or Operation(),
+            lit_size=MAX_LIT_SIZE if encoding else MAX_INLINE_SIZE,
         )
         await self.set_uri(name, uploaded.cap, said, overwrite=overwrite)
         return FileNode(uploaded.cap, maker.downloader)

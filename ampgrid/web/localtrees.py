@@ -10,7 +10,7 @@ from typing import Any
 from attrs import define, field, frozen
 from twisted.internet.defer import Deferred
 
-from ampgrid.caps import Cap, ChkCap, LitCap, parse_cap
+from ampgrid.caps import MAX_INLINE_SIZE, Cap, ChkCap, LitCap, parse_cap
 from ampgrid.errors import AmpgridError, FileError, NoSuchChildError, NotDirectoryError
 from ampgrid.formats.names import checked_name
 from ampgrid.immutable import FileNode, OpenFile, Operation, ToFile
@@ -245,12 +245,14 @@ def _uploading(
 
 
 async def upload_file(core: NodeCore, path: Path, operation: Operation) -> ChkCap | LitCap:
-    """Upload a local file; returns its cap."""
+    """Upload a local file that is then linked; returns its cap."""
     part = Operation()
     operation.on_cancel(part.cancel)
     source = await core.work.run(OpenFile.at, path, follow=False)
     try:
-        uploaded = await core.uploader.upload(source, core.encoding(), part)
+        uploaded = await core.uploader.upload(
+            source, core.encoding(), part, lit_size=MAX_INLINE_SIZE
+        )
     finally:
         source.close()
     operation.done += uploaded.size

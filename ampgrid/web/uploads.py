@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ampgrid.caps import MAX_LIT_SIZE
+from ampgrid.caps import MAX_INLINE_SIZE, MAX_LIT_SIZE
 from ampgrid.immutable import Uploadable, Uploaded
 from ampgrid.web.call import Call
 from ampgrid.web.linking import Linking
@@ -37,11 +37,17 @@ async def upload_all(
     done: list[Uploaded] = []
     with call.gateway.jobs.under_way("upload", call.arg("ophandle"), sum(sizes)) as job:
         call.request.cancels(job.operation)
-        if max(sizes) > MAX_LIT_SIZE:
-            await core.settle(None, job.operation.check)
         for source, linking in sources:
-            link = None if linking is None else linking.link
-            done.append(await core.uploader.upload(source, core.encoding(), job.operation, link))
+            link, small = None, MAX_LIT_SIZE
+            if linking is not None:
+                link, small = linking.link, MAX_INLINE_SIZE
+            if source.get_size() > small:
+                await core.settle(None, job.operation.check)
+            done.append(
+                await core.uploader.upload(
+                    source, core.encoding(), job.operation, link, lit_size=small
+                )
+            )
         job.result = {
             "files": len(done),
             "shares_placed": sum(each.shares_placed for each in done),

@@ -10,7 +10,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from ampgrid.caps import DirCap
+from ampgrid.caps import MAX_INLINE_SIZE, DirCap, LitCap
 from ampgrid.commands import control
 from ampgrid.commands import drive as commands
 from ampgrid.commands import errors as e
@@ -245,6 +245,62 @@ class FileTests(DirectoryCase):
         report = json.loads(self.call(control.Check, cap="private:a/b/f.txt")["report"])
         self.assertTrue(report["healthy"])
 
+    def stored(self) -> int:
+        """Return how many shares the nodes have."""
+        return sum(node.core.status()["storage"]["shares"] for node in self.grid.nodes)
+
+    def test_a_small_file_is_held_by_its_entry(self) -> None:
+        self.make("private:a")
+        for size in (56, 1_000, MAX_INLINE_SIZE):
+            data = some_bytes(size)
+            put = self.put(f"private:a/{size}", data)
+            self.assertEqual(put["cap"], LitCap(data).to_string())
+            self.assertEqual(self.info(f"private:a/{size}")["type"], "literal")
+            self.assertEqual(self.got(f"private:a/{size}"), data)
+        self.assertEqual(self.stored(), 0)
+        removed = self.call(commands.UnlinkChild, path="private:a/1024")["cap"]
+        self.assertEqual(removed, put["cap"])
+
+    def test_what_gets_shares_all_the_same(self) -> None:
+        self.make("private:a")
+        data = some_bytes(MAX_INLINE_SIZE)
+        more = {"needed": 2, "happy": 3, "total": 3}
+        caps = [
+            self.put("private:a/larger", data + b"1")["cap"],
+            # Who asks for shares gets them.
+            self.put("private:a/wanted", data, **more)["cap"],
+            # A cap that is linked nowhere is to be short.
+            self.upload(data)["cap"],
+            self.upload(data, inline=False)["cap"],
+            self.upload(data, inline=True, **more)["cap"],
+        ]
+        self.assertEqual([cap[:8] for cap in caps], ["URI:CHK:"] * 5)
+        self.assertEqual(self.upload(data, inline=True)["cap"], LitCap(data).to_string())
+        # All but the first are the same file.
+        self.assertEqual(self.stored(), 6)
+
+    def upload(self, data: bytes, **arguments: Any) -> dict[str, Any]:
+        (self.place / "put").write_bytes(data)
+        return self.call(control.Upload, path=str(self.place / "put"), **arguments)
+
+    def got(self, path: str) -> bytes:
+        copy = self.place / "copy"
+        self.call(control.Download, cap=path, path=str(copy))
+        return copy.read_bytes()
+
+    def test_many_of_the_longest_entries_are_listed_and_linked_together(self) -> None:
+        self.make("private:a")
+        data = some_bytes(MAX_INLINE_SIZE)
+        children = {f"{'n' * 250}{n:05}": data[n:] + data[:n] for n in range(20)}
+        metadata = {"note": "m" * 1_000}
+        linked = [
+            {"name": name, "cap": LitCap(held).to_string(), "metadata": metadata}
+            for name, held in children.items()
+        ]
+        self.call(commands.LinkChildren, path="private:a", children=json.dumps(linked))
+        found = {child["name"]: child["cap"] for child in self.list("private:a")}
+        self.assertEqual(found, {n: LitCap(held).to_string() for n, held in children.items()})
+
     def test_what_can_be_refused_before_is_not_uploaded(self) -> None:
         self.link("private:f")
         for path, arguments, error in [
@@ -256,9 +312,7 @@ class FileTests(DirectoryCase):
         ]:
             with self.assertRaises(error):
                 self.put(path, self.DATA, **arguments)
-        self.assertEqual(
-            [node.core.status()["storage"]["shares"] for node in self.grid.nodes], [0] * 4
-        )
+        self.assertEqual(self.stored(), 0)
 
     def test_a_directory_is_no_file(self) -> None:
         cap = self.make("private:a")

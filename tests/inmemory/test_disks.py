@@ -18,6 +18,7 @@ NAMES = {
     "directory": "Correspondence-with-Alice-1987",
     "file": "tax-return-and-passport.pdf",
     "small": "the-smallest-of-diaries.txt",
+    "inline": "a-recipe-of-few-words.txt",
     "other": "Fr\u00fchst\u00fccksbrettchen-\u6771\u4eac",
     "public": "minutes-of-the-secret-meeting",
     "metadata": "remember-the-milk-and-honey",
@@ -45,14 +46,14 @@ class DiskTests(RootCase):
             self.call(commands.MakeDirectory, path=f"public:{NAMES['public']}")["cap"],
             self.call(commands.GetRoots, make=True)["private"],
         ]
-        for kind, size in (("file", 400_000), ("small", 3_000), ("literal", 40)):
+        for kind, size in (("file", 400_000), ("small", 3_000), ("inline", 900), ("literal", 40)):
             data = NAMES["literal"].encode() if kind == "literal" else some_bytes(size)
             self.secrets.add_plaintext(data, f"the {kind} file")
             path = self.grid.client.folder / "put"
             path.write_bytes(data)
             for place in (f"{top}/{NAMES[kind]}", f"public:{NAMES['public']}/{NAMES[kind]}"):
                 answer = self.call(control.Upload, path=str(path), grid_path=place)
-            if kind != "literal":
+            if kind not in {"inline", "literal"}:
                 made.append(answer["cap"])
         metadata = json.dumps({"note": NAMES["metadata"]})
         for parent in (top, f"public:{NAMES['public']}"):

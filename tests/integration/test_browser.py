@@ -197,7 +197,7 @@ class BrowserTests(BrowserCase):
             page.get_by_role("button", name="Check all again").wait_for()
             rows = page.locator("#listing [data-check]")
             self.assertEqual(
-                rows.all_inner_texts(), ["3 of 3 well", "in its cap", "2 of 3: repair"]
+                rows.all_inner_texts(), ["3 of 3 well", "in its directory", "2 of 3: repair"]
             )
             page.get_by_text("Not as redundant as it should be: 1 of 3").wait_for()
             choose(page, "c.bin", "Check redundancy")

@@ -6,7 +6,6 @@ import filecmp
 import json
 import os
 import signal
-import subprocess
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -132,7 +131,7 @@ class FirstStepsTests(DirectoryCase):
         self.client("mkdir", f"{self.top}/sub")
         file, small, sub = self.client("ls", "-l", self.top).splitlines()
         self.assertRegex(file, r"\Afile +300 KB +\d{4}-.* +4/4 on 4 +file\Z")
-        self.assertRegex(small, r"\Afile +5 B +.* +in its cap +small\Z")
+        self.assertRegex(small, r"\Afile +5 B +.* +in its directory +small\Z")
         self.assertRegex(sub, r"\Adir +- +.* +- +sub/\Z")
         told = self.json("ls", "-l", self.top)["children"]
         self.assertEqual(told[0]["check"]["shares_good"], 4)
@@ -473,11 +472,9 @@ class InterruptionTests(DirectoryCase):
         for number in range(120):
             (tree / f"{number:03}").write_bytes(random.randbytes(150_000))
         process = start("-d", self.grid.ready["client"]["dir"], "cp", "-r", tree, f"{self.top}/t")
-        while True:
-            try:
-                process.wait(0.7)
-            except subprocess.TimeoutExpired:
-                break
+        # It is at work as soon as what it makes first can be seen.
+        while process.poll() is None and "t/" not in self.names(self.top):
+            pass
         process.send_signal(signal.SIGINT)
         done = finish(process)
         self.assertIn(done.status, (0, 130))

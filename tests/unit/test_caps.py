@@ -5,7 +5,9 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from ampgrid.caps import (
+    MAX_CAP_CHARACTERS,
     MAX_FILE_SIZE,
+    MAX_INLINE_SIZE,
     ChkCap,
     ChkVerifierCap,
     DirCap,
@@ -246,8 +248,16 @@ class MalformedTest(SynchronousTestCase):
         self.refused(text.replace("lww3y:", "lww3z:"))
 
     def test_lit_too_long(self):
-        self.assertEqual(parse_cap("URI:LIT:" + b2a(bytes(55))), LitCap(bytes(55)))
-        self.refused("URI:LIT:" + b2a(bytes(56)))
+        longest = "URI:LIT:" + b2a(bytes(MAX_INLINE_SIZE))
+        self.assertEqual(len(longest), MAX_CAP_CHARACTERS)
+        self.assertEqual(parse_cap(longest), LitCap(bytes(1024)))
+        self.assertEqual(parse_cap(longest).to_string(), longest)
+        self.assertIn("too long", self.refused("URI:LIT:" + b2a(bytes(1025))))
+        self.assertIn("too long", self.refused(longest + "a" * 10_000))
+
+    def test_only_a_lit_may_be_as_long(self):
+        for start in ("URI:CHK:", "URI:DIR:", "URI:DIR-RO:", "", "URI:lit:"):
+            self.assertIn("too long", self.refused(start + "a" * (301 - len(start))), start)
 
     def test_constructors_check_too(self):
         for arguments in (
@@ -260,4 +270,4 @@ class MalformedTest(SynchronousTestCase):
         ):
             self.assertRaises(BadCapError, ChkCap, *arguments)
             self.assertRaises(BadCapError, ChkVerifierCap, *arguments)
-        self.assertRaises(BadCapError, LitCap, bytes(56))
+        self.assertRaises(BadCapError, LitCap, bytes(1025))

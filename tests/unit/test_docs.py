@@ -12,7 +12,13 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from ampgrid import placement
-from ampgrid.caps import MAX_FILE_SIZE, MAX_LIT_SIZE
+from ampgrid.caps import (
+    MAX_CAP_CHARACTERS,
+    MAX_FILE_SIZE,
+    MAX_INLINE_SIZE,
+    MAX_KEY_CAP_CHARACTERS,
+    MAX_LIT_SIZE,
+)
 from ampgrid.commands.introduction import MAX_ANNOUNCEMENTS_PER_BOX
 from ampgrid.formats import announcement, segments, ueb
 from ampgrid.formats.address import MAX_HINTS
@@ -219,7 +225,10 @@ class NumberTests(SynchronousTestCase):
         )
 
     def test_files(self) -> None:
-        self.check("caps.md", f"is at most {MAX_LIT_SIZE} bytes in base32")
+        self.check("caps.md", f"A file of at most {MAX_LIT_SIZE} bytes")
+        self.check("caps.md", f"is at most {MAX_INLINE_SIZE:,} bytes in base32")
+        self.check("caps.md", f"A literal cap is at most {MAX_CAP_CHARACTERS:,} characters long")
+        self.check("caps.md", f"every other one at most {MAX_KEY_CAP_CHARACTERS}")
         self.assertEqual(MAX_FILE_SIZE, 2**60)
         self.check(
             "share.md",

@@ -76,7 +76,7 @@ class ListingTests(SynchronousTestCase):
             (child("f", check=self.report(healthy=False)), "9/10 on 7 !"),
             (child("f", check=self.report(recoverable=False)), "9/10 on 7 LOST"),
             (child("f"), "?"),
-            (child("f", type="literal", cap=LIT), "in its cap"),
+            (child("f", type="literal", cap=LIT), "in its directory"),
             (directory("d"), "-"),
         ]:
             self.assertEqual(redundancy(found), text)

@@ -27,7 +27,7 @@ from ampgrid.vdrive.dirnode import DirectoryNode
 from ampgrid.vdrive.maker import NodeMaker
 
 LIT = LitCap(b"x")
-LARGER = bytes(range(256)) * 4
+LARGER = bytes(range(256)) * 5
 
 
 class DirnodeCase(SynchronousTestCase):

@@ -105,7 +105,7 @@ class PageCase(GatewayCase):
 
     def fill(self) -> None:
         for name in HOSTILE:
-            self.put(f"{self.url}/{quote(name, safe='')}", some_bytes(200))
+            self.put(f"{self.url}/{quote(name, safe='')}", some_bytes(2000))
 
 
 class EscapingTest(PageCase):
@@ -313,7 +313,7 @@ class SharingTest(PageCase):
         self.assertEqual(self.caps(f"/uri/{read}?t=share"), {"read": read})
 
     def test_files(self) -> None:
-        large = self.put(f"{self.url}/large", some_bytes(300)).text
+        large = self.put(f"{self.url}/large", some_bytes(3000)).text
         small = self.put(f"{self.url}/small", b"1").text
         self.assertEqual(self.caps(f"{self.url}?t=share&name=large"), {"read": large})
         self.assertEqual(self.caps(f"{self.url}/large?t=share"), {"read": large})
