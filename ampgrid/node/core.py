@@ -81,6 +81,8 @@ SOFTWARE = f"ampgrid/{__version__}"
 #: Seconds after its start in which a node gives its peers time to be met.
 SETTLE_SECONDS = 10.0
 _LOOK_SECONDS = 0.1
+#: So long after it met somebody an introducer may be about to name more, seconds.
+_QUIET_SECONDS = 3.0
 #: Introducers, and operations, of which the status tells.
 _MOST_TOLD = 100
 #: k, happiness and n of a grid that advises nothing.
@@ -141,6 +143,7 @@ class NodeCore:
         self._addresses: tuple[str, ...] = ()
         self._started_at = world.wall()
         self._settled_by = 0.0
+        self._met_at = 0.0
         self._all_tried = False
         self._lease_secrets = LeaseSecrets(secrets.lease)
         self._servers: dict[bytes, StorageServer] = {}
@@ -408,6 +411,7 @@ class NodeCore:
     # Storage peers.
 
     def _connected(self, connection: PeerConnection) -> None:
+        self._met_at = self._world.clock.seconds()
         if STORAGE_SERVICE in connection.peer_services:
             self._servers[connection.peer_id] = StorageServer(connection, self._lease_secrets)
         self.drive.connected(connection)
@@ -459,13 +463,31 @@ class NodeCore:
     async def settle_directories(self, check: Callable[[], None]) -> None:
         """On a node that has just started, wait until it has met those who keep directories.
 
-        As `settle` does, until there are as many as a directory has replicas.
+        As `settle` does, until there are as many as a directory has replicas, or everybody is
+        met who is known: in a small grid nobody else will come.
         """
-        await self._settle(lambda: len(self.drive.replicas()) >= WANTED_REPLICAS, check)
+        await self._settle(
+            lambda: len(self.drive.replicas()) >= WANTED_REPLICAS, check, self._has_met_all
+        )
 
-    async def _settle(self, enough: Callable[[], bool], check: Callable[[], None]) -> None:
+    def _has_met_all(self) -> bool:
+        """Tell whether everybody who is known is connected, and nobody is about to be named."""
+        peers = self.keeper.status()
+        if not peers or any(peer["state"] != "connected" for peer in peers):
+            return False
+        quiet = self._world.clock.seconds() - self._met_at >= _QUIET_SECONDS
+        return quiet or not any(peer["is_introducer"] for peer in peers)
+
+    async def _settle(
+        self,
+        enough: Callable[[], bool],
+        check: Callable[[], None],
+        complete: Callable[[], bool] = lambda: False,
+    ) -> None:
         clock = self._world.clock
         while clock.seconds() < self._settled_by:
+            if complete():
+                return
             if enough():
                 # Looked at until it holds once: with many peers that is work.
                 self._all_tried = self._all_tried or not any(

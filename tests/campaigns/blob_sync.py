@@ -10,7 +10,9 @@ with each other, with the remote and with the ledgers: every blob whose putting 
 and whose deletion never began is on all sides, with its content; what was deleted is nowhere;
 there is nothing else, nothing twice, and no row of what did not come to its end.
 
-Exit status 1 if anything was wrong.
+Every few seconds a line tells how far it is. SIGINT ends it early: it says what was done by then.
+
+Exit status 1 if anything was wrong, 2 if nothing was and it did not come to its end.
 """
 
 import argparse
@@ -30,6 +32,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from ampgrid.blobs import BlobDoc, BlobManager, SyncStatus
 from ampgrid.cli.reactor import run_with_reactor
 from ampgrid.errors import BlobAlreadyExistsError, BlobDeletedError, BlobNotFoundError
+from ampgrid.store.blobopening import BlobStoreFiles
 from tests.campaigns.bench import workplace
 from tests.campaigns.blob_remotes import REMOTES
 
@@ -40,6 +43,11 @@ LIFE_SECONDS = 1.5
 DOOMED = 10
 #: Blobs that are put between two syncs.
 BATCH = 40
+#: The least time between two lines of progress, seconds.
+PROGRESS_SECONDS = 5.0
+KEY = b"k" * 32
+#: The exit status of a campaign that was stopped early.
+INCOMPLETE = 2
 
 
 def content(name, size):
@@ -160,7 +168,7 @@ def run_child(options):
             blobs = BlobManager(
                 place / options.child,
                 remote_of("alice"),
-                b"k" * 32,
+                KEY,
                 b"s" * 32,
                 "alice",
                 clock=reactor,
@@ -189,12 +197,15 @@ class Campaign:
         self.tell = tell
         self.rng = random.Random(options.seed)
         self.violations = 0
+        self.kills = 0
         self.ended = 0
+        self.process = None
+        self.began = self.told_at = time.monotonic()
 
     def start(self, store, *words):
         """Start a process for a store."""
         o = self.options
-        return subprocess.Popen(
+        self.process = subprocess.Popen(
             [
                 sys.executable,
                 __file__,
@@ -205,7 +216,10 @@ class Campaign:
             ],
             stdout=subprocess.PIPE,
             text=True,
+            # A Ctrl-C is for this process, which ends that one itself.
+            start_new_session=True,
         )
+        return self.process
 
     def kill_one(self):
         """Let a process work for a while, and kill it."""
@@ -219,32 +233,91 @@ class Campaign:
         process.communicate()
         if line != "ready\n" or ended not in (None, 0):
             self.violation(f"a process ended with {ended} and printed {line!r}")
+        self.kills += 1
         self.ended += ended == 0
 
     def in_peace(self, store, *words):
         """Let a process come to its end; return the last line that it prints."""
         process = self.start(store, *words)
-        out, _ = process.communicate(timeout=3600)
+        while True:
+            try:
+                out, _ = process.communicate(timeout=PROGRESS_SECONDS)
+                break
+            except subprocess.TimeoutExpired:
+                self.progress(f"store {store} comes to its end")
         if process.returncode:
             self.violation(f"a process in peace ended with {process.returncode}")
         return out.splitlines()[-1]
 
+    def progress(self, what):
+        """Tell how far it is, if that was not told just now."""
+        if time.monotonic() - self.told_at >= PROGRESS_SECONDS:
+            self.told_at = time.monotonic()
+            self.tell(f"{self.told_at - self.began:.0f} s: {what}; {self.so_far()}")
+
+    def so_far(self):
+        """Return what was acknowledged and what is equal by now."""
+        ledgers = [Ledger.read(self.work / f"ledger-{store}") for store in STORES]
+        put, deleted = (sum(len(one[what]) for one in ledgers) for what in ("put", "deleted"))
+        is_free = self.process is None or self.process.poll() is not None
+        equal = f", {len(self.equal())} in sync and equal in both stores" if is_free else ""
+        return f"{put} blobs put, {deleted} deleted{equal}"
+
+    def equal(self):
+        """Return {(blob id, tag)} of what both stores have in sync; nobody may have them open."""
+        looks = []
+        for store in STORES:
+            path = self.work / store / "alice_blobs.db"
+            if not path.exists():
+                return set()
+            opened = BlobStoreFiles.at(path).open(KEY)
+            statement = "SELECT blob_id, tag FROM blobs WHERE usable = 1 AND status = ?"
+            values = (int(SyncStatus.SYNCED),)
+            rows = opened.change(lambda sql: sql.execute(statement, values).fetchall())  # noqa: B023
+            opened.close()
+            looks.append({(name, bytes(tag)) for name, tag in rows})
+        return set.intersection(*looks)
+
     def run(self):
-        """Run it all; return the number of violations."""
-        began = time.monotonic()
-        for _ in range(self.options.count):
+        """Run it all; return the exit status."""
+        try:
+            self.run_to_end()
+        except KeyboardInterrupt:
+            return self.stopped()
+        return 1 if self.violations else 0
+
+    def run_to_end(self):
+        """Kill, sync in peace, compare."""
+        o = self.options
+        while self.kills < o.count:
             self.kill_one()
+            self.progress(f"{self.kills} of {o.count} kills ({self.ended} came too late)")
         for store in STORES * 2:
             self.in_peace(store)
         looks = [json.loads(self.in_peace(store, "--look")) for store in STORES]
         self.compare(*looks)
-        took = time.monotonic() - began
         self.tell(
-            f"{self.options.count} kills ({self.ended} came too late) in {took:.0f} s, seed "
-            f"{self.options.seed}, remote {self.options.remote}: {len(looks[0]['local'])} blobs "
+            f"{self.kills} kills ({self.ended} came too late) in {self.seconds()} s, seed "
+            f"{o.seed}, remote {o.remote}: {len(looks[0]['local'])} blobs "
             f"equal on all sides, {len(looks[0]['deleted'])} deleted; {self.violations} violations"
         )
-        return self.violations
+
+    def stopped(self):
+        """End early: tell what was done by now; return the exit status."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.communicate()
+        o = self.options
+        self.tell(
+            f"INCOMPLETE: {self.kills} of {o.count} kills ({self.ended} came too late) in "
+            f"{self.seconds()} s, seed {o.seed}, remote {o.remote}: {self.so_far()}, of "
+            f"{len(plan_of(o))}; nothing was compared; {self.violations} violations"
+        )
+        return 1 if self.violations else INCOMPLETE
+
+    def seconds(self):
+        """Return for how long it has run."""
+        return round(time.monotonic() - self.began)
 
     def compare(self, one, two):
         """Compare both stores, the remote and the ledgers."""
@@ -299,7 +372,12 @@ def main():
         run_child(options)
         return
     with workplace("blobs", options.work) as work:
-        sys.exit(1 if Campaign(options, work, print).run() else 0)
+        sys.exit(Campaign(options, work, tell).run())
+
+
+def tell(text):
+    """Print a line, at once also into a file."""
+    print(text, flush=True)
 
 
 if __name__ == "__main__":

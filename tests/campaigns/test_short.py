@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.campaigns import crash_states, nth_failure
+from tests.campaigns import blob_sync, crash_states, nth_failure
 
 HERE = Path(__file__).parent
 
@@ -45,6 +46,19 @@ class ShortCampaignTests(SynchronousTestCase):
     def test_blob_sync(self):
         words = ("--count", 3, "--small", 40, "--large", 1, "--large-bytes", 3_000_000)
         self.assertTrue(self.run_script("blob_sync.py", *words).startswith("3 kills"))
+
+    def test_blob_sync_that_is_stopped_tells_what_was_done(self):
+        class Stopped(blob_sync.Campaign):
+            def in_peace(self, store, *words):
+                raise KeyboardInterrupt
+
+        work, told = Path(self.mktemp()).absolute(), []
+        work.mkdir(parents=True)
+        numbers = {"count": 1, "seed": 1, "small": 5, "small_bytes": 100, "large": 0}
+        options = argparse.Namespace(remote="loopback", large_bytes=0, **numbers)
+        status = Stopped(options, work, told.append).run()
+        self.assertEqual(status, blob_sync.INCOMPLETE, told)
+        self.assertRegex(told[-1], "^INCOMPLETE: 1 of 1 kills .* of 5; nothing was compared; 0 v")
 
     def test_full_disk(self):
         last = self.run_script("full_disk.py", "--count", 1)

@@ -3,6 +3,7 @@
 import tempfile
 from pathlib import Path
 
+import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
 from ampgrid.caps import parse_cap
@@ -188,6 +189,35 @@ class MeetingTests(GridCase):
             member.start()
         self.assertEqual(3, grid.run(grid.client.core.wait_for_peers(3, 600)))
         self.assertEqual(data, grid.download(cap))
+
+    def settling(self, grid):
+        """Return for how long a client that has just started waits before a directory."""
+        grid.client.start()
+        grid.run(grid.client.core.wait_for_peers(len(grid.nodes), 600))
+        before = grid.clock.seconds()
+        grid.run(grid.client.core.settle_directories(lambda: None))
+        return grid.clock.seconds() - before
+
+    def test_in_a_small_grid_nobody_waits_for_those_that_there_are_not(self):
+        grid = self.grid(nodes=3, shares=(1, 2, 2))
+        grid.client.stop()
+        # An introducer may name more for a while.
+        self.assertTrue(2 < self.settling(grid) < 4)
+        grid.client.stop()
+        grid.client.config = attrs.evolve(
+            grid.client.config,
+            introducers=(),
+            peers=tuple(node.address for node in grid.nodes),
+        )
+        grid.client.folder = grid.folder / "by-hand"
+        grid.client.folder.mkdir()
+        self.assertLess(self.settling(grid), 0.5)
+
+    def test_who_is_known_and_away_is_waited_for(self):
+        grid = self.grid(nodes=3, shares=(1, 2, 2))
+        grid.client.stop()
+        grid.nodes.pop().cut()
+        self.assertGreater(self.settling(grid), 7)
 
     def test_the_advice_of_the_introducer_is_taken(self):
         grid = self.grid(nodes=2, shares=(1, 2, 2))
