@@ -210,7 +210,9 @@ class _Application:
             return _Grown(_Subtree(None, 0, digest), None)
         self.replaced.add(digest)
         kept = {nibble: child for nibble, child in node.items() if nibble not in new}
-        if not self._may_have_shrunk(grown.values()):
+        left = len(kept) + sum(subtree is not None for subtree in new.values())
+        # The last one that is left may be a leaf, however much it has grown.
+        if left > 1 and not self._may_have_shrunk(grown.values()):
             joined = None
         else:
             joined = self._joined(new, kept, prefix)

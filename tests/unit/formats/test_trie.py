@@ -50,6 +50,14 @@ class DictTest(SynchronousTestCase):
         for slot in {*table.expected, *(slot for step in steps for slot in step)}:
             self.assertEqual(trie.find(table.root, slot, read), table.expected.get(slot))
 
+    def test_one_grows_beyond_a_leaf_while_the_last_beside_it_goes(self):
+        """One entry is a leaf however large it is, so nothing of the branch stays."""
+        table = Table()
+        grows, goes = slot_at("a"), slot_at("af")
+        table.apply({grows: b"e" * 4061, goes: b"e"})
+        table.apply({grows: b"e" * 8192, goes: None})
+        self.assertEqual((table.root, table.nodes), plain_trie(table.expected))
+
     @settings(max_examples=60)
     @given(dicts, st.randoms(use_true_random=False))
     def test_one_by_one_or_all_at_once(self, wanted, rnd):
