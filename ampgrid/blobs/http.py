@@ -18,7 +18,7 @@ from contextlib import suppress
 from typing import Any
 
 from treq.client import HTTPClient
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import UNKNOWN_LENGTH, IAgent
 
@@ -39,6 +39,7 @@ from ampgrid.blobs.httpanswers import (
     stream_of,
     tag_of,
     tag_text,
+    was_cancelled,
 )
 from ampgrid.blobs.httpbody import AnswerBody, BytesBody, SourceBody, Stall
 from ampgrid.blobs.port import (
@@ -180,8 +181,6 @@ class HttpRemote:
             if (there.size, there.tag) == (source.size, source.tag):
                 return
             raise BlobAlreadyExistsError(f"There is another blob {name} already.")
-        if answer.status == 400:
-            raise InvalidBlobError("The server did not get the blob as it was announced.")
         if answer.status == 404:
             raise BlobRefusedError("The server keeps no blobs at that address.")
         if answer.status == 416:
@@ -309,6 +308,7 @@ class HttpRemote:
 
         Raises:
             RemoteUnavailableError: there was no answer.
+            CancelledError: the caller does not wait for it any more.
             Exception: what the source failed with.
         """
         if self._closed:
@@ -316,7 +316,14 @@ class HttpRemote:
         params = dict(params or {})
         if name is not None:
             params["namespace"] = name.namespace
-        stall = Stall(self._clock, self._stall_seconds, lambda: request.cancel())  # noqa: PLW0108 - made below
+        gave_up = False
+
+        def give_up() -> None:
+            nonlocal gave_up
+            gave_up = True
+            request.cancel()
+
+        stall = Stall(self._clock, self._stall_seconds, give_up)
         data: Any = None
         if isinstance(body, bytes):
             data = BytesBody(body)
@@ -333,6 +340,9 @@ class HttpRemote:
                 raise data.error from None
             if isinstance(error, AmpgridError):
                 raise
+            if was_cancelled(error) and not (gave_up or self._closed):
+                # By who waits for it, which is no fault of the server's.
+                raise CancelledError from error
             raise RemoteUnavailableError(
                 f"The server could not be asked: {type(error).__name__}."
             ) from error

@@ -13,6 +13,8 @@ from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from attrs import frozen
+from twisted.internet.defer import CancelledError
+from twisted.internet.error import ConnectingCancelledError
 
 from ampgrid.blobs.httpbody import AnswerBody
 from ampgrid.blobs.port import TAG_SIZE, Page, Query
@@ -237,9 +239,18 @@ def refuse(status: int, name: BlobName | None) -> NoReturn:
         raise BlobRefusedError("The server keeps no blobs for this user and token.")
     if status == 406:
         raise InvalidFlagsError(f"A flag of a blob is one of {', '.join(Flag)}.")
+    if status == 422:
+        raise InvalidBlobError("The server has, or got, other bytes of the blob than it should.")
     if status in {400, 416}:
         raise BadArgumentValueError("The server refused an argument.")
     raise RemoteUnavailableError(f"The server answered with the status {status}.")
+
+
+def was_cancelled(error: BaseException) -> bool:
+    """Tell whether a request failed since somebody cancelled it; Twisted wraps that at times."""
+    if isinstance(error, CancelledError | ConnectingCancelledError):
+        return True
+    return any(was_cancelled(reason.value) for reason in getattr(error, "reasons", ()))
 
 
 def checked_url(url: str, *, over_network: bool) -> str:

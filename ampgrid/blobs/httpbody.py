@@ -238,13 +238,15 @@ class AnswerBody(Protocol):
     async def drain(self) -> None:
         """Throw the rest away, so that the connection can be used again; or close, if it is long.
 
-        It never raises.
+        It raises nothing, but where it is cancelled.
         """
         taken = 0
-        with suppress(RemoteUnavailableError):
-            while taken < MOST_DRAINED_BYTES and (piece := await self.read()):
-                taken += len(piece)
-        self.close()
+        try:
+            with suppress(RemoteUnavailableError):
+                while taken < MOST_DRAINED_BYTES and (piece := await self.read()):
+                    taken += len(piece)
+        finally:
+            self.close()
 
     def _stalled(self) -> None:
         self._fail("The server sent nothing for too long.")

@@ -36,6 +36,9 @@ async def pages(
         total += len(page.blob_ids)
         if order_by is None:
             last = _checked_order(page, last)
+        goes_on = page.blob_ids and page.after != after
+        if page.after is not None and not goes_on:
+            raise RemoteUnavailableError("The remote's listing does not go on.")
         if total > MOST_IDS:
             raise RemoteUnavailableError("The remote's listing has no end.")
         yield page
@@ -50,12 +53,10 @@ def _checked_order(page: Page, last: str) -> str:
     What is missing on one side is found by the order of names, so it must be right.
 
     Raises:
-        RemoteUnavailableError: they do not, or it is an empty page before the end.
+        RemoteUnavailableError: they do not.
     """
     for blob_id in page.blob_ids:
         if blob_id <= last:
             raise RemoteUnavailableError("The remote's listing is not in the order of names.")
         last = blob_id
-    if page.after is not None and not page.blob_ids:
-        raise RemoteUnavailableError("The remote's listing does not go on.")
     return last

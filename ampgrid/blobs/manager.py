@@ -23,6 +23,7 @@ from typing import IO, Any
 
 from attrs import frozen
 
+from ampgrid.blobs.bounds import Bounds
 from ampgrid.blobs.contents import Blob, ExternalBlob, is_whole, open_local
 from ampgrid.blobs.listing import pages
 from ampgrid.blobs.passing import Passing
@@ -95,6 +96,7 @@ class BlobManager:
         entropy: for salts.
         uniform: draws between two bounds, for waits.
         cost: of a guess at the passphrase of a new local store.
+        bounds: of what the local store takes in that nobody of its user's has sealed.
 
     Attributes:
         threads: where blocking work goes.
@@ -122,6 +124,7 @@ class BlobManager:
         entropy: Entropy = os.urandom,
         uniform: Callable[[float, float], float] = random.uniform,
         cost: Cost = DEFAULT_COST,
+        bounds: Bounds = Bounds(),  # noqa: B008 - it cannot change
     ) -> None:
         checked_user(user)
         self._secret = checked_secret(secret)
@@ -139,6 +142,7 @@ class BlobManager:
         )
         self._key = key
         self._cost = cost
+        self._bounds = bounds
         self._remote_or_none = remote
         clock, self._own_threads = _surroundings(clock, threads)
         chosen = threads or self._own_threads
@@ -247,8 +251,8 @@ class BlobManager:
         """Tell whether a blob is to be asked for at the remote."""
         if blob is not None and blob.status is SyncStatus.FAILED_DOWNLOAD:
             raise InvalidBlobError(
-                f"What came of the blob {name} was bad several times: look at the remote, then "
-                "let it be asked for again."
+                f"The blob {name} could not be had before: what came was bad several times, or "
+                "of another scheme and too much. Look at the remote, then ask for it again."
             )
         if self._remote_or_none is None:
             return False
@@ -570,7 +574,13 @@ class BlobManager:
 
     def _transfers(self, store: LocalBlobStore) -> Transfers:
         return Transfers(
-            store, self._remote, self._secret, self.threads, self._retrying, self._watcher
+            store,
+            self._remote,
+            self._secret,
+            self.threads,
+            self._retrying,
+            self._watcher,
+            self._bounds,
         )
 
     def _syncing(self, store: LocalBlobStore) -> Syncing:

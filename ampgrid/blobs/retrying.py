@@ -16,6 +16,8 @@ from ampgrid.ports import Clock
 
 T = TypeVar("T")
 
+#: An attempt that got less far than this is one that came no further, bytes.
+LEAST_PROGRESS = 64 * 1024
 #: Bounds of the waits: the first is at most the one, all are at most the other, seconds.
 FIRST_WAIT = 1.0
 MOST_WAIT = 60.0
@@ -42,7 +44,8 @@ class Retrying:
 
         Args:
             work: called again when it failed with `RemoteUnavailableError`.
-            moved: how far it has come; an attempt that got further is not counted.
+            moved: how far it has come, bytes; attempts that got further by `LEAST_PROGRESS` are
+                not counted.
 
         Raises:
             RemoteUnavailableError: it failed too often.
@@ -52,8 +55,9 @@ class Retrying:
             try:
                 return await work()
             except RemoteUnavailableError:
-                if moved() > before:
-                    failures, before = 0, moved()
+                now = moved()
+                if now - before >= LEAST_PROGRESS:
+                    failures, before = 0, now
                 failures += 1
                 if failures >= self.attempts:
                     raise

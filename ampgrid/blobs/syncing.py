@@ -19,9 +19,11 @@ from ampgrid.blobs.slots import NameLocks, Slots
 from ampgrid.blobs.transfers import Transfers
 from ampgrid.errors import (
     AmpgridError,
+    BadArgumentValueError,
     BlobDeletedError,
     BlobError,
     BlobNotFoundError,
+    BlobQuotaError,
     BlobRefusedError,
     RemoteUnavailableError,
 )
@@ -88,6 +90,7 @@ class Syncing:
     locks: NameLocks
     at_once: int
     wall: WallClock
+    _wanted: int = field(init=False, default=0)
 
     async def sync(self, namespace: str, report: SyncReport) -> None:
         """Do all of it for one namespace; what was done goes into ``report``.
@@ -137,9 +140,14 @@ class Syncing:
             report.deleted_here += dropped
 
     async def compare(self, namespace: str) -> None:
-        """Look what each side lacks, and note it in the local store."""
+        """Look what each side lacks, and note it in the local store.
+
+        Raises:
+            BlobQuotaError: the remote lists more than is taken in.
+        """
         t = self.transfers
         after = ""
+        self._wanted = await t.threads.run(t.store.wanted)
         async for page in pages(t.remote, t.retrying, Query(namespace)):
             ids = page.blob_ids
             if ids or page.after is None:
@@ -155,6 +163,12 @@ class Syncing:
         here = t.store.between(namespace, after, until)
         there = set(ids)
         missing = [BlobName(namespace, blob_id) for blob_id in ids if blob_id not in here]
+        self._wanted += len(missing)
+        if self._wanted > t.bounds.wanted:
+            raise BlobQuotaError(
+                f"The remote lists more blobs than are wanted here: {t.bounds.wanted} that have "
+                "not come yet. Allow more, or ask what it lists."
+            )
         if missing:
             t.store.want(missing, self.wall())
         for blob_id, status in here.items():
@@ -219,7 +233,8 @@ class Syncing:
                         await work(name)
                 except (RemoteUnavailableError, BlobRefusedError) as error:
                     gone.append(error)
-                except BlobError as error:
+                except (BlobError, BadArgumentValueError) as error:
+                    # This one, or how it is asked for; the others may do better.
                     report.failed.append((name, str(error)))
                 except (AmpgridError, OSError) as error:
                     # The local store, or its disk: the others would fare no better.

@@ -11,6 +11,7 @@ from contextlib import suppress
 
 from attrs import define, field, frozen
 
+from ampgrid.blobs.bounds import Bounds
 from ampgrid.blobs.contents import Blob, open_local, open_remote
 from ampgrid.blobs.port import Remote, SealedStream
 from ampgrid.blobs.retrying import Retrying
@@ -24,7 +25,7 @@ from ampgrid.errors import (
     InvalidBlobError,
     RemoteUnavailableError,
 )
-from ampgrid.formats.blob import Preamble
+from ampgrid.formats.blob import ExternalPreamble, Preamble
 from ampgrid.formats.blobname import BlobName
 from ampgrid.formats.blobrows import Opener, row_offset
 from ampgrid.ports import Threads
@@ -71,6 +72,7 @@ class Transfers:
         threads: where the store is used and blobs are sealed.
         retrying: how a failing remote is treated.
         watcher: told of what moves.
+        bounds: of what the store takes in.
     """
 
     store: LocalBlobStore
@@ -79,6 +81,7 @@ class Transfers:
     threads: Threads
     retrying: Retrying
     watcher: Watcher = lambda _moved: None
+    bounds: Bounds = field(factory=Bounds)
 
     async def send(self, name: BlobName) -> bool:
         """Put a blob of the local store to the remote; return whether there was one to put.
@@ -146,6 +149,7 @@ class Transfers:
 
         Raises:
             InvalidBlobError: what came was bad `MAX_RETRIES` times; it is not asked for again.
+            BlobQuotaError: it is of another scheme, and there is no room for it; so it is.
             RemoteUnavailableError: it stays wanted, with what came of it.
         """
         reached = _Furthest()
@@ -154,6 +158,10 @@ class Transfers:
                 return await self.retrying.run(
                     lambda: self._fetch_once(name, reached), reached.get
                 )
+            except BlobQuotaError:
+                failed, wanted = SyncStatus.FAILED_DOWNLOAD, [SyncStatus.PENDING_DOWNLOAD]
+                await self.threads.run(self.store.set_status, name, failed, wanted)
+                raise
             except InvalidBlobError:
                 retries = await self.threads.run(self.store.note_bad, name)
                 if not 0 < retries < MAX_RETRIES:
@@ -274,7 +282,10 @@ class _Receiving:
         for piece in pieces:
             fresh = piece[self._passed_over :]
             self._passed_over -= len(piece) - len(fresh)
-            incoming.add([row.sealed for row in opener.feed(fresh)])
+            rows = opener.feed(fresh)
+            if isinstance(opener.preamble, ExternalPreamble):
+                incoming.is_external(self._transfers.bounds.external_bytes)
+            incoming.add([row.sealed for row in rows])
         if ended:
             opener.end()
             preamble = opener.preamble

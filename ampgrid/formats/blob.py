@@ -37,6 +37,8 @@ TAG_SIZE = 16
 SEALED_CHUNK_BYTES = CHUNK_BYTES + TAG_SIZE
 #: The largest blob, bytes of plaintext.
 MAX_BLOB_BYTES = 2**40
+#: The largest sealed blob, bytes: below it no content has more than 2**25 rows.
+MAX_SEALED_BYTES = 4096 + MAX_BLOB_BYTES + TAG_SIZE * (MAX_BLOB_BYTES // CHUNK_BYTES)
 #: Bytes of which the length of the preamble is known.
 HEAD_SIZE = 16
 MAX_PREAMBLE_BYTES = 4096

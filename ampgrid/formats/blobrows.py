@@ -15,6 +15,7 @@ from ampgrid.errors import BadArgumentValueError, InvalidBlobError
 from ampgrid.formats.blob import (
     CHUNK_BYTES,
     HEAD_SIZE,
+    MAX_SEALED_BYTES,
     SEALED_CHUNK_BYTES,
     TAG_SIZE,
     ExternalPreamble,
@@ -175,6 +176,8 @@ class Opener:
         return data
 
     def _begin(self, preamble: Preamble | ExternalPreamble) -> None:
+        if self._size > MAX_SEALED_BYTES:
+            raise InvalidBlobError(f"The blob {self._name} is larger than a blob can be.")
         if isinstance(preamble, Preamble):
             self.cipher = BlobCipher.opening(self._secret, self._name, preamble)
             if preamble.sealed_size != self._size:

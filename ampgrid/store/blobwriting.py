@@ -16,6 +16,7 @@ from ampgrid.store.localblobs import (
     LocalBlobStore,
     add_blob,
     add_rows,
+    check_external_room,
     delete_blob,
     drop_content,
     find_blob,
@@ -49,6 +50,7 @@ class Incoming:
         self._expected: tuple[int, bytes] | None = None
         self._pending_content = self._content
         self._last = b""
+        self._external_most: int | None = None
 
     @classmethod
     def putting(
@@ -108,6 +110,13 @@ class Incoming:
         if blob is None or blob.content != self._content:
             raise BlobNotFoundError(f"The blob {self._name} was deleted.")
         return self._store.rows(blob, 0, 1)[0]
+
+    def is_external(self, most: int) -> None:
+        """Note that it is of another scheme; all of these together may take so many bytes.
+
+        What stores its first rows then raises `BlobQuotaError` if there is no room for it.
+        """
+        self._external_most = most
 
     def add(self, rows: Sequence[bytes]) -> None:
         """Take rows that were checked.
@@ -214,7 +223,17 @@ class Incoming:
         assert self._expected is not None
         sealed_size, tag = self._expected
         drop_content(sql, blob)
-        update_blob(sql, self._name, content=content, sealed_size=sealed_size, tag=tag)
+        is_external = self._external_most is not None
+        if self._external_most is not None:
+            check_external_room(sql, sealed_size, self._external_most)
+        update_blob(
+            sql,
+            self._name,
+            content=content,
+            sealed_size=sealed_size,
+            tag=tag,
+            external=int(is_external),
+        )
         return content
 
     def _written(self) -> None:

@@ -21,7 +21,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ampgrid.errors import BlobAlreadyExistsError, BlobNotFoundError, InvalidBlobError
+from ampgrid.errors import (
+    BlobAlreadyExistsError,
+    BlobNotFoundError,
+    BlobQuotaError,
+    InvalidBlobError,
+)
 from ampgrid.formats.blobname import BlobName
 from ampgrid.store.blobrecord import LocalBlob, Priority, SyncStatus
 from ampgrid.store.sql import Database, Schema, Sql
@@ -33,13 +38,22 @@ T = TypeVar("T")
 MAX_RETRIES = 3
 #: Rows that are deleted in one transaction; of 64 KiB each.
 SWEEP_ROWS = 256
+#: What a blob of another scheme counts beside its bytes.
+_EXTERNAL_BYTES = 4096
 #: Rows of a blob that one content can have; a blob has 2**24 chunks at most.
 _MOST_ROWS = 2**25
+
+_SINCE_2 = (
+    "ALTER TABLE blobs ADD COLUMN external INTEGER NOT NULL DEFAULT 0",
+    "UPDATE blobs SET external = 1 WHERE usable = 1 AND size IS NULL",
+    "CREATE INDEX blobs_external ON blobs (sealed_size) WHERE external = 1",
+)
 
 BLOBS_SCHEMA = Schema(
     name="a store of blobs",
     application_id=0x616D7062,  # "ampb"
-    version=1,
+    version=2,
+    upgrades={1: _SINCE_2},
     statements=(
         """CREATE TABLE contents (
             number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -68,6 +82,7 @@ BLOBS_SCHEMA = Schema(
             UNIQUE (namespace, blob_id)
         )""",
         "CREATE INDEX blobs_by_status ON blobs (status, namespace, priority, number)",
+        *_SINCE_2,
     ),
 )
 
@@ -202,6 +217,14 @@ class LocalBlobStore:
             )
 
         return self._database.call(change)
+
+    def wanted(self) -> int:
+        """Return how many blobs are known that the remote has and that are not here."""
+        statement = "SELECT count(*) FROM blobs WHERE status IN (?, ?)"
+        waiting = (int(SyncStatus.PENDING_DOWNLOAD), int(SyncStatus.FAILED_DOWNLOAD))
+        found = self._database.read(lambda sql: sql.execute(statement, waiting).fetchone())
+        assert found is not None
+        return int(found[0])
 
     def want_again(self, name: BlobName) -> bool:
         """Forget what is here of a blob that the remote has too, and want it from there."""
@@ -432,6 +455,29 @@ def add_rows(sql: Sql, content: int, first: int, rows: Sequence[bytes]) -> None:
         )
 
 
+def check_external_room(sql: Sql, sealed_size: int, most: int) -> None:
+    """See that a blob of another scheme still fits, beside those that are here or coming.
+
+    Args:
+        sql: in the transaction in which it begins.
+        sealed_size: as announced, bytes.
+        most: that all may take together, bytes.
+
+    Raises:
+        BlobQuotaError: it does not.
+    """
+    statement = (
+        "SELECT coalesce(sum(sealed_size), 0) + ? * (count(*) + 1) FROM blobs WHERE external = 1"
+    )
+    row = sql.execute(statement, (_EXTERNAL_BYTES,)).fetchone()
+    assert row is not None
+    if row[0] + sealed_size > most:
+        raise BlobQuotaError(
+            f"Blobs of other schemes, which nobody can check, may take {most} bytes here, and "
+            "there is no room for another: allow more, or delete some."
+        )
+
+
 def drop_content(sql: Sql, blob: LocalBlob) -> None:
     """Let what is here of a blob be swept away."""
     if blob.content is not None:
@@ -446,6 +492,7 @@ def drop_content(sql: Sql, blob: LocalBlob) -> None:
         sealed_size=None,
         tag=None,
         size=None,
+        external=0,
     )
 
 

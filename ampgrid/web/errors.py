@@ -99,7 +99,7 @@ _STATUSES: tuple[tuple[type[AmpgridError], int], ...] = (
     (BlobAlreadyExistsError, 409),
     (BlobDeletedError, 410),
     (InvalidFlagsError, 406),
-    (InvalidBlobError, 400),
+    (InvalidBlobError, 422),
     (BlobQuotaError, 507),
     (BlobRefusedError, 403),
     (RemoteUnavailableError, 503),

@@ -22,7 +22,7 @@ import hashlib
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
 
 from ampgrid.blobs.port import (
     MAX_PIECE_BYTES,
@@ -485,6 +485,30 @@ class BlobRemoteContract:
             self.assertEqual(self.ids(Query(deleted=True), order_by), [])
         self.assertEqual(self.count(), 0)
         self.assertEqual(list(self.run_one(self.remote.namespaces())), [])
+
+    # Ending.
+
+    def test_who_gives_up_is_told_nothing_of_the_remote(self):
+        """A call that its caller cancels ends as cancelled: nobody is to try that again."""
+        data = sealed("long", 300_000)
+        self.put(self.name, data)
+        works = {
+            "put": lambda: self.remote.put(BlobName.of("other"), BytesSource(data)),
+            "get": lambda: self.remote.get(self.name),
+            "stat": lambda: self.remote.stat(self.name),
+            "page": lambda: self.remote.page(Query()),
+            "delete": lambda: self.remote.delete(self.name),
+        }
+        for what, work in works.items():
+            ended = []
+            given_up = Deferred.fromCoroutine(work())
+            given_up.addBoth(ended.append)
+            self.assertEqual(ended, [], what)
+            given_up.cancel()
+            self.assertEqual([each.type for each in ended], [CancelledError], what)
+        # What was under way may have been done, or not; the remote is as good as before.
+        self.put(BlobName.of("after"), data)
+        self.assertEqual(self.get(BlobName.of("after"))[2], data)
 
     # Everything at once, against a dict.
 

@@ -21,10 +21,19 @@ from ampgrid.blobs import (
     SyncStatus,
     listing,
 )
+from ampgrid.blobs.bounds import Bounds
 from ampgrid.blobs.port import Page
-from ampgrid.blobs.retrying import FIRST_WAIT, MOST_WAIT, Retrying
-from ampgrid.errors import BlobRefusedError, NoRoomError, RemoteUnavailableError
+from ampgrid.blobs.retrying import FIRST_WAIT, LEAST_PROGRESS, MOST_WAIT, Retrying
+from ampgrid.errors import (
+    BadArgumentValueError,
+    BlobQuotaError,
+    BlobRefusedError,
+    NoRoomError,
+    RemoteUnavailableError,
+)
+from ampgrid.formats.blob import MAX_SEALED_BYTES, external_preamble
 from ampgrid.testing.clock import HeapClock
+from tests.contract.blob_remote_contract import BytesSource
 from tests.unit.blobs.blob_world import World, content
 from tests.unit.blobs.test_manager import ManagerCase
 
@@ -342,18 +351,30 @@ class FaultTests(ManagerCase):
         self.assertEqual({moved.sending for moved in told}, {False})
         self.assertEqual((told[-1].done, told[-1].name.blob_id), (told[-1].total, "watched"))
 
-    def test_an_attempt_that_got_further_does_not_count(self):
+    def crawl(self, step):
+        """Come to an end in fifty attempts, each of which gets further by some bytes."""
         clock = HeapClock()
         come = []
 
         async def crawl():
-            come.append(1)
+            come.append(step)
             if len(come) < 50:
                 raise RemoteUnavailableError("no")
             return "there"
 
         retrying = Retrying(clock, random.Random(1).uniform, 3)
-        self.assertEqual(clock.run(retrying.run(crawl, lambda: len(come))), "there")
+        try:
+            return clock.run(retrying.run(crawl, lambda: sum(come)))
+        except RemoteUnavailableError:
+            return len(come)
+
+    def test_an_attempt_that_got_further_does_not_count(self):
+        self.assertEqual(self.crawl(LEAST_PROGRESS), "there")
+
+    def test_a_remote_that_gives_a_byte_an_attempt_is_not_asked_for_ever(self):
+        self.assertEqual(self.crawl(1), 3)
+        # Several small steps are a large one in the end.
+        self.assertEqual(self.crawl(LEAST_PROGRESS // 2), "there")
 
     def test_three_bad_blobs_are_enough(self):
         data = content("bad", 200_000)
@@ -388,6 +409,26 @@ class FaultTests(ManagerCase):
 
         self.patch(other._store, "change", change)
         self.fails(NoRoomError, other.sync())
+
+    def test_a_blob_that_the_remote_does_not_take_does_not_stop_the_others(self):
+        self.fail("put")
+        for blob_id in ("a", "odd"):
+            self.fails(RemoteUnavailableError, self.putting(blob_id, content(blob_id)))
+        self.mend()
+        put = self.remote.put
+
+        async def picky(name, source):
+            if name.blob_id == "odd":
+                raise BadArgumentValueError("The server refused an argument.")
+            await put(name, source)
+
+        self.remote.put = picky
+        report = self.run_one(self.blobs.sync())
+        self.assertEqual([name.blob_id for name, _why in report.failed], ["odd"])
+        self.assertEqual(report.sent, 1)
+        # It waits, and goes once the remote takes it.
+        self.remote.put = put
+        self.assertEqual(self.run_one(self.blobs.sync()).sent, 1)
 
     def test_a_bad_blob_does_not_stop_the_others(self):
         for blob_id in ("a", "bad", "c"):
@@ -565,10 +606,112 @@ class ListingTests(ManagerCase):
             self.listed(*pages)
             self.fails(RemoteUnavailableError, self.blobs.remote_list())
 
+    def test_by_date_with_an_empty_page_before_the_end(self):
+        for pages in ([Page((), "1")], [Page(("a",), "1"), Page((), "2"), Page(("b",))]):
+            self.listed(*pages)
+            self.fails(RemoteUnavailableError, self.blobs.remote_list(order_by="-date"))
+
+    def test_by_date_in_a_circle(self):
+        self.listed(Page(("a",), "1"), Page(("b",), "1"), Page(("c",)))
+        self.fails(RemoteUnavailableError, self.blobs.remote_list(order_by="date"))
+
     def test_by_date_without_end(self):
         self.patch(listing, "MOST_IDS", 100)
-        self.listed(Page(("a",), "1"), Page(("b",), "2"))
+        self.listed(*(Page((f"b{number}",), str(number)) for number in range(200)))
         self.fails(RemoteUnavailableError, self.blobs.remote_list(order_by="date"))
+
+
+class BoundsTests(ManagerCase):
+    """A remote that tells of ever more, and makes blobs of other schemes: they end somewhere."""
+
+    def setUp(self):
+        super().setUp()
+        self.put("mine")
+        self.raw = external_preamble(2) + content("mail", 100_000)
+
+    def external(self, blob_id, raw=None):
+        self.run_one(self.world.remote().put(BlobName.of(blob_id), BytesSource(raw or self.raw)))
+
+    def test_blobs_of_other_schemes_take_no_more_than_they_may(self):
+        for number in range(4):
+            self.external(f"mail-{number}")
+        other = self.world.manager("b", bounds=Bounds(external_bytes=2 * len(self.raw) + 20_000))
+        report = self.run_one(other.sync())
+        self.assertEqual(report.fetched, 3)
+        self.assertEqual(len(report.failed), 2)
+        for _name, why in report.failed:
+            self.assertIn("schemes", why)
+        left = [name.blob_id for name, _why in report.failed]
+        self.assertEqual(self.run_one(other.status(left[0])), SyncStatus.FAILED_DOWNLOAD)
+        self.assertEqual(self.world.get(other, "mine"), content("mine"))
+        # Asked for by name it is refused as well, and says why.
+        self.assertIn("ask", self.fails(InvalidBlobError, other.get(left[0])))
+        self.assertEqual(self.run_one(other.sync()).failed, [])
+        # Past the local store it comes.
+        blob = self.run_one(other.download(left[0]))
+        self.assertEqual(self.run_one(blob.read_raw()), self.raw)
+        self.run_one(blob.close())
+        # Where one goes another may come.
+        (gone, *_rest) = [name for name in self.world.local(other) if name != "mine"]
+        self.run_one(other.delete(gone))
+        self.run_one(other.ask_again())
+        self.assertEqual(self.run_one(other.sync()).fetched, 1)
+
+    def test_what_is_announced_counts(self):
+        """Several that come at once do not each find the room of all."""
+        for number in range(6):
+            self.external(f"mail-{number}")
+        bounds = Bounds(external_bytes=len(self.raw) + 10_000)
+        other = self.world.manager("b", bounds=bounds, transfers=6)
+        self.assertEqual(self.run_one(other.sync()).fetched, 2)
+
+    def test_the_smallest_count_too(self):
+        for number in range(5):
+            self.external(f"mail-{number}", external_preamble(3) + bytes(16))
+        other = self.world.manager("b", bounds=Bounds(external_bytes=3 * 5000))
+        self.assertEqual(len(self.run_one(other.sync()).failed), 2)
+
+    def test_none_at_all(self):
+        self.external("mail")
+        other = self.world.manager("b", bounds=Bounds(external_bytes=0))
+        self.assertEqual(self.run_one(other.sync()).fetched, 1)
+        self.fails(BadArgumentValueError, self.bounded(-1))
+
+    async def bounded(self, number):
+        Bounds(external_bytes=number)
+
+    def test_one_of_our_scheme_is_not_meant(self):
+        data = content("large", 300_000)
+        self.put("large", data)
+        other = self.world.manager("b", bounds=Bounds(external_bytes=0))
+        self.assertEqual(self.world.get(other, "large"), data)
+
+    def test_one_larger_than_a_blob_can_be_is_none(self):
+        """Its rows would run into those of the next content."""
+        self.external("huge")
+        get = self.remote.get
+
+        async def lying(name, offset=0):
+            stream = await get(name, offset)
+            stream.size = MAX_SEALED_BYTES + 1
+            return stream
+
+        self.remote.get = lying
+        other = self.world.manager(
+            "b", remote=self.remote, bounds=Bounds(external_bytes=2**50), attempts=1
+        )
+        self.assertIn("larger", self.fails(InvalidBlobError, other.get("huge")))
+        self.assertIn("larger", self.fails(InvalidBlobError, other.download("huge")))
+
+    def test_no_more_are_wanted_than_fit(self):
+        for number in range(6):
+            self.put(f"b{number}")
+        other = self.world.manager("b", bounds=Bounds(wanted=5))
+        self.assertIn("wanted", self.fails(BlobQuotaError, other.sync()))
+        self.assertLessEqual(len(self.run_one(other.local_statuses())), 5)
+        self.world.close()
+        other = self.world.manager("b", bounds=Bounds(wanted=7))
+        self.assertEqual(self.run_one(other.sync()).fetched, 7)
 
 
 class SeveralAtOnceTests(ManagerCase):

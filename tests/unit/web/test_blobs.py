@@ -333,12 +333,12 @@ class PartTests(BlobsCase):
     def test_a_wrong_end_throws_it_away(self):
         data = sealed("wrong", LARGE)
         self.assert_status(self.part(data, 0, 70_000, tag=b"t" * 16), 202)
-        self.assert_status(self.part(data, 70_000, LARGE, tag=b"t" * 16), 400)
+        self.assert_status(self.part(data, 70_000, LARGE, tag=b"t" * 16), 422)
         self.assertEqual(self.grid.run(self.core.blobs.used_by(f"user:{self.user}")), 0)
         wrong = urlsafe_b64encode(b"t" * 16).decode()
-        self.assertEqual(self.ask_blob("PUT", "b", data[:100], Tag=wrong).status, 400)
-        self.assertEqual(self.ask_blob("PUT", "b", b"short").status, 400)
-        self.assertEqual(self.ask_blob("PUT", "b").status, 400)
+        self.assertEqual(self.ask_blob("PUT", "b", data[:100], Tag=wrong).status, 422)
+        self.assertEqual(self.ask_blob("PUT", "b", b"short").status, 422)
+        self.assertEqual(self.ask_blob("PUT", "b").status, 422)
 
     def test_parts_that_make_no_sense(self):
         data = sealed("nonsense", LARGE)
