@@ -38,6 +38,9 @@ MAX_VALUE_BYTES = 65_535
 
 Box = dict[bytes, bytes]
 
+#: Pieces of a value that come together to so little are kept as one.
+_PART_BYTES = 4096
+
 _SHORTS = [number.to_bytes(2, "big") for number in range(MAX_KEY_BYTES + 1)]
 
 
@@ -86,8 +89,12 @@ class BoxParser:
         self.most_bytes = most_bytes
         self._knows = knows
         self._expects = expects
+        #: Of a length, a key or a routing value that is not all here: a few hundred bytes at most.
         self._buffer = bytearray()
         self._skip = 0
+        #: Of the value that is coming: what is here of it, and how many bytes are not.
+        self._parts: list[bytes] = []
+        self._missing = 0
         self._key: bytes | None = None
         self._start_box()
 
@@ -99,7 +106,7 @@ class BoxParser:
     @property
     def buffered_bytes(self) -> int:
         """Number of bytes held for a box that is not complete."""
-        return len(self._buffer) + self._size
+        return len(self._buffer) + self._size + sum(map(len, self._parts))
 
     def feed(self, data: bytes) -> Iterator[tuple[Box, int]]:
         """Take bytes and yield every box that they complete, with its size in bytes.
@@ -107,25 +114,25 @@ class BoxParser:
         Raises:
             RemoteProtocolError: the bytes break a bound; nothing more may be fed.
         """
-        if self._skip:
-            dropped = min(self._skip, len(data))
-            self._skip -= dropped
-            data = data[dropped:]
-        buffer = self._buffer
         position = 0
-        if not buffer and self._key is None and not self._box:
-            while (whole := self._whole_box(data, position)) is not None:
-                box, size = whole
-                position += size
-                yield box, size
-            if position == len(data):
-                return
-            data = data[position:]
-            position = 0
-        buffer += data
+        if self._skip:
+            position = min(self._skip, len(data))
+            self._skip -= position
+        elif self._missing:
+            position = self._fill(data)
+        elif self._buffer:
+            data = bytes(self._buffer) + data
+        self._buffer.clear()
+        end = len(data)
         try:
-            while len(buffer) - position >= 2:
-                length = (buffer[position] << 8) | buffer[position + 1]
+            while end - position >= 2:
+                if self._key is None and not self._box:
+                    whole = self._whole_box(data, position)
+                    if whole is not None:
+                        position += whole[1]
+                        yield whole
+                        continue
+                length = (data[position] << 8) | data[position + 1]
                 if self._key is None and not length:
                     position += 2
                     box, size = self._box, self._size
@@ -134,13 +141,29 @@ class BoxParser:
                     yield box, size
                     continue
                 take = self._take_key if self._key is None else self._take_value
-                taken = take(position + 2, length)
+                taken = take(data, position + 2, length)
                 if not taken:
                     break
                 position += taken
         finally:
-            if position:
-                del buffer[:position]
+            self._buffer += data[position:]
+
+    def _fill(self, data: bytes) -> int:
+        """Take what belongs to the value that is coming; return how many bytes that is."""
+        taken = min(self._missing, len(data))
+        self._missing -= taken
+        if not self._missing:
+            with memoryview(data) as view:
+                value = b"".join((*self._parts, view[:taken]))
+            self._parts.clear()
+            assert self._key is not None
+            self._note_value(self._key, value, len(value))
+        elif len(self._parts[-1]) + taken <= _PART_BYTES:
+            # However little comes at a time, it takes no more room than it is long.
+            self._parts[-1] += data
+        else:
+            self._parts.append(data)
+        return taken
 
     def _whole_box(self, data: bytes, start: int) -> tuple[Box, int] | None:
         """Return a box that is here whole and breaks no bound, and its size.
@@ -188,13 +211,13 @@ class BoxParser:
         if self._size + size > self.most_bytes:
             raise RemoteProtocolError("a box is larger than allowed")
 
-    def _take_key(self, start: int, length: int) -> int:
+    def _take_key(self, data: bytes, start: int, length: int) -> int:
         if length > MAX_KEY_BYTES:
             raise RemoteProtocolError("a key is longer than allowed")
         self._grow(length + 4)
-        if len(self._buffer) < start + length:
+        if len(data) < start + length:
             return 0
-        key = bytes(self._buffer[start : start + length])
+        key = data[start : start + length]
         if key in self._box or len(self._box) == MAX_KEYS:
             raise RemoteProtocolError("a box has a key twice, or too many keys")
         if not self._box:
@@ -206,7 +229,7 @@ class BoxParser:
         self._key = key
         return 2 + length
 
-    def _take_value(self, start: int, length: int) -> int:
+    def _take_value(self, data: bytes, start: int, length: int) -> int:
         key = self._key
         assert key is not None
         self._grow(length)
@@ -214,13 +237,15 @@ class BoxParser:
             raise RemoteProtocolError("a tag or a Command's name is longer than allowed")
         if self._draining and key not in ROUTING:
             self._note_value(key, b"", length)
-            here = min(length, len(self._buffer) - start)
+            here = min(length, len(data) - start)
             self._skip = length - here
             return 2 + here
-        if len(self._buffer) < start + length:
-            return 0
-        with memoryview(self._buffer) as view:
-            value = bytes(view[start : start + length])
+        value = data[start : start + length]
+        if len(value) < length:
+            if key in ROUTING:
+                return 0
+            self._parts, self._missing = [value], length - len(value)
+            return 2 + len(value)
         if key in ROUTING:
             value = self._check_routing(key, value)
         self._note_value(key, value, length)

@@ -38,6 +38,10 @@ ANSWER = boxes.serialize({boxes.ANSWER: b"1"})
 HANDSHAKE_SECONDS = 10.0
 #: The most bytes read from a peer that has not proved itself.
 MOST_STRANGER_BYTES = 64 * 1024
+#: The most bytes that the reactor reads at once from a peer that has, and keeps for it unsent.
+#: Twisted's 64 KiB are one box of a share, and each turn of the reactor costs as much as a small
+#: call; above some 256 KiB the memory that each read takes costs more than the turns.
+STREAM_BYTES = 256 * 1024
 
 
 @implementer(IHandshakeListener)
@@ -148,9 +152,10 @@ class Gate(Protocol):
         tls.makeConnection(self.transport)
 
     def authenticated(self) -> None:
-        """Note that the peer has proved itself: the deadline is off."""
+        """Note that the peer has proved itself: the deadline is off, and streams may come."""
         self._done = True
         self._stop_deadline()
+        self.transport.bufferSize = STREAM_BYTES
 
     def refuse(self, reason: str) -> None:
         """Abort a peer that has not proved itself, and tell ``reason`` to whom it concerns here.

@@ -1,11 +1,16 @@
-"""TLS that sends a lone small write at once, and joins those that follow closely.
+"""TLS that sends a lone small write at once, joins small ones, and passes large ones on whole.
 
 Twisted's own keeps every small write back until the next turn of the reactor, and the socket's
 readiness costs another one; whoever asks one thing after the other pays for both with each call.
 Here the first write after a pause goes to the socket itself, which the reactor need not watch for
 that, and what comes right behind it waits for the next turn and goes together, as many answers to
-one batch do. And of exactly one record of TLS what is in it is taken in one step: that there is
-no more need not be asked of OpenSSL, which tells it with an exception.
+one batch do.
+
+A box of a share is several records of TLS. Twisted's own enciphers and sends them one by one, and
+hands them over one by one at the other end; each time that costs as much as a small call. Here
+OpenSSL is given all of a write, and what came together is handed over together. How many records
+there are is counted from their headers: that there is no more need not be asked of OpenSSL, which
+tells it with an exception.
 """
 
 from __future__ import annotations
@@ -22,7 +27,7 @@ from zope.interface import directlyProvides, providedBy
 
 #: A write that comes so soon after the one before waits for others, seconds.
 CLOSE_SECONDS = 0.0005
-#: Length of the header of a record, and the most bytes that one holds.
+#: Length of the header of a record, and the most bytes of a write that one holds.
 _HEADER_SIZE = 5
 _RECORD_BYTES = 2**14
 #: Writes of at most so many bytes are joined, or go to the socket at once.
@@ -51,7 +56,7 @@ class SocketAtOnce:
         socket = self._transport
         if self._is_behind:
             self._is_behind = socket in socket.reactor.getWriters()
-        if not self._is_behind and len(data) < SMALL_BYTES and _is_open(socket):
+        if not self._is_behind and _is_open(socket):
             sent = socket.writeSomeData(data)
             # An error is one that the reactor meets too, with the bytes given back to it.
             if sent == len(data):
@@ -69,31 +74,41 @@ class RecordBorders:
     """Follows the records of TLS in a stream of bytes (RFC 8446 section 5.1)."""
 
     def __init__(self) -> None:
+        #: Of a header that has come in part; or else the bytes that miss of the record begun.
         self._header = b""
         self._missing = 0
+        self._begun = False
 
-    def is_one(self, data: bytes) -> bool:
-        """Take the next bytes; tell whether they are exactly one record."""
-        if not (self._header or self._missing) and len(data) == _record_size(data):
-            return True
-        at = 0
-        while at < len(data):
-            if not self._missing:
-                header = data[at : at + _HEADER_SIZE - len(self._header)]
-                self._header += header
-                at += len(header)
-                if len(self._header) < _HEADER_SIZE:
-                    break
-                self._missing = _record_size(self._header) - _HEADER_SIZE
-                self._header = b""
-            step = min(self._missing, len(data) - at)
-            self._missing -= step
-            at += step
-        return False
+    def count(self, data: bytes) -> int:
+        """Take the next bytes; return how many records end in them."""
+        size = len(data)
+        at = self._missing
+        if self._header:
+            at = _HEADER_SIZE - len(self._header)
+            self._header += data[:at]
+            if len(self._header) < _HEADER_SIZE:
+                return 0
+            at += int.from_bytes(self._header[_HEADER_SIZE - 2 :], "big")
+            self._header = b""
+        records = 0
+        # `at` is where a record ends, or where the stream's first one begins.
+        while at < size:
+            records += self._begun
+            self._begun = True
+            if at + _HEADER_SIZE > size:
+                self._header, self._missing = data[at:], 0
+                return records
+            at += _HEADER_SIZE + ((data[at + 3] << 8) | data[at + 4])
+        self._missing = at - size
+        if not self._missing:
+            records += self._begun
+            self._begun = False
+        return records
 
 
-def _record_size(data: bytes) -> int:
-    return _HEADER_SIZE + int.from_bytes(data[_HEADER_SIZE - 2 : _HEADER_SIZE], "big")
+def _most_framing(size: int) -> int:
+    """Return a bound of what TLS adds to so many bytes, and of what else it has to say."""
+    return 64 * (size // _RECORD_BYTES + 1) + 1024
 
 
 class PromptTls(TLSMemoryBIOProtocol):
@@ -105,7 +120,8 @@ class PromptTls(TLSMemoryBIOProtocol):
         super().__init__(factory, wrapped, _connect_wrapped)
         self._clock = factory.clock
         self._borders = RecordBorders()
-        self._is_one_record = False
+        self._records = 0
+        self._delivering = False
         self._held: list[bytes] = []
         self._held_bytes = 0
         self._wrote_at = float("-inf")
@@ -118,30 +134,45 @@ class PromptTls(TLSMemoryBIOProtocol):
 
     def dataReceived(self, data: bytes) -> None:  # noqa: N802
         """Take bytes from the socket."""
-        self._is_one_record = self._borders.is_one(data)
+        self._records = self._borders.count(data)
         super().dataReceived(data)
 
     def _flushReceiveBIO(self) -> None:  # noqa: N802 - Twisted's; it takes what OpenSSL has
-        if self._is_one_record and not self._lostTLSConnection:
-            self._is_one_record = False
-            try:
-                data = self._tlsConnection.recv(_RECORD_BYTES)
-            except SSL.Error:
-                # A record of another kind: OpenSSL says it again below, and may have an answer.
-                pass
-            else:
-                if not self._aborted:
-                    ProtocolWrapper.dataReceived(self, data)
-                return
-        super()._flushReceiveBIO()
+        records, self._records = self._records, 0
+        if self._lostTLSConnection:
+            return
+        pieces: list[bytes] = []
+        more = not records
+        try:
+            while len(pieces) < records:
+                pieces.append(self._tlsConnection.recv(_RECORD_BYTES))
+        except SSL.Error:
+            # A record of another kind, or none: OpenSSL says it again, and may have an answer.
+            more = True
+        if pieces and not self._aborted:
+            self._deliver(pieces)
+        if more:
+            super()._flushReceiveBIO()
+
+    def _deliver(self, pieces: list[bytes]) -> None:
+        """Hand over what came; small answers to a stretch of it go together, and at once."""
+        if len(pieces) == 1:
+            ProtocolWrapper.dataReceived(self, pieces[0])
+            return
+        self._delivering = True
+        try:
+            ProtocolWrapper.dataReceived(self, b"".join(pieces))
+        finally:
+            self._delivering = False
+            self._flush()
 
     def write(self, data: bytes) -> None:
         """Send bytes, now or with the next turn of the reactor."""
         now = self._clock.seconds()
         soon = now - self._wrote_at < CLOSE_SECONDS
         self._wrote_at = now
-        if self._held or (soon and len(data) <= SMALL_BYTES):
-            if not self._held:
+        if self._held or ((soon or self._delivering) and len(data) <= SMALL_BYTES):
+            if not (self._held or self._delivering):
                 self._clock.callLater(0, self._flush)
             self._held.append(data)
             self._held_bytes += len(data)
@@ -149,6 +180,23 @@ class PromptTls(TLSMemoryBIOProtocol):
                 self._flush()
             return
         super().write(data)
+
+    def _write(self, data: bytes) -> None:  # Twisted's, which enciphers and sends
+        if len(data) <= _RECORD_BYTES or self._lostTLSConnection or self._appSendBuffer:
+            super()._write(data)
+            return
+        view, sent, done = memoryview(data), 0, True
+        try:
+            while sent < len(data):
+                # OpenSSL takes one record at a time.
+                sent += self._tlsConnection.send(view[sent:])
+        except SSL.Error:
+            # The handshake is not done, or all is over: Twisted's own deals with both.
+            done = False
+        if sent:
+            self.transport.write(self._tlsConnection.bio_read(sent + _most_framing(sent)))
+        if not done:
+            super()._write(data[sent:])
 
     def _flush(self) -> None:
         if self._held:

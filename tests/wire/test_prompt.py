@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet.interfaces import IReadWriteDescriptor
@@ -12,7 +14,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from ampgrid.wire.prompt import CLOSE_SECONDS, SMALL_BYTES, prompt
+from ampgrid.wire.prompt import CLOSE_SECONDS, SMALL_BYTES, RecordBorders, prompt
 from ampgrid.wire.tls import Credentials
 from tests.wire.kit import identity
 
@@ -60,9 +62,32 @@ class Socket(StringTransport):
 
 class Listening(Protocol):
     heard = b""
+    #: Written when something comes.
+    answers: Sequence[bytes] = ()
+
+    def __init__(self) -> None:
+        self.pieces: list[int] = []
 
     def dataReceived(self, data: bytes) -> None:
         self.heard += data
+        self.pieces.append(len(data))
+        answers, self.answers = self.answers, ()
+        for answer in answers:
+            self.transport.write(answer)
+
+
+class RecordBordersTest(SynchronousTestCase):
+    def test_records_are_counted_where_they_end(self) -> None:
+        sizes = (0, 1, 4, 5, 300)
+        stream = b"".join(b"\x17\3\3" + size.to_bytes(2, "big") + bytes(size) for size in sizes)
+        ends = [sum(sizes[:count]) + 5 * count for count in range(1, len(sizes) + 1)]
+        self.assertEqual(len(stream), ends[-1])
+        for first, second in itertools.combinations(range(len(stream) + 1), 2):
+            borders = RecordBorders()
+            cuts = [0, first, second, len(stream)]
+            for start, stop in itertools.pairwise(cuts):
+                wanted = sum(start < end <= stop for end in ends)
+                self.assertEqual(borders.count(stream[start:stop]), wanted, cuts)
 
 
 class PromptTest(SynchronousTestCase):
@@ -176,10 +201,64 @@ class PromptTest(SynchronousTestCase):
         self.carry()
         self.assertEqual(self.inner[1].heard, b"abc")
 
-    def test_large_writes_are_left_to_the_reactor(self) -> None:
-        self.assertEqual(self.write_and_wait(b"d" * 3 * SMALL_BYTES, b"e"), 0)
+    def test_large_writes_go_at_once_and_whole(self) -> None:
+        self.assertEqual(self.write_and_wait(b"d" * 3 * SMALL_BYTES, b"e"), 2)
         self.carry()
         self.assertEqual(self.inner[1].heard, b"d" * 3 * SMALL_BYTES + b"e")
+
+    def test_what_is_left_of_a_large_write_goes_before_all_that_follows(self) -> None:
+        self.sockets[0].room = SMALL_BYTES
+        self.assertEqual(self.write_and_wait(b"d" * 3 * SMALL_BYTES, b"e", b"f" * SMALL_BYTES), 1)
+        self.carry()
+        self.assertEqual(self.inner[1].heard, b"d" * 3 * SMALL_BYTES + b"e" + b"f" * SMALL_BYTES)
+
+    def test_writes_of_any_size_arrive_as_they_were(self) -> None:
+        edges = [edge for size in (1, 2**14, 2**15, 65_000) for edge in (size - 1, size, size + 1)]
+        wanted = b""
+        for number, size in enumerate(edges):
+            data = bytes([number]) * size
+            wanted += data
+            self.ends[0].write(data)
+            self.clock.advance(2 * CLOSE_SECONDS)
+            self.carry()
+        self.assertEqual(self.inner[1].heard, wanted)
+
+    def test_what_comes_together_is_handed_over_together(self) -> None:
+        self.inner[1].pieces.clear()
+        self.ends[0].write(b"d" * 65_000)
+        self.carry()
+        self.assertEqual(self.inner[1].pieces, [65_000])
+
+    def test_what_comes_in_pieces_is_handed_over_whatever_they_are(self) -> None:
+        for cut in (1, 4, 5, 6, 16_406, 16_407, 16_408, 20_000, 65_000):
+            self.inner[1].heard = b""
+            self.ends[0].write(b"d" * 65_000)
+            self.clock.advance(2 * CLOSE_SECONDS)
+            data = self.sockets[0].value()
+            self.sockets[0].clear()
+            for piece in (data[:cut], data[cut:]):
+                self.ends[1].dataReceived(piece)
+            self.assertEqual(self.inner[1].heard, b"d" * 65_000)
+
+    def test_small_answers_to_a_stretch_of_it_go_together_and_at_once(self) -> None:
+        self.inner[1].answers = [b"a", b"b", b"c"]
+        self.sockets[1].at_once = 0
+        self.ends[0].write(b"d" * 65_000)
+        self.carry()
+        self.assertEqual((self.sockets[1].at_once, self.clock.getDelayedCalls()), (1, []))
+        self.carry()
+        self.assertEqual(self.inner[0].heard, b"abc")
+
+    def test_what_waits_goes_before_the_answers(self) -> None:
+        self.ends[1].write(b"1")
+        self.ends[1].write(b"2")
+        self.inner[1].answers = [b"3", b"4" * 3 * SMALL_BYTES, b"5"]
+        self.ends[0].write(b"d" * 65_000)
+        self.carry()
+        self.carry()
+        self.clock.advance(1)
+        self.carry()
+        self.assertEqual(self.inner[0].heard, b"123" + b"4" * 3 * SMALL_BYTES + b"5")
 
     def test_an_error_is_left_to_the_reactor(self) -> None:
         self.sockets[0].error = OSError()
