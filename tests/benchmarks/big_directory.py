@@ -35,29 +35,16 @@ from ampgrid.commands.control import Upload
 from ampgrid.node.config import EncodingParameters
 from ampgrid.node.local_grid import LocalGrid
 from ampgrid.wire.unixsocket import connect_control
+from tests.benchmarks.measuring import cpu_seconds, peak_memory
 
 _LOOPBACK = Path("/sys/class/net/lo/statistics/tx_bytes")
 _BATCH = 250
 _CHANGES = 20
 
 
-def peak_memory(pid: int) -> int:
-    """Return the most memory that a process has had, bytes."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    raise AssertionError
-
-
 def on_the_wire() -> int:
     """Return the bytes that went over the loopback since the machine was started."""
     return int(_LOOPBACK.read_text())
-
-
-def cpu_seconds(pid: int) -> float:
-    """Return the processor time that a process has taken, user and system."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class Costs:
@@ -71,7 +58,7 @@ class Costs:
         self._pids = pids
 
     def _cpu(self) -> dict[str, float]:
-        return {name: cpu_seconds(pid) for name, pid in self._pids.items()}
+        return {name: cpu_seconds([pid]) for name, pid in self._pids.items()}
 
     async def of(self, name: str, files: int, one: Callable[[int], Any]) -> dict[str, float]:
         """Do ``one`` for each number of a file in turn; returns the figures of ``name``."""

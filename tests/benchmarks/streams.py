@@ -31,7 +31,8 @@ from ampgrid.commands.session import Ping
 from ampgrid.crypto.identity import Identity
 from ampgrid.wire import Connection
 from ampgrid.wire.tls import Credentials
-from tests.benchmarks.figures import MB, Figure, cpu_seconds, median_of
+from tests.benchmarks.amounts import MB, Amount, median_of
+from tests.benchmarks.measuring import cpu_seconds
 from tests.benchmarks.stream_peer import HEAD_BYTES, network
 from tests.wire.kit import identity
 
@@ -173,12 +174,12 @@ class Streams:
         source: _Source = protocol.wrappedProtocol
         return source
 
-    async def _measured(self, work: Awaitable[object], amount: float, unit: str) -> Figure:
+    async def _measured(self, work: Awaitable[object], amount: float, unit: str) -> Amount:
         here, there, began = time.process_time(), cpu_seconds([self._pid]), time.perf_counter()
         await work
         took = time.perf_counter() - began
         here, there = time.process_time() - here, cpu_seconds([self._pid]) - there
-        return Figure(amount / took, unit, (here + there) / amount, here / amount, there / amount)
+        return Amount(amount / took, unit, (here + there) / amount, here / amount, there / amount)
 
     async def _write(self, connection: Connection, pieces: int) -> None:
         self._buckets += 1
@@ -218,7 +219,7 @@ class Streams:
 
         await _windowed(pieces, WINDOW, one)
 
-    async def streams(self, sizes: Sizes) -> dict[str, Figure]:
+    async def streams(self, sizes: Sizes) -> dict[str, Amount]:
         """Measure the three streams by turns; returns the medians."""
         pieces = max(WINDOW, int(sizes.stream_mb * MB) // PIECE)
         connection, source = await self._dial(), await self._plain()
@@ -227,7 +228,7 @@ class Streams:
             "WriteShare stream": lambda count: self._write(connection, count),
             "ReadShare stream": lambda count: self._read(connection, count),
         }
-        found: dict[str, list[Figure]] = {name: [] for name in ways}
+        found: dict[str, list[Amount]] = {name: [] for name in ways}
         for way in ways.values():
             await way(pieces // 8 + 1)
         for _ in range(sizes.rounds):
@@ -235,9 +236,9 @@ class Streams:
                 found[name].append(await self._measured(way(pieces), pieces * PIECE / MB, "MB"))
         connection.abort("measured")
         source.transport.abortConnection()
-        return {name: median_of(figures) for name, figures in found.items()}
+        return {name: median_of(amounts) for name, amounts in found.items()}
 
-    async def calls(self, sizes: Sizes) -> dict[str, Figure]:
+    async def calls(self, sizes: Sizes) -> dict[str, Amount]:
         """Measure small calls: one after the other, and `WINDOW` under way."""
         connection = await self._dial()
         found = {}
@@ -247,7 +248,7 @@ class Streams:
         connection.abort("measured")
         return found
 
-    async def handshakes(self, sizes: Sizes) -> dict[str, Figure]:
+    async def handshakes(self, sizes: Sizes) -> dict[str, Amount]:
         """Measure connections: TCP, StartTLS, TLS 1.3 with both certificates, Hello."""
 
         async def one(_number: int) -> None:
@@ -257,7 +258,7 @@ class Streams:
         return {"handshakes": await self._measured(work, sizes.handshakes, "handshakes")}
 
 
-async def measure(reactor: Any, sizes: Sizes) -> dict[str, Figure]:
+async def measure(reactor: Any, sizes: Sizes) -> dict[str, Amount]:
     """Measure all of it with a peer of its own."""
     with peer() as (pid, ports, theirs):
         streams = Streams(reactor, pid, ports, theirs)

@@ -10,26 +10,20 @@ printed, with the spread, and the peak memory of the client node and of the stor
 import argparse
 import filecmp
 import json
-import os
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from twisted.internet.task import react
 
 from ampgrid.commands.control import Download, GetMemoryUsage, Upload, WaitForPeers
 from ampgrid.node.sizes import parse_size
 from ampgrid.wire import connect_control
-
-
-def write_random(path, size):
-    """Write ``size`` random bytes."""
-    with path.open("wb") as file:
-        while size:
-            piece = os.urandom(min(size, 1 << 20))
-            file.write(piece)
-            size -= len(piece)
+from tests.benchmarks.measuring import cpu_seconds, write_random
 
 
 def show(what, size, seconds):
@@ -39,13 +33,50 @@ def show(what, size, seconds):
     print(f"{what:<9} {median:8.1f} MB/s   ({speeds[0]:.1f} to {speeds[-1]:.1f})")
 
 
-def cpu_seconds(pids):
-    """Return the CPU time that processes have used so far."""
-    ticks = 0
-    for pid in pids:
-        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
+class Transfers:
+    """Uploads and downloads of one size, and what they took, one number a run.
+
+    Args:
+        client: a connection to the client's control socket.
+        groups: process ids by who they are, ``client`` and ``nodes``.
+        size: of the file, bytes.
+
+    Attributes:
+        seconds: of each run, by ``upload`` and ``download``.
+        cpu: processor seconds of each run, by (``upload`` or ``download``, group).
+    """
+
+    def __init__(self, client, groups, size):
+        self._client = client
+        self._groups = groups
+        self._size = size
+        self.seconds = {"upload": [], "download": []}
+        self.cpu = {(what, who): [] for what in self.seconds for who in groups}
+
+    def _used(self):
+        return {who: cpu_seconds(pids) for who, pids in self._groups.items()}
+
+    async def _one(self, what, note, command, **arguments):
+        before, began = self._used(), time.perf_counter()
+        answer = await self._client.call(command, deadline=None, **arguments)
+        took, after = time.perf_counter() - began, self._used()
+        if note:
+            self.seconds[what].append(took)
+            for who, used in after.items():
+                self.cpu[what, who].append(used - before[who])
+        return answer
+
+    async def run(self, runs, folder):
+        """Upload and download so many times, after one to warm up; with 0 just that one."""
+        original, copy = Path(folder) / "original", Path(folder) / "copy"
+        for run in range(runs + 1):
+            note = bool(run or not runs)
+            write_random(original, self._size)
+            uploaded = await self._one("upload", note, Upload, path=str(original))
+            arguments = {"cap": uploaded["cap"], "path": str(copy)}
+            await self._one("download", note, Download, **arguments)
+            if not filecmp.cmp(original, copy, shallow=False):
+                raise SystemExit("the copy differs")
 
 
 async def main(reactor, options):
@@ -54,32 +85,13 @@ async def main(reactor, options):
     ready = json.loads((options.grid / "ready.json").read_text())
     client = await connect_control(reactor, options.grid / "client" / "ampgrid.sock")
     await client.call(WaitForPeers, count=len(ready["nodes"]))
-    up, down = [], []
     groups = {"client": [ready["client"]["pid"]], "nodes": [n["pid"] for n in ready["nodes"]]}
-    used = {(what, who): [] for what in ("upload", "download") for who in groups}
+    transfers = Transfers(client, groups, size)
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        original, copy = Path(folder) / "original", Path(folder) / "copy"
-        for run in range(options.runs + 1):
-            write_random(original, size)
-            cpu = [{who: cpu_seconds(pids) for who, pids in groups.items()}]
-            began = time.perf_counter()
-            uploaded = await client.call(Upload, deadline=None, path=str(original))
-            middle = time.perf_counter()
-            cpu.append({who: cpu_seconds(pids) for who, pids in groups.items()})
-            await client.call(Download, deadline=None, cap=uploaded["cap"], path=str(copy))
-            ended = time.perf_counter()
-            cpu.append({who: cpu_seconds(pids) for who, pids in groups.items()})
-            if not filecmp.cmp(original, copy, shallow=False):
-                raise SystemExit("the copy differs")
-            if run or not options.runs:  # the first is for warming up
-                up.append(middle - began)
-                down.append(ended - middle)
-                for step, what in enumerate(("upload", "download")):
-                    for who in groups:
-                        used[what, who].append(cpu[step + 1][who] - cpu[step][who])
-    show("upload", size, up)
-    show("download", size, down)
-    for (what, who), seconds in used.items():
+        await transfers.run(options.runs, folder)
+    for what, seconds in transfers.seconds.items():
+        show(what, size, seconds)
+    for (what, who), seconds in transfers.cpu.items():
         print(f"{what:<9} {statistics.median(seconds):8.2f} CPU seconds of {who}")
     for name in ("client", "node1"):
         node = await connect_control(reactor, options.grid / name / "ampgrid.sock")

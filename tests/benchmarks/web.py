@@ -20,7 +20,8 @@ import time
 from pathlib import Path
 
 from ampgrid.node.sizes import parse_size
-from tests.benchmarks.transfer import cpu_seconds, show, write_random
+from tests.benchmarks.measuring import cpu_seconds, peak_memory, write_random
+from tests.benchmarks.transfer import show
 
 
 class Ways:
@@ -91,9 +92,7 @@ def main(options):
         show(f"{what} {way}", size, [seconds for seconds, _ in measured])
         spent = statistics.median(cpu for _, cpu in measured)
         print(f"{'':<17} {spent:8.2f} CPU seconds of the client node")
-    status = Path(f"/proc/{ways.pid}/status").read_text()
-    peak = next(line for line in status.splitlines() if line.startswith("VmHWM"))
-    print(f"client peak       {int(peak.split()[1]) / 1000:8.1f} MB")
+    print(f"client peak       {peak_memory(ways.pid) / 1e6:8.1f} MB")
 
 
 if __name__ == "__main__":
