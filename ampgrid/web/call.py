@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, TypeVar
 
 from ampgrid.web.bodies import FileBody, NoBody, TextBody
 from ampgrid.web.errors import BadRequestError, ForbiddenError
 from ampgrid.web.forms import FieldsForm, FilesForm
 from ampgrid.web.gate import Admission
+from ampgrid.web.jobs import Job
 from ampgrid.web.routing import Target
 from ampgrid.web.tokens import FIELD
 
@@ -70,6 +72,15 @@ class Call:
         if not found:
             raise BadRequestError(f"the argument {name}= is missing")
         return found
+
+    def under_way(self, kind: str, size: int | None = None) -> AbstractContextManager[Job]:
+        """Give the job of this request, under the handle that ``ophandle=`` gives.
+
+        Raises:
+            BadRequestError: the handle is malformed, or in use.
+        """
+        handle, begun = self.arg("ophandle"), self.request.take_begun()
+        return self.gateway.jobs.under_way(kind, handle, size, begun=begun)
 
     @property
     def t(self) -> str:

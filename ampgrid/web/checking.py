@@ -60,7 +60,7 @@ async def check(call: Call) -> Answer:
     target = when_done(call)
     place = place_of(call.target.names)
     here = None if may_only_verify(place) else await found(call)
-    with call.gateway.jobs.under_way("check", call.arg("ophandle")) as job:
+    with call.under_way("check") as job:
         call.request.cancels(job.operation)
         examiner = call.gateway.core.examiner
         if here is None:
@@ -132,10 +132,10 @@ async def _start(call: Call, kind: str, what: str, wishes: Wishes) -> Answer:
     target = when_done(call)
     directory = await found_directory(call)
     jobs, examiner = call.gateway.jobs, call.gateway.core.examiner
-    handle = call.arg("ophandle") or jobs.new_handle()
+    handle, begun = call.arg("ophandle") or jobs.new_handle(), call.request.take_begun()
 
     async def run() -> None:
-        with jobs.under_way(kind, handle) as job:
+        with jobs.under_way(kind, handle, begun=begun) as job:
             results, summary = walk_for(examiner, directory, what, wishes, job.operation)
             unwell: list[dict[str, Any]] = []
             job.result = {"summary": summary.to_json(), "unwell": unwell, "left_out": 0}
@@ -191,7 +191,7 @@ async def stream_check(call: Call) -> Answer | None:
 
 async def _stream(call: Call, what: str, wishes: Wishes) -> None:
     directory = await found_directory(call)
-    with call.gateway.jobs.under_way(f"stream-{what}", call.arg("ophandle")) as job:
+    with call.under_way(f"stream-{what}") as job:
         lines = _lines(call, directory, what, wishes, job.operation)
         await stream(call, LINES, lines, job.operation)
 
@@ -219,7 +219,7 @@ async def manifest(call: Call) -> Answer | None:
         return await stream_manifest(call)
     here = await found(call)
     directory = await found_directory(call)
-    with call.gateway.jobs.under_way("manifest", call.arg("ophandle")) as job:
+    with call.under_way("manifest") as job:
         visits = walk(directory, job.operation)
         if wanted == "text":
             await stream(call, TEXT, _manifest_text(visits), job.operation)

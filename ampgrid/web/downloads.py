@@ -105,7 +105,7 @@ async def send_file(call: Call, file: Stored) -> Answer | None:
 async def _send(call: Call, file: Stored, wanted: Range | None) -> None:
     core = call.gateway.core
     start, end = (wanted.start, wanted.end) if wanted else (0, file.cap.get_size())
-    with call.gateway.jobs.under_way("download", call.arg("ophandle"), end - start) as job:
+    with call.under_way("download", end - start) as job:
         call.request.cancels(job.operation)
 
         def begin() -> Outflow:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import OrderedDict, deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from attrs import define, field
@@ -45,6 +45,7 @@ class Job:
         error: why it failed.
         result: what came of it, for JSON.
         moved: bytes of files that went up or down; None for as many as the operation tells.
+        held: what is let go when it ends.
     """
 
     kind: str
@@ -57,6 +58,7 @@ class Job:
     error: str = ""
     result: dict[str, Any] = field(factory=dict)
     moved: int | None = None
+    held: ExitStack = field(factory=ExitStack, repr=False)
 
     def to_json(self) -> dict[str, Any]:
         """Return all that is told of it, for JSON."""
@@ -98,28 +100,68 @@ class Jobs:
 
     @contextmanager
     def under_way(
-        self, kind: str, handle: str | None = None, size: int | None = None
+        self,
+        kind: str,
+        handle: str | None = None,
+        size: int | None = None,
+        *,
+        begun: Job | None = None,
     ) -> Iterator[Job]:
-        """Give a new job that runs until the block ends.
+        """Give a job that runs until the block ends.
+
+        Args:
+            kind: of the job.
+            handle: by which it shall be known.
+            size: bytes of what it works on.
+            begun: the job, if it is known already (`begin`).
 
         Raises:
             BadRequestError: the handle is malformed, or in use.
             OperationCancelledError: the node is stopping.
         """
-        with self._operations.under_way(0) as operation:
-            job = Job(kind, self._checked(handle), operation, self._wall(), size)
-            self._begin(job)
-            try:
-                yield job
-            except BaseException as error:
-                cancelled = isinstance(error, OperationCancelledError) or operation.cancelled
-                job.state = "cancelled" if cancelled else "failed"
-                job.error = str(error) if isinstance(error, AmpgridError) else ""
-                raise
-            else:
-                job.state = "done"
-            finally:
-                self._end(job)
+        job = begun or self.begin(kind, handle, size)
+        if begun is not None:
+            job.kind, job.size, job.moved = kind, size, None
+            job.operation.enter("starting", 0)
+        try:
+            yield job
+        except BaseException as error:
+            self.end(job, error)
+            raise
+        else:
+            self.end(job)
+
+    def begin(self, kind: str, handle: str | None = None, size: int | None = None) -> Job:
+        """Begin a job that runs until `end`.
+
+        Raises:
+            BadRequestError: the handle is malformed, or in use.
+            OperationCancelledError: the node is stopping.
+        """
+        held = ExitStack()
+        operation = held.enter_context(self._operations.under_way(0))
+        try:
+            job = Job(kind, self._checked(handle), operation, self._wall(), size, held=held)
+        except WebError:
+            held.close()
+            raise
+        self._running.append(job)
+        if job.handle:
+            self._known[job.handle] = job
+        return job
+
+    def end(self, job: Job, error: BaseException | None = None) -> None:
+        """End a job, as what it failed for says."""
+        job.held.close()
+        job.state = "done"
+        if error is not None:
+            cancelled = isinstance(error, OperationCancelledError) or job.operation.cancelled
+            job.state = "cancelled" if cancelled else "failed"
+            job.error = str(error) if isinstance(error, AmpgridError) else ""
+        job.ended = self._wall()
+        self._running.remove(job)
+        self._recent.append(job)
+        self._count(job)
 
     def _checked(self, handle: str | None) -> str:
         if not handle:
@@ -133,16 +175,7 @@ class Jobs:
             raise WebError("too many operations are under way", 503)
         return handle
 
-    def _begin(self, job: Job) -> None:
-        self._running.append(job)
-        if job.handle:
-            self._known[job.handle] = job
-
-    def _end(self, job: Job) -> None:
-        job.ended = self._wall()
-        if job in self._running:
-            self._running.remove(job)
-        self._recent.append(job)
+    def _count(self, job: Job) -> None:
         key = job.kind, job.state
         self.counts[key] = self.counts.get(key, 0) + 1
         if job.kind in {"upload", "download"}:

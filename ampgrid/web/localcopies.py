@@ -59,7 +59,7 @@ async def _download(call: Call) -> Answer:
     kind, path = _named(call)
     here = await found(call)
     core = call.gateway.core
-    with call.gateway.jobs.under_way("download", call.arg("ophandle")) as job:
+    with call.under_way("download") as job:
         call.request.cancels(job.operation)
         if isinstance(here.node, FileNode):
             if kind == "localdir":
@@ -83,7 +83,7 @@ async def _upload(call: Call) -> Answer:
     place = child_place(call)
     await settle(call, place)
     linking = await linking_at(call, place, replacing(call, "only-files"))
-    with call.gateway.jobs.under_way("upload", call.arg("ophandle")) as job:
+    with call.under_way("upload") as job:
         call.request.cancels(job.operation)
         await core.settle(None, job.operation.check)
         cap = await upload_file(core, path, job.operation)
@@ -97,7 +97,7 @@ async def _upload_directory(call: Call, path: Path) -> Answer:
     place = place_of(call.target.names)
     await settle(call, place)
     directory, made = await made_directory(call, place)
-    with call.gateway.jobs.under_way("upload", call.arg("ophandle")) as job:
+    with call.under_way("upload") as job:
         call.request.cancels(job.operation)
         await core.settle(None, job.operation.check)
         copied = await upload_tree(core, path, directory, job.operation)

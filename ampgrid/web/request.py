@@ -11,7 +11,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web import http
 
-from ampgrid.errors import AmpgridError
+from ampgrid.errors import AmpgridError, OperationCancelledError
 from ampgrid.immutable import Operation
 from ampgrid.node.faults import without_text
 from ampgrid.web import answers
@@ -22,6 +22,7 @@ from ampgrid.web.errors import ForbiddenError, TooLargeError, WebError, status_o
 from ampgrid.web.forms import FieldsForm, FilesForm, is_form
 from ampgrid.web.gate import Admission, Head
 from ampgrid.web.headers import ALWAYS, OWN_POLICY
+from ampgrid.web.jobs import Job
 from ampgrid.web.ranges import http_date
 from ampgrid.web.routing import Route, Target, read_target
 
@@ -48,6 +49,8 @@ class GatewayRequest(http.Request):
         self._body: AnyBody = NoBody()
         self._refusal: Exception | None = None
         self._length: int | None = 0
+        #: The job of this request, if its handle was known before the body; until it is taken.
+        self._begun: Job | None = None
 
     def __repr__(self) -> str:
         # Twisted's shows the path, which may hold a cap.
@@ -107,6 +110,29 @@ class GatewayRequest(http.Request):
         self._route = route
         if length != 0:
             self._body = self._made_body(self._wanted(route), length)
+        if route.announces and isinstance(self._body, FileBody | FilesForm):
+            self._announce(target.arguments.get("ophandle"))
+
+    def _announce(self, handle: str | None) -> None:
+        """Make a handle known: who gave it may ask at once how much of the body is here."""
+        if not handle:
+            return
+        self._begun = self.gateway.jobs.begin("upload", handle, self._length)
+        self._begun.moved = 0
+        operation = self._begun.operation
+        operation.enter("receiving", self._length or 0)
+        operation.on_cancel(lambda: self._refuse(OperationCancelledError("cancelled")))
+
+    def _end_begun(self, error: Exception | None) -> None:
+        """End the job of a request that came to its end before any work was begun."""
+        begun = self.take_begun()
+        if begun is not None:
+            self.gateway.jobs.end(begun, error)
+
+    def take_begun(self) -> Job | None:
+        """Return the job that is known already, to go on with it; it is the caller's now."""
+        begun, self._begun = self._begun, None
+        return begun
 
     def _wanted(self, route: Route) -> Want:
         """Return what is made of the body, under the bound that whoever asks has."""
@@ -154,6 +180,7 @@ class GatewayRequest(http.Request):
         if self._refusal is not None or self.channel is None or self.method != b"(no method yet)":
             return
         self._refusal = error
+        self._end_begun(error)
         self._body.close()
         self._body = NoBody()
         awaited = self._values("Expect") or self._length is None
@@ -169,6 +196,8 @@ class GatewayRequest(http.Request):
             return
         try:
             self._body.add(data)
+            if self._begun is not None:
+                self._begun.operation.done += len(data)
         except Exception as error:  # noqa: BLE001 - whatever it is, the client is told
             self._refuse(error)
 
@@ -198,8 +227,10 @@ class GatewayRequest(http.Request):
             call.require_token()
             answer = await self._route.act(call)
         except Exception as error:  # noqa: BLE001 - the client is told
+            self._end_begun(error)
             self._fail(error)
         else:
+            self._end_begun(None)
             if answer is not None:
                 self.send(answer)
         finally:
@@ -213,6 +244,7 @@ class GatewayRequest(http.Request):
     def connectionLost(self, reason: Failure) -> None:  # noqa: N802
         """The client is gone."""
         if self.method == b"(no method yet)":
+            self._end_begun(OperationCancelledError("the client went away"))
             self._body.close()
         super().connectionLost(reason)
 

@@ -61,6 +61,7 @@ class Route:
         linkable: whether a link on somebody else's page may lead there.
         guards_itself: whether a browser without a token may send it (it is of no effect).
         always_token: whether whoever asks has to send the token.
+        announces: whether ``ophandle=`` names what is done from the head of the request on.
         credentials: looks at credentials of its own before the body is taken, and raises if
             they are refused; None for the gateway's password, if it has one.
         most: returns how long the body may be at most, bytes (None for any length), and raises
@@ -72,6 +73,7 @@ class Route:
     linkable: bool = False
     guards_itself: bool = False
     always_token: bool = False
+    announces: bool = False
     credentials: Callable[[GatewayRequest], None] | None = None
     most: Callable[[GatewayRequest], int | None] | None = None
 

@@ -30,14 +30,14 @@ GETS: dict[str, Action] = {
 }
 #: What ``PUT ?t=`` does.
 PUTS: dict[str, Route] = {
-    "": Route(writing.put_file, A_FILE),
+    "": Route(writing.put_file, A_FILE, announces=True),
     "uri": Route(writing.put_cap, _A_CAP),
     "mkdir": Route(writing.make_directories, NOTHING),
     "upload": Route(localcopies.upload, NOTHING, always_token=True),
 }
 #: What ``PUT /uri?t=`` does.
 UNLINKED_PUTS: dict[str, Route] = {
-    "": Route(writing.put_unlinked, A_FILE),
+    "": Route(writing.put_unlinked, A_FILE, announces=True),
     "mkdir": Route(writing.make_unlinked, NOTHING),
 }
 
@@ -65,7 +65,7 @@ class Tree:
         puts = _of(PUTS, target) if method == "PUT" else None
         routes = {
             "GET": Route(reading.get),
-            "POST": Route(posting.post, A_FORM),
+            "POST": Route(posting.post, A_FORM, announces=True),
             "DELETE": Route(writing.delete),
         }
         if puts is not None:
@@ -78,7 +78,7 @@ class Tree:
             return chosen({"GET": Route(drives)}, target.method)
         routes = {
             "GET": Route(reading.by_argument, linkable=True),
-            "POST": Route(posting.post_unlinked, A_FORM),
+            "POST": Route(posting.post_unlinked, A_FORM, announces=True),
             "PUT": UNLINKED_PUTS[""],
         }
         if target.method == "PUT":

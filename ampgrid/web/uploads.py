@@ -35,7 +35,7 @@ async def upload_all(
     core.require_uploads()
     sizes = [source.get_size() for source, _ in sources]
     done: list[Uploaded] = []
-    with call.gateway.jobs.under_way("upload", call.arg("ophandle"), sum(sizes)) as job:
+    with call.under_way("upload", sum(sizes)) as job:
         call.request.cancels(job.operation)
         for source, linking in sources:
             link, small = None, MAX_LIT_SIZE

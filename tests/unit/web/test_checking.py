@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.material import some_bytes
-from tests.unit.web.kit import GatewayCase, Reply
+from tests.unit.web.kit import Client, GatewayCase, Reply, read_reply, request_bytes
 
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "check.md"
 
@@ -230,6 +230,70 @@ class HandleTest(GatewayCase):
         self.assertEqual((told["state"], told["size"]), ("done", 6_000))
         for name, data in files.items():
             self.assertEqual(self.get(f"/uri/{root}/{name}").body, data)
+
+    def uploading(self, handle: str, length: int, sent: int) -> Client:
+        """Begin an upload, and send some of its body."""
+        client = self.connect()
+        head = request_bytes(
+            "PUT", f"/uri?ophandle={handle}", headers={"Content-Length": f"{length}"}
+        )
+        client.transport.write(head + bytes(sent))
+        self.grid.clock.advance(0.01)
+        return client
+
+    def test_a_handle_is_known_while_the_body_comes(self) -> None:
+        client = self.uploading("early", 3_000, 1_000)
+        told = self.get("/operations/early").json
+        self.assertEqual((told["state"], told["phase"]), ("running", "receiving"))
+        self.assertEqual((told["done"], told["total"], told["size"]), (1_000, 3_000, 3_000))
+        self.assert_status(self.put("/uri?ophandle=early", b"another"), 409)
+        client.transport.write(bytes(2_000))
+        self.wait(client)
+        self.assert_status(read_reply(client.received), 201)
+        told = self.get("/operations/early").json
+        self.assertEqual((told["state"], told["kind"], told["size"]), ("done", "upload", 3_000))
+        self.assertNotIn("early", [job.handle for job in self.gateway.jobs.running()])
+
+    def test_a_client_that_goes_while_its_body_comes(self) -> None:
+        before = dict(self.gateway.jobs.bytes)
+        self.uploading("gone", 3_000, 1_000).transport.abortConnection()
+        self.grid.clock.advance(1)
+        told = self.get("/operations/gone").json
+        self.assertEqual((told["state"], told["error"]), ("cancelled", "the client went away"))
+        self.assertEqual(self.gateway.jobs.bytes.get("upload"), before.get("upload", 0))
+
+    def test_cancelling_what_still_comes(self) -> None:
+        for length in (3_000, 3_000_000):
+            handle = f"stop-{length}"
+            client = self.uploading(handle, length, 1_000)
+            self.assert_status(self.delete(f"/operations/{handle}"), 200)
+            self.assertEqual(self.get(f"/operations/{handle}").json["state"], "cancelled")
+            client.transport.write(bytes(2_000))
+            self.wait(client)
+            self.assert_status(read_reply(client.received), 503)
+
+    def test_what_is_refused_before_it_begins(self) -> None:
+        root = self.new_directory()
+        self.put(f"/uri/{root}/there", b"1")
+        url = f"/uri/{root}/there?overwrite=false"
+        self.assert_status(self.put(f"{url}&ophandle=refused", b"2"), 409)
+        told = self.get("/operations/refused").json
+        self.assertEqual(told["state"], "failed")
+        self.assertIn("there is a 'there'", told["error"])
+        reply = self.post(f"/uri/{root}?ophandle=made", {}, t="mkdir", name="new")
+        self.assert_status(reply, 201)
+        self.assertEqual(self.get("/operations/made").json["state"], "done")
+        for handle in ("a%20b", "x" * 65):
+            self.assert_status(self.put(f"/uri?ophandle={handle}", b"1"), 400)
+        self.assertEqual(self.gateway.jobs.running(), [])
+
+    def test_a_form_with_files_that_begins_a_walk(self) -> None:
+        root = self.new_directory()
+        reply = self.post(f"/uri/{root}?ophandle=walk", {"f": b"1"}, t="start-deep-check")
+        self.assert_status(reply, 303)
+        self.grid.clock.advance(10)
+        told = self.get("/operations/walk").json
+        self.assertEqual((told["kind"], told["state"]), ("deep-check", "done"))
 
 
 class VerifyCapTest(GatewayCase):
