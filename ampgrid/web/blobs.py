@@ -102,11 +102,13 @@ def _check_token(user: str, request: GatewayRequest) -> None:
     try:
         service.account(None, said, token)
     except (BlobRefusedError, BadArgumentValueError):
-        raise WebError(
+        refused = WebError(
             "a user and a token of this node are asked for",
             401,
             WWW_Authenticate='Token realm="ampgrid blobs"',
-        ) from None
+        )
+        refused.guessed = token is not None
+        raise refused from None
     if said != user:
         raise ForbiddenError("these are the blobs of another user")
 

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, TypeVar
 
 from ampgrid.web.bodies import FileBody, NoBody, TextBody
-from ampgrid.web.errors import BadRequestError, ForbiddenError
+from ampgrid.web.errors import BadRequestError, ForbiddenError, WrongTokenError
 from ampgrid.web.forms import FieldsForm, FilesForm
 from ampgrid.web.gate import Admission
 from ampgrid.web.jobs import Job
@@ -144,6 +144,6 @@ class Call:
             return
         given = self.form.fields.get(FIELD, "") if self.form is not None else ""
         if not self.gateway.tokens.allows(given):
-            raise ForbiddenError(
+            raise (WrongTokenError if given else ForbiddenError)(
                 "the form does not hold the token of this gateway; open it again: ampgrid web"
             )

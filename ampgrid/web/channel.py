@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IProtocolNegotiationFactory
 from twisted.internet.protocol import ServerFactory, connectionDone
 from twisted.logger import Logger
@@ -150,9 +151,24 @@ class GatewayChannel(HTTPChannel):
                 self.setTimeout(self.timeOut)
             self.transport.resumeProducing()
 
-    def answer_at_once(self, answer: bytes) -> None:
-        """Send an answer before the body is there, take no more of it, and close."""
+    def answer_at_once(self, answer: bytes, when: Deferred[None] | None = None) -> None:
+        """Send an answer before the body is there, take no more of it, and close.
+
+        Args:
+            answer: all of it.
+            when: fires when it may go out; None for now.
+        """
         self._refused = True
+        if when is None:
+            self._refuse_with(answer)
+            return
+        self._drop_deadline()
+        self.hold()
+        when.addCallback(lambda _: self._refuse_with(answer))
+
+    def _refuse_with(self, answer: bytes) -> None:
+        if self not in self.factory:
+            return
         self.release()
         self.setTimeout(None)
         self.transport.write(answer)

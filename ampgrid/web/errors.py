@@ -42,9 +42,11 @@ class WebError(AmpgridError):
     Attributes:
         status: of HTTP.
         headers: what the answer carries beside, by name.
+        guessed: whether it tells that a secret which was sent is wrong.
     """
 
     status = 400
+    guessed = False
 
     def __init__(self, message: str, status: int | None = None, **headers: str) -> None:
         super().__init__(message)
@@ -61,6 +63,12 @@ class ForbiddenError(WebError):
     """The gate does not let it in."""
 
     status = 403
+
+
+class WrongTokenError(ForbiddenError):
+    """The token that was sent is not this gateway's."""
+
+    guessed = True
 
 
 class NotFoundError(WebError):

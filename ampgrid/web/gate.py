@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection
 
 from attrs import frozen
 
-from ampgrid.web.errors import BadRequestError, ForbiddenError
+from ampgrid.web.errors import BadRequestError, ForbiddenError, WrongTokenError
 from ampgrid.web.tokens import HEADER, Tokens
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -107,7 +107,7 @@ class Gate:
         self._check_origin(head, origin)
         token = head.one(HEADER)
         if token and not self._tokens.allows(token):
-            raise ForbiddenError("the token is not this gateway's; open it again: ampgrid web")
+            raise WrongTokenError("the token is not this gateway's; open it again: ampgrid web")
         needed = browser and head.method not in SAFE_METHODS and not token
         if needed and not form:
             raise ForbiddenError(

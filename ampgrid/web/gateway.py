@@ -8,6 +8,7 @@ from ampgrid.node.core import NodeCore
 from ampgrid.ports import Entropy
 from ampgrid.web.channel import GatewayFactory
 from ampgrid.web.gate import Gate
+from ampgrid.web.guesses import Guesses
 from ampgrid.web.jobs import Jobs
 from ampgrid.web.localfiles import LocalFiles
 from ampgrid.web.pages import Pages
@@ -46,6 +47,7 @@ class Gateway:
         self.localfiles = localfiles or LocalFiles(None)
         self.entropy: Entropy = core.entropy
         self.gate = Gate(tokens, hosts)
+        self.guesses = Guesses(core.clock)
         self.spool = SpoolRoom(core.spool_path, core.entropy, core.work, core.spool_reserve)
         self.jobs = Jobs(core.operations, core.wall, core.entropy)
         self.pages = Pages(core.config.nickname)

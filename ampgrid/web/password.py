@@ -116,37 +116,47 @@ class Password:
         said = (request.getHeader("Authorization") or "").encode("utf-8", "replace")
         scheme, _, rest = said.partition(b" ")
         peer = getattr(request.getClientAddress(), "host", "").encode("ascii", "replace")
+        known: bool | None = None
         if scheme.lower() == b"basic" and request.isSecure():
             known = self._is_basic(rest.strip())
-        else:
-            known = scheme.lower() == b"digest" and self._is_digest(rest, method, uri, peer)
-        if not known:
-            raise self._asking(peer, secure=request.isSecure())
+        elif scheme.lower() == b"digest":
+            known = self._is_digest(rest, method, uri, peer)
+        if known:
+            return
+        refused = self._asking(peer, scheme.lower(), secure=request.isSecure())
+        refused.guessed = known is False
+        raise refused
 
-    def _is_basic(self, given: bytes) -> bool:
+    # Both tell whether it is the password; None of what says nothing of it, right or wrong.
+
+    def _is_basic(self, given: bytes) -> bool | None:
         try:
             said = b64decode(given, validate=True)
         except ValueError:
-            return False
+            return None
         return hmac.compare_digest(said, self._name + b":" + self._password)
 
-    def _is_digest(self, given: bytes, method: str, uri: bytes, peer: bytes) -> bool:
+    def _is_digest(self, given: bytes, method: str, uri: bytes, peer: bytes) -> bool | None:
         given = given.replace(b'uri="%s"' % uri, b'uri="%s"' % _THIS_URI, 1)
         if len(given) > _MOST_ANSWER + len(self._name):
-            return False
+            return None
         try:
             # Looks at the nonce: made here, for this address, and not long ago.
             fields = self._digests.decode(given, method.encode("ascii"), peer).fields
         except (LoginFailed, ValueError):
-            return False
+            # Browsers answer to a challenge that has become too old, and then to a new one.
+            return None
         told = [fields.get(name, b"") for name in ("username", "uri", "algorithm", "qop")]
-        if told[:2] != [self._name, _THIS_URI] or told[2].lower() not in {b"", b"md5"}:
-            return False
+        if told[1] != _THIS_URI or told[2].lower() not in {b"", b"md5"}:
+            return None
         if told[3].lower() != b"auth":
-            return False
+            return None
         expected = self._response(fields, method.encode("ascii"), uri)
         known = hmac.compare_digest(expected, fields.get("response", b"").lower())
-        return known and self._counts.take(fields.get("nonce", b""), fields.get("nc", b""))
+        if not known or not hmac.compare_digest(told[0], self._name):
+            return False
+        fresh = self._counts.take(fields.get("nonce", b""), fields.get("nc", b""))
+        return True if fresh else None
 
     def _response(self, fields: Mapping[str, bytes], method: bytes, uri: bytes) -> bytes:
         """Return what who knows the password answers (RFC 7616, 3.4.1)."""
@@ -154,17 +164,17 @@ class Password:
         first = _hashed(self._name, REALM, self._password)
         return _hashed(first, nonce, count, own, b"auth", _hashed(method, uri))
 
-    def _asking(self, peer: bytes, *, secure: bool) -> UnauthorizedError:
+    def _asking(self, peer: bytes, scheme: bytes, *, secure: bool) -> UnauthorizedError:
         told = self._digests.getChallenge(peer)
         told["algorithm"] = b"MD5"
         values = {key: value.decode("ascii") for key, value in told.items()}
         challenges = ["Digest " + ", ".join(f'{key}="{value}"' for key, value in values.items())]
         if secure:
             challenges.append('Basic realm="ampgrid", charset="UTF-8"')
-        return UnauthorizedError(
-            "this gateway asks for a name and a password (the file webpassword)",
-            WWW_Authenticate="\n".join(challenges),
-        )
+        why = "this gateway asks for a name and a password (the file webpassword)"
+        if scheme == b"basic" and not secure:
+            why += "; without TLS it takes them by digest alone, not by Basic (curl --digest)"
+        return UnauthorizedError(why, WWW_Authenticate="\n".join(challenges))
 
 
 def _hashed(*parts: bytes) -> bytes:

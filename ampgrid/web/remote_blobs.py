@@ -199,11 +199,13 @@ def _check_token(request: GatewayRequest) -> None:
     """
     _user, said = credentials_of(request.getHeader("Authorization") or "")
     if not request.gateway.tokens.allows((said or "").partition(".")[0]):
-        raise WebError(
+        refused = WebError(
             "the token of this gateway is asked for",
             401,
             WWW_Authenticate='Token realm="ampgrid remotes"',
         )
+        refused.guessed = said is not None
+        raise refused
 
 
 def _name(call: Call) -> BlobName:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, AnyStr, cast
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectionLost
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -82,6 +82,7 @@ class GatewayRequest(http.Request):
         content_type = self.getHeader("Content-Type") or ""
         target = self._target = read_target(command, uri, content_type)
         gateway = self.gateway
+        gateway.guesses.look(self._peer())
         # Before the gate has seen it nothing is told of what is there and what is not.
         route: Route | None = None
         problem: Exception | None = None
@@ -151,6 +152,9 @@ class GatewayRequest(http.Request):
         values = self._values(key)
         return values[-1] if values else None
 
+    def _peer(self) -> str:
+        return getattr(self.getClientAddress(), "host", "")
+
     def _local(self) -> tuple[str, int]:
         host = self.channel.getHost()
         return getattr(host, "host", ""), getattr(host, "port", 0)
@@ -186,7 +190,13 @@ class GatewayRequest(http.Request):
         awaited = self._values("Expect") or self._length is None
         if awaited or (self._length or 0) > _DRAINED_BYTES:
             now = http_date(self.gateway.core.wall())
-            self.channel.answer_at_once(_raw(self._answer_to(error), now))
+            answer = _raw(self._answer_to(error), now)
+            self.channel.answer_at_once(answer, self._wait_for(error))
+
+    def _wait_for(self, error: Exception) -> Deferred[None] | None:
+        """Return what fires when an error may be told; None for now."""
+        guessed = isinstance(error, WebError) and error.guessed
+        return self.gateway.guesses.wrong(self._peer()) if guessed else None
 
     # The body.
 
@@ -228,6 +238,7 @@ class GatewayRequest(http.Request):
             answer = await self._route.act(call)
         except Exception as error:  # noqa: BLE001 - the client is told
             self._end_begun(error)
+            await (self._wait_for(error) or succeed(None))
             self._fail(error)
         else:
             self._end_begun(None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ampgrid.crypto.identity import node_id_text
 from ampgrid.web.answers import HTML, Answer, page
 from ampgrid.web.call import Call
-from ampgrid.web.errors import ForbiddenError
+from ampgrid.web.errors import WrongTokenError
 
 
 async def welcome(call: Call) -> Answer:
@@ -29,10 +29,10 @@ async def enter(call: Call) -> Answer:
     whoever began, which is not this gateway, so the cookie would not be sent.
 
     Raises:
-        ForbiddenError: it is not the token of this gateway.
+        WrongTokenError: it is not the token of this gateway.
     """
     if not call.gateway.tokens.is_link(call.arg("token") or ""):
-        raise ForbiddenError("this link is not of this gateway; open it with: ampgrid web")
+        raise WrongTokenError("this link is not of this gateway; open it with: ampgrid web")
     cookie = f"{call.cookie_name}={call.gateway.tokens.cookie}; Path=/; HttpOnly; SameSite=Strict"
     if call.request.isSecure():
         cookie += "; Secure"

@@ -14,10 +14,11 @@ from ampgrid.store.servedblob_schema import ROW_BYTES
 from ampgrid.testing.grid import MemoryGrid
 from ampgrid.web import blobs
 from ampgrid.web.gateway import Gateway
+from ampgrid.web.guesses import FREE
 from ampgrid.web.password import Password
 from ampgrid.web.tokens import Tokens
 from tests.unit.blobs.serving import LARGE, sealed
-from tests.unit.web.kit import OWN_PAGE, GatewayCase, read_reply
+from tests.unit.web.kit import OWN_PAGE, GatewayCase, read_reply, request_bytes
 
 
 class BlobsCase(GatewayCase):
@@ -231,6 +232,21 @@ class StrangerTests(BlobsCase):
             if status == 401:
                 self.assertIn("Token", reply.headers["WWW-Authenticate"])
         self.assertEqual(self.ask_blob("GET", "").json, ["b"])
+
+    def test_whoever_guesses_is_slowed(self):
+        remote = f"/remote-blobs/amp:{node_id_text(self.core.node_id)}/{self.user}/"
+        for path in (f"/blobs/{self.user}/", remote):
+            gateway = Gateway(self.core, Tokens(b"t" * 32))
+            self.addCleanup(gateway.stop)
+            for said, slowed in ((None, False), (self.authorization(token="wrong"), True)):
+                headers = {} if said is None else {"Authorization": said}
+                for number in range(FREE + 1):
+                    client = self.connect(gateway)
+                    client.transport.write(request_bytes("GET", path, b"", headers))
+                    self.grid.clock.advance(0.1)
+                    self.assertIs(client.received == b"", slowed and number == FREE)
+            self.grid.clock.advance(1)
+            self.assertEqual(read_reply(client.received).status, 401)
 
     def test_a_stranger_is_refused_before_the_body_is_taken(self):
         client = self.connect()
