@@ -28,10 +28,12 @@ MAX_PAGE_IDS = 1_000
 MAX_PAGE_BYTES = 60_000
 #: The longest place in a listing, bytes.
 MAX_PLACE_BYTES = 300
+#: The longest token, bytes.
+MAX_TOKEN_BYTES = 64
 
 _ACCOUNT: list[tuple[bytes, amp.Argument]] = [
     (b"user", Text(64, optional=True)),
-    (b"token", Octets(64, optional=True)),
+    (b"token", Octets(MAX_TOKEN_BYTES, optional=True)),
 ]
 _NAME: list[tuple[bytes, amp.Argument]] = [
     *_ACCOUNT,

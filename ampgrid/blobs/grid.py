@@ -16,14 +16,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
+from ampgrid.blobs.adapting import check_listing, check_source, missing, read_source
 from ampgrid.blobs.gridindex import BlobIndex, Entry, in_order
 from ampgrid.blobs.gridstream import GridStream
 from ampgrid.blobs.port import (
     MAX_NAMESPACES,
     MAX_PAGE_IDS,
     MAX_PIECE_BYTES,
-    ORDERS,
-    TAG_SIZE,
     OrderBy,
     Page,
     Query,
@@ -37,7 +36,6 @@ from ampgrid.errors import (
     BlobAlreadyExistsError,
     BlobDeletedError,
     BlobError,
-    BlobNotFoundError,
     BlobQuotaError,
     BlobRefusedError,
     ChildExistsError,
@@ -99,9 +97,8 @@ class GridRemote:
 
     async def put(self, name: BlobName, source: SealedSource) -> None:
         """Store a blob (see `ampgrid.blobs.port.Remote`)."""
+        check_source(source, _MOST_BLOB_BYTES)
         size, tag = source.size, source.tag
-        if size < TAG_SIZE or len(tag) != TAG_SIZE or size > _MOST_BLOB_BYTES:
-            raise InvalidBlobError("No sealed blob is of such a size.")
         with self._asking():
             index = await self._index(name.namespace)
             if index is not None and not await index.check_free(name.blob_id, size, tag):
@@ -170,7 +167,7 @@ class GridRemote:
         with self._asking():
             index = await self._index(name.namespace)
             if index is None:
-                raise _missing(name)
+                raise missing(name)
             return await index.get(name.blob_id)
 
     # Changing.
@@ -181,7 +178,7 @@ class GridRemote:
         with self._asking():
             index = await self._index(name.namespace)
             if index is None:
-                raise _missing(name)
+                raise missing(name)
             await index.set_flags(name.blob_id, checked)
 
     async def delete(self, name: BlobName) -> None:
@@ -189,7 +186,7 @@ class GridRemote:
         with self._asking():
             index = await self._index(name.namespace)
             if index is None:
-                raise _missing(name)
+                raise missing(name)
             deleted = await index.delete(name.blob_id)
             if deleted is not None and deleted.cap is not None:
                 await self._forget(deleted.cap)
@@ -204,8 +201,7 @@ class GridRemote:
         most: int = MAX_PAGE_IDS,
     ) -> Page:
         """Return a page of ids (see `ampgrid.blobs.port.Remote`)."""
-        if order_by not in ORDERS or not 1 <= most <= MAX_PAGE_IDS:
-            raise BadArgumentValueError("An argument of the listing is out of bounds.")
+        check_listing(order_by, most)
         ids, following = in_order(await self._chosen(query), order_by, after, most)
         return Page(tuple(ids), following)
 
@@ -325,19 +321,5 @@ class GridRemote:
 
 async def _pieces(source: SealedSource) -> AsyncIterator[bytes]:
     """Yield the bytes of a source, whose end is checked."""
-    offset, size = 0, source.size
-    end = b""
-    while offset < size:
-        length = min(MAX_PIECE_BYTES, size - offset)
-        piece = await source.read(offset, length)
-        if len(piece) != length:
-            raise InvalidBlobError("The source of the blob was too short.")
-        offset += length
-        end = (end + piece)[-TAG_SIZE:]
-        if offset == size and end != source.tag:
-            raise InvalidBlobError("The source of the blob does not end with its tag.")
-        yield piece
-
-
-def _missing(name: BlobName) -> BlobNotFoundError:
-    return BlobNotFoundError(f"There is no blob {name}.")
+    for offset in range(0, source.size, MAX_PIECE_BYTES):
+        yield await read_source(source, offset, min(MAX_PIECE_BYTES, source.size - offset))

@@ -13,15 +13,15 @@ Spec: ``docs/specs/blobs.md#grid``.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 
 from attrs import evolve, field, frozen
 
+from ampgrid.blobs.adapting import deleted, missing, taken
 from ampgrid.blobs.port import TOMBSTONE_SECONDS
 from ampgrid.caps import ChkCap, DirCap, LitCap
 from ampgrid.errors import (
     BadArgumentValueError,
-    BlobAlreadyExistsError,
-    BlobDeletedError,
     BlobError,
     BlobNotFoundError,
     ConditionFailedError,
@@ -177,23 +177,27 @@ class BlobIndex:
     async def delete(self, blob_id: str) -> Entry | None:
         """Turn a blob into the memory of it; returns it, None if it had been deleted before.
 
+        Some memories that are too old go in the same change, so that no index grows for ever.
+
         Raises:
             BlobNotFoundError: it is not there, and was not lately.
             AmpgridError: the directory could not be changed.
         """
-        deleted: list[Entry] = []
+        gone: list[Entry] = []
 
         def change(found: Entry | None) -> Entry | None:
-            deleted.clear()
+            gone.clear()
             if found is None:
                 raise _DeclinedError(self._missing(blob_id))
             if found.cap is None:
                 return None
-            deleted.append(found)
+            gone.append(found)
             return Entry(0, self._maker.wall())
 
-        await self._change(blob_id, change, counts=True)
-        return deleted[0] if deleted else None
+        if self._seen is None:
+            await self.all()
+        await self._change(blob_id, change, counts=True, forgets=self._old())
+        return gone[0] if gone else None
 
     async def set_flags(self, blob_id: str, flags: tuple[Flag, ...]) -> None:
         """Let a blob have these flags.
@@ -217,22 +221,31 @@ class BlobIndex:
             AmpgridError: the directory could not be changed.
         """
         await self.all()
-        assert self._seen is not None
-        now = self._maker.wall()
-        old = [i for i, entry in self._seen[1].items() if _is_old(entry, now)][:MOST_FORGOTTEN]
-        slots = {self._sealer.slot_of(blob_id): blob_id for blob_id in old}
+        slots = self._old()
 
         async def plan(lookup: Lookup) -> Changes:
-            found = await lookup(tuple(slots))
-            return {
-                slot: None
-                for slot, sealed in found.items()
-                if (entry := self._opened(slot, sealed)) is not None and _is_old(entry, now)
-            }
+            return self._forgotten(await lookup(slots))
 
         if slots:
-            await self._table.change(plan, tuple(slots))
+            await self._table.change(plan, slots)
         return len(slots)
+
+    def _old(self) -> tuple[bytes, ...]:
+        """Return slots of what was deleted too long ago, as far as that was read; some of them."""
+        if self._seen is None:
+            return ()
+        now = self._maker.wall()
+        old = (i for i, entry in self._seen[1].items() if _is_old(entry, now))
+        return tuple(self._sealer.slot_of(blob_id) for blob_id in islice(old, MOST_FORGOTTEN))
+
+    def _forgotten(self, found: Mapping[bytes, bytes | None]) -> dict[bytes, bytes | None]:
+        """Return what takes out of the table what is too old among the entries found."""
+        now = self._maker.wall()
+        return {
+            slot: None
+            for slot, sealed in found.items()
+            if (entry := self._opened(slot, sealed)) is not None and _is_old(entry, now)
+        }
 
     async def _change(
         self,
@@ -240,6 +253,7 @@ class BlobIndex:
         change: Callable[[Entry | None], Entry | None],
         *,
         counts: bool = False,
+        forgets: tuple[bytes, ...] = (),
     ) -> None:
         """Change one entry, atomically.
 
@@ -247,9 +261,12 @@ class BlobIndex:
             blob_id: whose.
             change: told what is there, returns what shall be; None to leave it as it is.
             counts: whether it gets the next place.
+            forgets: slots of what may be too old, and goes then.
         """
         slot, counter = self._sealer.slot_of(blob_id), self._sealer.slot_of(COUNTER)
-        slots = (slot, counter) if counts else (slot,)
+        own = (slot, counter) if counts else (slot,)
+        beside = tuple(old for old in forgets if old not in own)
+        slots = (*own, *beside)
 
         async def plan(lookup: Lookup) -> Changes:
             found = await lookup(slots)
@@ -259,7 +276,7 @@ class BlobIndex:
                 raise _DeclinedError(error) from error
             if made is None:
                 return {}
-            changes: dict[bytes, bytes | None] = {}
+            changes = self._forgotten({old: found[old] for old in beside})
             if counts:
                 made = evolve(made, place=self._place(counter, found[counter]) + 1)
                 told = {"blob": VERSION, "place": made.place}
@@ -298,13 +315,13 @@ class BlobIndex:
             return True
         name = BlobName(self._namespace, blob_id)
         if found.cap is None:
-            raise BlobDeletedError(f"The blob {name} was deleted; use another id.")
+            raise deleted(name)
         if (found.size, found.tag) != (size, tag):
-            raise BlobAlreadyExistsError(f"There is another blob {name} already.")
+            raise taken(name)
         return False
 
     def _missing(self, blob_id: str) -> BlobNotFoundError:
-        return BlobNotFoundError(f"There is no blob {BlobName(self._namespace, blob_id)}.")
+        return missing(BlobName(self._namespace, blob_id))
 
 
 def _is_old(entry: Entry, now: float) -> bool:

@@ -22,6 +22,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import UNKNOWN_LENGTH, IAgent
 
+from ampgrid.blobs.adapting import check_listing, check_source, taken
 from ampgrid.blobs.httpanswers import (
     MOST_BLOB_BYTES,
     SKIP,
@@ -45,7 +46,6 @@ from ampgrid.blobs.httpbody import AnswerBody, BytesBody, SourceBody, Stall
 from ampgrid.blobs.port import (
     MAX_NAMESPACES,
     MAX_PAGE_IDS,
-    ORDERS,
     TAG_SIZE,
     OrderBy,
     Page,
@@ -56,7 +56,6 @@ from ampgrid.blobs.port import (
 from ampgrid.errors import (
     AmpgridError,
     BadArgumentValueError,
-    BlobAlreadyExistsError,
     BlobError,
     BlobNotFoundError,
     BlobRefusedError,
@@ -122,9 +121,8 @@ class HttpRemote:
 
     async def put(self, name: BlobName, source: SealedSource) -> None:
         """Store a blob (see `ampgrid.blobs.port.Remote`)."""
-        size, tag = source.size, source.tag
-        if size < TAG_SIZE or len(tag) != TAG_SIZE or size > MOST_BLOB_BYTES:
-            raise InvalidBlobError("No sealed blob is of such a size.")
+        check_source(source, MOST_BLOB_BYTES)
+        size = source.size
         if size > self._part_bytes:
             answer = await self._ask("HEAD", name)
             await answer.body.drain()
@@ -180,7 +178,7 @@ class HttpRemote:
                 raise RemoteUnavailableError("The blob of that name is gone again.") from error
             if (there.size, there.tag) == (source.size, source.tag):
                 return
-            raise BlobAlreadyExistsError(f"There is another blob {name} already.")
+            raise taken(name)
         if answer.status == 404:
             raise BlobRefusedError("The server keeps no blobs at that address.")
         if answer.status == 416:
@@ -247,8 +245,7 @@ class HttpRemote:
         most: int = MAX_PAGE_IDS,
     ) -> Page:
         """Return a page of ids (see `ampgrid.blobs.port.Remote`)."""
-        if order_by not in ORDERS or not 1 <= most <= MAX_PAGE_IDS:
-            raise BadArgumentValueError("An argument of the listing is out of bounds.")
+        check_listing(order_by, most)
         params = {**params_of(query), "limit": str(most)}
         if order_by is not None:
             params["order_by"] = order_by

@@ -16,12 +16,11 @@ from attrs import frozen
 from twisted.internet.defer import CancelledError
 from twisted.internet.error import ConnectingCancelledError
 
+from ampgrid.blobs.adapting import deleted, missing
 from ampgrid.blobs.httpbody import AnswerBody
 from ampgrid.blobs.port import TAG_SIZE, Page, Query
 from ampgrid.errors import (
     BadArgumentValueError,
-    BlobDeletedError,
-    BlobNotFoundError,
     BlobQuotaError,
     BlobRefusedError,
     InvalidBlobError,
@@ -230,9 +229,9 @@ def nonsense() -> RemoteUnavailableError:
 def refuse(status: int, name: BlobName | None) -> NoReturn:
     """Raise what a status means."""
     if status == 404 and name is not None:
-        raise BlobNotFoundError(f"There is no blob {name}.")
+        raise missing(name)
     if status == 410:
-        raise BlobDeletedError(f"The blob {name} was deleted; use another id.")
+        raise deleted(name)
     if status in {413, 507}:
         raise BlobQuotaError("The server has no room for this blob.")
     if status in {401, 403, 404, 405}:

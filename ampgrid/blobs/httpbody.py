@@ -19,8 +19,9 @@ from twisted.web.http import PotentialDataLoss
 from twisted.web.iweb import IBodyProducer
 from zope.interface import implementer
 
+from ampgrid.blobs.adapting import read_source
 from ampgrid.blobs.port import MAX_PIECE_BYTES, SealedSource
-from ampgrid.errors import InvalidBlobError, RemoteUnavailableError
+from ampgrid.errors import RemoteUnavailableError
 from ampgrid.ports import Clock, DelayedCall
 
 #: An answer is not read further ahead than this, bytes.
@@ -140,14 +141,8 @@ class SourceBody:
             raise _StoppedError
 
     async def _next(self) -> bytes:
-        source, length = self._source, min(MAX_PIECE_BYTES, self._end - self._offset)
-        piece = await source.read(self._offset, length)
-        if len(piece) != length:
-            raise InvalidBlobError("The source of the blob was too short.")
-        left = source.size - self._offset - length
-        if not left and piece[-len(source.tag) :] != source.tag[-length:]:
-            raise InvalidBlobError("The source of the blob does not end with its tag.")
-        return piece
+        length = min(MAX_PIECE_BYTES, self._end - self._offset)
+        return await read_source(self._source, self._offset, length)
 
     def pauseProducing(self) -> None:  # noqa: N802
         """Wait: the connection is full."""

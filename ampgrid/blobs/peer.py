@@ -17,10 +17,17 @@ from attrs import field, frozen
 from twisted.internet.defer import Deferred
 from twisted.protocols.amp import Command
 
+from ampgrid.blobs.adapting import (
+    check_listing,
+    check_source,
+    deleted,
+    missing,
+    read_source,
+    taken,
+)
 from ampgrid.blobs.port import (
     MAX_NAMESPACES,
     MAX_PAGE_IDS,
-    ORDERS,
     TAG_SIZE,
     OrderBy,
     Page,
@@ -32,10 +39,7 @@ from ampgrid.commands import blobs as commands
 from ampgrid.commands import errors as e
 from ampgrid.errors import (
     BadArgumentValueError,
-    BlobAlreadyExistsError,
-    BlobDeletedError,
     BlobError,
-    BlobNotFoundError,
     BlobQuotaError,
     BlobRefusedError,
     InvalidBlobError,
@@ -84,6 +88,9 @@ class PeerRemote:
     Args:
         connection: returns the connection to the peer, None while there is none.
         credentials: a user and a token; None to be known as the node that this is.
+
+    Raises:
+        BadArgumentValueError: no user, or no token, is such.
     """
 
     def __init__(
@@ -95,7 +102,10 @@ class PeerRemote:
         self._account: dict[str, Any] = {}
         if credentials is not None:
             checked_user(credentials.user)
-            self._account = {"user": credentials.user, "token": credentials.token.encode()}
+            token = credentials.token.encode()
+            if len(token) > commands.MAX_TOKEN_BYTES:
+                raise BadArgumentValueError("The token is longer than one can be.")
+            self._account = {"user": credentials.user, "token": token}
         self._numbers = count(1)
         self._closed = False
 
@@ -103,13 +113,10 @@ class PeerRemote:
 
     async def put(self, name: BlobName, source: SealedSource) -> None:
         """Store a blob (see `ampgrid.blobs.port.Remote`)."""
+        check_source(source, commands.MAX_BLOB_BYTES)
         size, tag = source.size, source.tag
-        if size < TAG_SIZE or len(tag) != TAG_SIZE or size > commands.MAX_BLOB_BYTES:
-            raise InvalidBlobError("No sealed blob is of such a size.")
         if size <= PIECE:
-            data = await _read(source, 0, size)
-            if data[-TAG_SIZE:] != tag:
-                raise InvalidBlobError("The source of the blob does not end with its tag.")
+            data = await read_source(source, 0, size)
             await self._begin(self._connected(), name, size, tag, data)
             return
         connection = self._connected()
@@ -182,8 +189,7 @@ class PeerRemote:
         most: int = MAX_PAGE_IDS,
     ) -> Page:
         """Return a page of ids (see `ampgrid.blobs.port.Remote`)."""
-        if order_by not in ORDERS or not 1 <= most <= MAX_PAGE_IDS:
-            raise BadArgumentValueError("An argument of the listing is out of bounds.")
+        check_listing(order_by, most)
         if after is not None and (len(after) > 300 or not after.isascii()):
             raise BadArgumentValueError("That is no place in a listing.")
         told = await self.call(
@@ -315,9 +321,7 @@ class _Putting:
     async def _send(self, source: SealedSource, offset: int) -> None:
         while offset < source.size:
             length = min(PIECE, source.size - offset)
-            piece = await _read(source, offset, length)
-            if offset + length == source.size and piece[-TAG_SIZE:] != source.tag[-length:]:
-                raise InvalidBlobError("The source of the blob does not end with its tag.")
+            piece = await read_source(source, offset, length)
             while len(self._window) >= WINDOW:
                 await self._window.popleft()
             writing = self._call(
@@ -418,13 +422,6 @@ def _unawaited(work: Deferred[Any]) -> None:
     work.addErrback(lambda _failure: None)
 
 
-async def _read(source: SealedSource, offset: int, length: int) -> bytes:
-    data = await source.read(offset, length)
-    if len(data) != length:
-        raise InvalidBlobError("The source of the blob was too short.")
-    return data
-
-
 def _checked_id(raw: bytes) -> str:
     try:
         return BlobName.of(raw.decode("ascii")).blob_id
@@ -445,11 +442,11 @@ def _errors(name: BlobName | None) -> Iterator[None]:
     try:
         yield
     except e.NoSuchBlobError as error:
-        raise BlobNotFoundError(f"There is no blob {name}.") from error
+        raise missing(name) from error
     except e.BlobExistsWireError as error:
-        raise BlobAlreadyExistsError(f"There is another blob {name} already.") from error
+        raise taken(name) from error
     except e.BlobDeletedWireError as error:
-        raise BlobDeletedError(f"The blob {name} was deleted; use another id.") from error
+        raise deleted(name) from error
     except e.NoSpaceError as error:
         raise BlobQuotaError("The peer has no room for this blob.") from error
     except e.BadBlobError as error:

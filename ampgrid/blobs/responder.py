@@ -94,23 +94,21 @@ class BlobResponder(amp.CommandLocator):
     def _account(self, user: str | None, token: bytes | None) -> str:
         return self._service.account(self._peer, user, token)
 
+    def _named(
+        self, namespace: str, blob_id: str, user: str | None = None, token: bytes | None = None
+    ) -> tuple[str, BlobName]:
+        """Return the account and the blob that a Command is about."""
+        return self._account(user, token), BlobName(namespace, blob_id)
+
     # Putting.
 
     @commands.PutBlob.responder
     async def put_blob(
-        self,
-        namespace: str,
-        blob_id: str,
-        size: int,
-        tag: bytes,
-        put: int,
-        user: str | None = None,
-        token: bytes | None = None,
-        data: bytes | None = None,
+        self, size: int, tag: bytes, put: int, data: bytes | None = None, **said: Any
     ) -> dict[str, Any]:
         """Begin to put a blob, or store a small one."""
         with self._answering():
-            account, name = self._account(user, token), BlobName(namespace, blob_id)
+            account, name = self._named(**said)
             if data is not None:
                 if len(data) != size or data[-16:] != tag:
                     raise InvalidBlobError("data is not the blob that is announced")
@@ -185,61 +183,34 @@ class BlobResponder(amp.CommandLocator):
     # Looking and changing.
 
     @commands.ReadBlob.responder
-    async def read_blob(
-        self,
-        namespace: str,
-        blob_id: str,
-        offset: int,
-        length: int,
-        user: str | None = None,
-        token: bytes | None = None,
-    ) -> dict[str, Any]:
+    async def read_blob(self, offset: int, length: int, **said: Any) -> dict[str, Any]:
         """Read bytes of a blob."""
         with self._answering():
-            account, name = self._account(user, token), BlobName(namespace, blob_id)
+            account, name = self._named(**said)
             row, data = await self._service.read(account, name, offset, length)
         return {"size": row.size, "tag": row.tag, "data": data}
 
     @commands.StatBlob.responder
-    async def stat_blob(
-        self,
-        namespace: str,
-        blob_id: str,
-        user: str | None = None,
-        token: bytes | None = None,
-    ) -> dict[str, Any]:
+    async def stat_blob(self, **said: Any) -> dict[str, Any]:
         """Tell what is known of a blob."""
         with self._answering():
-            account, name = self._account(user, token), BlobName(namespace, blob_id)
+            account, name = self._named(**said)
             row = await self._service.stat(account, name)
         return {"size": row.size, "tag": row.tag, "stored_at": row.stored_at, "flags": row.flags}
 
     @commands.DeleteBlob.responder
-    async def delete_blob(
-        self,
-        namespace: str,
-        blob_id: str,
-        user: str | None = None,
-        token: bytes | None = None,
-    ) -> dict[str, Any]:
+    async def delete_blob(self, **said: Any) -> dict[str, Any]:
         """Delete a blob."""
         with self._answering():
-            account, name = self._account(user, token), BlobName(namespace, blob_id)
+            account, name = self._named(**said)
             await self._service.delete(account, name)
         return {}
 
     @commands.SetBlobFlags.responder
-    async def set_blob_flags(
-        self,
-        namespace: str,
-        blob_id: str,
-        flags: int,
-        user: str | None = None,
-        token: bytes | None = None,
-    ) -> dict[str, Any]:
+    async def set_blob_flags(self, flags: int, **said: Any) -> dict[str, Any]:
         """Set the flags of a blob."""
         with self._answering():
-            account, name = self._account(user, token), BlobName(namespace, blob_id)
+            account, name = self._named(**said)
             await self._service.set_flags(account, name, flags_of_bits(flags))
         return {}
 

@@ -23,6 +23,7 @@ from ampgrid.node.upkeep import file_system
 from ampgrid.peers import ConnectionTable
 from ampgrid.ports import Clock, Connection, Entropy, Threads, WallClock
 from ampgrid.store.servedblobs import Limits, ServedBlobStore
+from ampgrid.vdrive.dirnode import DirectoryNode
 
 if TYPE_CHECKING:
     from ampgrid.node.core import NodeCore
@@ -100,7 +101,14 @@ class BlobPeers:
         return PeerRemote(connection, credentials)
 
 
-async def grid_blobs(core: NodeCore, path: str) -> GridRemote:
+async def blobs_root(core: NodeCore, path: str) -> DirectoryNode:
+    """Return the directory of the grid at a path, to keep blobs in; see `grid_blobs`."""
+    core.require_uploads()
+    place = await core.drive.place(path)
+    return await core.drive.virtual.make_directories(place)
+
+
+async def grid_blobs(core: NodeCore, path: str, root: DirectoryNode | None = None) -> GridRemote:
     """Return the remote that a directory of the grid is.
 
     A directory below the private root, or below an alias, is kept by the node's keepers, with
@@ -109,16 +117,14 @@ async def grid_blobs(core: NodeCore, path: str) -> GridRemote:
     Args:
         core: of a node.
         path: of the directory, a grid path such as ``private:blobs``; made if it is not there.
+        root: what is there, if that is known.
 
     Raises:
         UsageError: it is no path of a directory.
         GridError: it cannot be reached or made.
     """
-    core.require_uploads()
-    place = await core.drive.place(path)
-    root = await core.drive.virtual.make_directories(place)
     return GridRemote(
-        root,
+        root or await blobs_root(core, path),
         core.drive.maker,
         lambda: Spool(core.spool_path, core.entropy),
         core.kept.drop,

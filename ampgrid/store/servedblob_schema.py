@@ -8,6 +8,7 @@ when it is too old; ``stored_at``, by the wall clock, is only shown. ``durable``
 blob that is coming has reached the disk for certain. ``contents`` has the bytes of small blobs;
 those of others are in files named by the row's id, which is never used again.
 
+``tallies`` has the number of rows of each kind, so that a count looks at none of them.
 ``used`` of an account is the sum over its rows of their sizes and of `ROW_BYTES` for each.
 
 Spec: ``docs/specs/store.md#blobs``.
@@ -22,10 +23,39 @@ COMING, HERE, DELETED = 0, 1, 2
 #: What a row counts beside the bytes of its blob: its name stands in it three times.
 ROW_BYTES = 1024
 
+_ADD = """INSERT OR IGNORE INTO tallies (account, namespace, state, flags, count)
+                VALUES (NEW.account, NEW.namespace, NEW.state, NEW.flags, 0);
+            UPDATE tallies SET count = count + 1
+                WHERE account = NEW.account AND namespace = NEW.namespace
+                AND state = NEW.state AND flags = NEW.flags;"""
+_TAKE = """UPDATE tallies SET count = count - 1
+                WHERE account = OLD.account AND namespace = OLD.namespace
+                AND state = OLD.state AND flags = OLD.flags;
+            DELETE FROM tallies
+                WHERE account = OLD.account AND namespace = OLD.namespace
+                AND state = OLD.state AND flags = OLD.flags AND count = 0;"""
+
+_SINCE_2 = (
+    """CREATE TABLE tallies (
+            account INTEGER NOT NULL,
+            namespace TEXT NOT NULL,
+            state INTEGER NOT NULL,
+            flags INTEGER NOT NULL,
+            count INTEGER NOT NULL,
+            PRIMARY KEY (account, namespace, state, flags)
+        ) WITHOUT ROWID""",
+    """INSERT INTO tallies SELECT account, namespace, state, flags, count(*)
+            FROM blobs GROUP BY account, namespace, state, flags""",
+    f"CREATE TRIGGER tally_added AFTER INSERT ON blobs BEGIN {_ADD} END",
+    f"CREATE TRIGGER tally_gone AFTER DELETE ON blobs BEGIN {_TAKE} END",
+    f"CREATE TRIGGER tally_moved AFTER UPDATE OF state, flags ON blobs BEGIN {_TAKE} {_ADD} END",
+)
+
 SERVED_BLOBS_SCHEMA = Schema(
     name="the store of blobs",
     application_id=0x616D7042,  # "ampB"
-    version=1,
+    version=2,
+    upgrades={1: _SINCE_2},
     statements=(
         """CREATE TABLE marks (
             name TEXT PRIMARY KEY,
@@ -74,5 +104,6 @@ SERVED_BLOBS_SCHEMA = Schema(
             UPDATE accounts SET used = used - OLD.size - 1024 WHERE id = OLD.account;
             DELETE FROM contents WHERE id = OLD.id;
         END""",
+        *_SINCE_2,
     ),
 )

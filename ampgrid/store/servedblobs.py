@@ -523,7 +523,8 @@ class ServedBlobStore:
 
 
 def _counts(sql: Sql) -> tuple[int, int, int, int]:
-    blobs = sql.execute("SELECT count(*) FROM blobs WHERE state = 1").fetchone()
+    statement = "SELECT coalesce(sum(count), 0) FROM tallies WHERE state = 1"
+    blobs = sql.execute(statement).fetchone()
     coming = sql.execute("SELECT count(*) FROM blobs WHERE state = 0").fetchone()
     accounts = sql.execute("SELECT count(*) FROM accounts").fetchone()
     assert blobs is not None

@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator
 from functools import partial
 from typing import TYPE_CHECKING
 
+from ampgrid.blobs.port import Stat
 from ampgrid.blobs.receiving import Receiving
 from ampgrid.blobs.service import BlobService
 from ampgrid.errors import (
@@ -319,19 +320,34 @@ async def _get(call: Call) -> Answer | None:
 
 
 def _head(call: Call, row: Row, start: int, end: int, *, ranged: bool) -> None:
+    stat = Stat(row.size, row.tag, row.stored_at / 10**6, flags_of_bits(row.flags))
+    begin_blob(call, stat, start, end, ranged=ranged, **_PARTS)
+
+
+def begin_blob(call: Call, stat: Stat, start: int, end: int, *, ranged: bool, **more: str) -> None:
+    """Send the head of an answer with bytes of a blob.
+
+    Args:
+        call: what is answered.
+        stat: of the blob.
+        start: where the bytes begin.
+        end: behind the last of them.
+        ranged: whether they were asked for by their place.
+        more: headers beside.
+    """
     request = call.request
     request.begin(206 if ranged else 200, UNKNOWN_TYPE, STORED_POLICY)
     told = {
-        **_PARTS,
-        "Tag": tag_text(row.tag),
-        "Flags": ",".join(flags_of_bits(row.flags)),
-        "Stored-At": f"{row.stored_at // 10**6}.{row.stored_at % 10**6:06}",
+        **more,
+        "Tag": tag_text(stat.tag),
+        "Flags": ",".join(stat.flags),
+        "Stored-At": f"{stat.stored_at:.6f}",
         "Accept-Ranges": "bytes",
         "Content-Length": str(end - start),
     }
     if ranged:
         # Both ends are of bytes that come.
-        told["Content-Range"] = f"bytes {start}-{end - 1}/{row.size}"
+        told["Content-Range"] = f"bytes {start}-{end - 1}/{stat.size}"
     for name, value in told.items():
         request.setHeader(name, value)
 

@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from ampgrid.blobs.grid import GridRemote
+from ampgrid.blobs.listing import MOST_IDS
 from ampgrid.blobs.peer import Credentials
 from ampgrid.blobs.port import MAX_PAGE_IDS, OrderBy, Query, Remote, SealedStream, Stat
 from ampgrid.crypto.identity import parse_node_id
@@ -29,15 +30,17 @@ from ampgrid.errors import (
     NoRootError,
     NotDirectoryError,
     NotMutableError,
+    RemoteUnavailableError,
     UsageError,
 )
 from ampgrid.formats.blobname import BlobName, checked_flags
 from ampgrid.immutable import Data, Operation, Uploadable
-from ampgrid.node.blobs import grid_blobs
+from ampgrid.node.blobs import blobs_root, grid_blobs
 from ampgrid.web import answers
 from ampgrid.web.answers import Answer
 from ampgrid.web.blobs import (
     announced_tag,
+    begin_blob,
     credentials_of,
     namespace_of,
     selection_of,
@@ -46,7 +49,6 @@ from ampgrid.web.blobs import (
 from ampgrid.web.bodies import A_FILE, A_TEXT, FileBody, TextBody
 from ampgrid.web.call import Call
 from ampgrid.web.errors import BadRequestError, NotFoundError, WebError
-from ampgrid.web.headers import STORED_POLICY, UNKNOWN_TYPE
 from ampgrid.web.outflow import Outflow
 from ampgrid.web.ranges import RangeError, read_range
 from ampgrid.web.routing import Route, Target, chosen
@@ -67,7 +69,7 @@ class RemoteBlobs:
     """The section."""
 
     def __init__(self) -> None:
-        self._grids: OrderedDict[str, GridRemote] = OrderedDict()
+        self._grids: OrderedDict[str, tuple[str, GridRemote]] = OrderedDict()
 
     def route(self, target: Target) -> Route:
         """Return how a request is answered."""
@@ -111,14 +113,22 @@ class RemoteBlobs:
         return call.gateway.core.blob_peers.remote(node_id, credentials)
 
     async def _grid(self, call: Call, path: str) -> GridRemote:
+        """Return the remote that a directory is.
+
+        Its listings are remembered, but what is at the path is looked up each time: what went
+        into a directory that was taken away nobody would look after.
+        """
         core = call.gateway.core
-        known = self._grids.get(path)
-        if known is None:
-            await core.settle_directories(lambda: None)
-            known = self._grids[path] = await grid_blobs(core, path)
+        await core.settle_directories(lambda: None)
+        root = await blobs_root(core, path)
+        cap, known = self._grids.get(path, ("", None))
+        if known is None or cap != root.get_uri():
+            known = await grid_blobs(core, path, root)
+            self._grids[path] = (root.get_uri(), known)
             if len(self._grids) > _MOST_REMEMBERED:
                 self._grids.popitem(last=False)
-        self._grids.move_to_end(path)
+        else:
+            self._grids.move_to_end(path)
         return known
 
     # What is done there.
@@ -146,7 +156,7 @@ class RemoteBlobs:
             raise
         start, end = (wanted.start, wanted.end) if wanted else (0, stat.size)
         if call.target.method == "HEAD":
-            _head(call, stat, start, end, ranged=wanted is not None)
+            begin_blob(call, stat, start, end, ranged=wanted is not None)
             call.request.finish()
             return None
         opened = await remote.get(name, start)
@@ -212,22 +222,6 @@ def _name(call: Call) -> BlobName:
     return BlobName(namespace_of(call), call.target.names[3])
 
 
-def _head(call: Call, stat: Stat, start: int, end: int, *, ranged: bool) -> None:
-    request = call.request
-    request.begin(206 if ranged else 200, UNKNOWN_TYPE, STORED_POLICY)
-    told = {
-        "Tag": tag_text(stat.tag),
-        "Flags": ",".join(stat.flags),
-        "Stored-At": f"{stat.stored_at:.6f}",
-        "Accept-Ranges": "bytes",
-        "Content-Length": str(end - start),
-    }
-    if ranged:
-        told["Content-Range"] = f"bytes {start}-{end - 1}/{stat.size}"
-    for name, value in told.items():
-        request.setHeader(name, value)
-
-
 async def _send(
     call: Call, stat: Stat, opened: SealedStream, start: int, end: int, *, ranged: bool
 ) -> None:
@@ -235,7 +229,7 @@ async def _send(
     if (opened.size, opened.tag) != (stat.size, stat.tag):
         raise InvalidBlobError("the remote says one thing and another of the blob")
     piece = await opened.read()
-    _head(call, stat, start, end, ranged=ranged)
+    begin_blob(call, stat, start, end, ranged=ranged)
     operation = Operation()
     out = Outflow(call.request, call.gateway.core.clock, operation)
     try:
@@ -257,10 +251,13 @@ async def _all(
     remote: Remote, query: Query, order: OrderBy, after: str | None
 ) -> AsyncIterator[str]:
     """Yield the JSON of a whole listing."""
-    before = "["
+    before, total = "[", 0
     while True:
         # Asked before anything is sent, so that a refusal gets a status of its own.
         page = await remote.page(query, order, after)
+        total += len(page.blob_ids)
+        if total > MOST_IDS:
+            raise RemoteUnavailableError("The remote's listing has no end.")
         yield before + ", ".join(f'"{blob_id}"' for blob_id in page.blob_ids)
         before, after = ", ", page.after
         if after is None:

@@ -221,6 +221,20 @@ class GridTests(GridCase):
         self.assertEqual(sorted(self.run_(self.index().list())), [COUNTER, "b1", "b2"])
         self.assertEqual(self.run_(self.open().page(Query(deleted=True))).blob_ids, ("b1",))
 
+    def test_a_delete_takes_some_out_that_are_too_old(self):
+        """In its own change, so that no index grows for ever and nobody need think of it."""
+        for number in range(4):
+            self.put(BlobName.of(f"b{number}"), sealed(number, 100))
+        for number in range(2):
+            self.run_(self.remote.delete(BlobName.of(f"b{number}")))
+        self.drive.clock.advance(TOMBSTONE_SECONDS + 1)
+        # Also by one that has not listed it before.
+        self.run_(self.open().delete(BlobName.of("b2")))
+        self.assertEqual(sorted(self.run_(self.index().list())), [COUNTER, "b2", "b3"])
+        self.assertEqual(self.run_(self.remote.page(Query(deleted=True))).blob_ids, ("b2",))
+        self.put(BlobName.of("b0"), sealed("again", 100))
+        self.assertEqual(self.run_(self.remote.page(Query())).blob_ids, ("b0", "b3"))
+
     def test_a_listing_that_did_not_change_is_read_once(self):
         self.put(NAME, sealed(1, 100))
         self.run_(self.remote.count(Query()))

@@ -13,11 +13,30 @@ from ampgrid.blobs.receiving import IDLE_SECONDS, STALE_SECONDS
 from ampgrid.commands import blobs as commands
 from ampgrid.commands import errors as e
 from ampgrid.errors import BadArgumentValueError, BlobRefusedError
+from ampgrid.formats.blobname import Flag
 from ampgrid.formats.blobuser import TOKEN_CHARACTERS, account_of_node, checked_user
 from ampgrid.store import servedblob_files, servedblob_rows
 from ampgrid.store.servedblob_schema import ROW_BYTES
-from ampgrid.store.servedblobs import SMALL_BYTES, SYNC_BYTES
+from ampgrid.store.servedblobs import SMALL_BYTES, SYNC_BYTES, Selection
 from tests.unit.blobs.serving import LARGE, Caller, ServiceCase, sealed
+
+
+class Explained:
+    """A connection that writes down how each statement is done.
+
+    Args:
+        sql: the connection.
+        told: where that goes.
+    """
+
+    def __init__(self, sql, told):
+        self._sql = sql
+        self._told = told
+
+    def execute(self, statement, values=()):
+        plan = self._sql.execute(f"EXPLAIN QUERY PLAN {statement}", values).fetchall()
+        self._told += [row[3] for row in plan]
+        return self._sql.execute(statement, values)
 
 
 class NumberTests(ServiceCase):
@@ -526,3 +545,57 @@ class CrashTests(ServiceCase):
         small = {i for i, state, size in rows if state == 1 and size <= SMALL_BYTES}
         contents = read(lambda sql: sql.execute("SELECT id FROM contents").fetchall())
         self.assertEqual({i for (i,) in contents}, small)
+        self.assert_counts()
+
+    def assert_counts(self):
+        """The tallies are what one gets by looking at every row."""
+        read = self.store.database.read
+        columns = "account, namespace, state, flags"
+        counted = f"SELECT {columns}, count(*) FROM blobs GROUP BY {columns} ORDER BY {columns}"
+        told = f"SELECT {columns}, count FROM tallies ORDER BY {columns}"
+        self.assertEqual(
+            read(lambda sql: sql.execute(told).fetchall()),
+            read(lambda sql: sql.execute(counted).fetchall()),
+        )
+
+    def test_a_count_looks_at_no_blob(self):
+        """Else a user with a million of them holds all others up as often as it asks."""
+        for number in range(3):
+            self.caller.put_at_once(sealed(number, 100), f"b{number}")
+        self.caller.delete("b0")
+        self.caller.ask(commands.SetBlobFlags, **self.caller.name("b1"), flags=9)
+        self.assert_counts()
+        account = account_of_node(b"p" * 20)
+        for chosen, expected in (
+            (Selection("default"), 2),
+            (Selection("default", Flag.FAILED), 1),
+            (Selection("default", Flag.PROCESSED), 0),
+            (Selection("default", deleted=True), 1),
+        ):
+            self.assertEqual(self.store.count(account, chosen, self.service.now()), expected)
+        looked = []
+
+        def look(sql):
+            return servedblob_rows.count(Explained(sql, looked), 1, Selection("default"), 0)
+
+        self.store.database.read(look)
+        self.assertEqual([line for line in looked if "blobs" in line], [])
+        self.assertTrue(any("SEARCH tallies" in line for line in looked), looked)
+
+    def test_a_store_of_the_first_version_counts_what_it_has(self):
+        for number in range(3):
+            self.caller.put_at_once(sealed(number, 100), f"b{number}")
+        self.caller.delete("b0")
+
+        def back(sql):
+            for trigger in ("tally_added", "tally_gone", "tally_moved"):
+                sql.execute(f"DROP TRIGGER {trigger}")
+            sql.execute("DROP TABLE tallies")
+            sql.execute("PRAGMA user_version=1")
+
+        self.store.database.call(back)
+        self.crash()
+        self.assert_counts()
+        self.caller.put_at_once(sealed("more", 100), "more")
+        self.assert_counts()
+        self.assertEqual(self.store.room().blobs, 3)

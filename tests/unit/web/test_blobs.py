@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import tempfile
 from base64 import b64encode, urlsafe_b64encode
+from http.client import HTTPException
 from pathlib import Path
 
 from attrs import evolve
 
+from ampgrid.blobs.peer import PeerRemote
+from ampgrid.blobs.port import Page
 from ampgrid.crypto.identity import node_id_text
 from ampgrid.formats.blobname import BlobName
 from ampgrid.store.servedblob_schema import ROW_BYTES
 from ampgrid.testing.grid import MemoryGrid
-from ampgrid.web import blobs
+from ampgrid.web import blobs, remote_blobs
 from ampgrid.web.gateway import Gateway
 from ampgrid.web.guesses import FREE
 from ampgrid.web.password import Password
@@ -433,11 +436,50 @@ class RemoteTests(BlobsCase):
         ):
             self.assertEqual(self.ask("GET", path, headers=told).status, 404, path)
 
+    def test_a_directory_that_was_taken_away_is_not_written_to_any_more(self):
+        """What went on in there nobody would look after, or find again."""
+        core = self.grid.client.core
+        gateway = Gateway(core, Tokens(b"t" * 32))
+        self.addCleanup(gateway.stop)
+        told = {"Authorization": self.authorization(token=gateway.tokens.form)}
+        for number in range(2):
+            path = f"/remote-blobs/grid:private:gone/me/b{number}"
+            put = self.ask("PUT", path, sealed(number, 100), told, gateway=gateway)
+            self.assert_status(put, 200)
+            path = "/remote-blobs/grid:private:gone/me/"
+            listed = self.ask("GET", path, headers=told, gateway=gateway)
+            self.assertEqual(listed.json, [f"b{number}"])
+            root = self.grid.run(core.drive.directory("private:"))
+            self.assertIsNotNone(self.grid.run(root.delete("gone")))
+
+    def test_a_listing_without_end_ends(self):
+        """A peer that lies cannot keep a request alive for ever."""
+        self.put_blob("b", sealed("b", 100))
+        self.patch(remote_blobs, "MOST_IDS", 10)
+        asked = []
+
+        async def page(_remote, _query, _order, after=None, _most=1000):
+            asked.append(after)
+            self.assertLess(len(asked), 100)
+            return Page((f"b{len(asked)}",), str(len(asked)))
+
+        self.patch(PeerRemote, "page", page)
+        own = self.gateway.tokens.form
+        path = f"/remote-blobs/amp:{node_id_text(self.core.node_id)}/{self.user}/"
+        told = {"Authorization": self.authorization(token=f"{own}.{self.token}")}
+        with self.assertRaises(HTTPException):
+            self.ask("GET", path, headers=told)
+
     def test_the_token_of_a_user_goes_to_the_peer(self):
         self.put_blob("b", sealed("b", 100))
         own = self.gateway.tokens.form
         path = f"/remote-blobs/amp:{node_id_text(self.core.node_id)}/{self.user}/"
-        for token, status in ((f"{own}.{self.token}", 200), (f"{own}.wrong", 403)):
+        for token, status in (
+            (f"{own}.{self.token}", 200),
+            (f"{own}.wrong", 403),
+            (f"{own}.{'x' * 65}", 403),
+            (f"{own}.{'x' * 5000}", 403),
+        ):
             told = {"Authorization": self.authorization(token=token)}
             self.assertEqual(self.ask("GET", path, headers=told).status, status)
         told = {"Authorization": self.authorization(token=f"{own}.{self.token}")}
