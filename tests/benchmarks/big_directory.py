@@ -101,40 +101,54 @@ async def measure_small(
     }
 
 
+async def fill(call: Any, directory: str, first: int, end: int) -> float:
+    """Link children numbered from ``first`` to before ``end``; returns the seconds it took."""
+    began = time.monotonic()
+    for start in range(first, end, _BATCH):
+        batch = [
+            {"name": f"child {number:06}", "cap": LitCap(b"%d" % number).to_string()}
+            for number in range(start, min(start + _BATCH, end))
+        ]
+        await call(drive.LinkChildren, path=directory, children=json.dumps(batch))
+    return time.monotonic() - began
+
+
+async def change(call: Any, directory: str, count: int) -> tuple[list[float], list[int]]:
+    """Link or replace one child so many times; returns seconds and bytes on the wire of each."""
+    took, moved = [], []
+    for number in range(count):
+        before, began = on_the_wire(), time.monotonic()
+        cap = LitCap(os.urandom(8)).to_string()
+        await call(drive.LinkChild, path=f"{directory}/change {number}", cap=cap)
+        took.append(time.monotonic() - began)
+        moved.append(on_the_wire() - before)
+    return took, moved
+
+
+async def read(call: Any, directory: str) -> tuple[float, int]:
+    """List all of a directory; returns the seconds it took and the number of children."""
+    began, listed, more = time.monotonic(), 0, {}
+    while True:
+        page = await call(drive.ListDirectory, path=directory, **more)
+        listed += len(json.loads(page["children"]))
+        if not page["next"]:
+            return time.monotonic() - began, listed
+        more = {"start": page["next"]}
+
+
 async def measure(
     call: Any, pids: dict[str, int], children: int, files: int, folder: Path
 ) -> dict[str, Any]:
     """Measure everything; returns the figures."""
     figures: dict[str, Any] = {"children": children}
     big = (await call(drive.MakeDirectory))["cap"]
-    began = time.monotonic()
-    for start in range(0, children, _BATCH):
-        batch = [
-            {"name": f"child {number:06}", "cap": LitCap(b"%d" % number).to_string()}
-            for number in range(start, min(start + _BATCH, children))
-        ]
-        await call(drive.LinkChildren, path=big, children=json.dumps(batch))
-    figures["fill_seconds"] = time.monotonic() - began
-    took, moved = [], []
-    for number in range(_CHANGES):
-        before, began = on_the_wire(), time.monotonic()
-        cap = LitCap(b"one more").to_string()
-        await call(drive.LinkChild, path=f"{big}/change {number}", cap=cap)
-        took.append(time.monotonic() - began)
-        moved.append(on_the_wire() - before)
+    figures["fill_seconds"] = await fill(call, big, 0, children)
+    took, moved = await change(call, big, _CHANGES)
     figures["change_seconds"] = statistics.median(took)
     figures["change_seconds_most"] = max(took)
     figures["change_bytes"] = statistics.median(moved)
     figures["change_bytes_most"] = max(moved)
-    began, listed, more = time.monotonic(), 0, {}
-    while True:
-        page = await call(drive.ListDirectory, path=big, **more)
-        listed += len(json.loads(page["children"]))
-        if not page["next"]:
-            break
-        more = {"start": page["next"]}
-    figures["list_seconds"] = time.monotonic() - began
-    figures["listed"] = listed
+    figures["list_seconds"], figures["listed"] = await read(call, big)
     figures["client_peak_bytes"] = peak_memory(pids["client"])
     figures.update(await measure_small(call, pids, files, folder))
     figures["load"] = os.getloadavg()[0]

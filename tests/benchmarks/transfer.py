@@ -40,16 +40,18 @@ class Transfers:
         client: a connection to the client's control socket.
         groups: process ids by who they are, ``client`` and ``nodes``.
         size: of the file, bytes.
+        encoding: arguments of `Upload` beside the path; nothing for what the grid advises.
 
     Attributes:
         seconds: of each run, by ``upload`` and ``download``.
         cpu: processor seconds of each run, by (``upload`` or ``download``, group).
     """
 
-    def __init__(self, client, groups, size):
+    def __init__(self, client, groups, size, encoding=None):
         self._client = client
         self._groups = groups
         self._size = size
+        self._encoding = encoding or {}
         self.seconds = {"upload": [], "download": []}
         self.cpu = {(what, who): [] for what in self.seconds for who in groups}
 
@@ -72,7 +74,9 @@ class Transfers:
         for run in range(runs + 1):
             note = bool(run or not runs)
             write_random(original, self._size)
-            uploaded = await self._one("upload", note, Upload, path=str(original))
+            uploaded = await self._one(
+                "upload", note, Upload, path=str(original), **self._encoding
+            )
             arguments = {"cap": uploaded["cap"], "path": str(copy)}
             await self._one("download", note, Download, **arguments)
             if not filecmp.cmp(original, copy, shallow=False):
