@@ -1,4 +1,4 @@
-"""What a few small things cost a grid in memory, counted and not timed.
+"""What a few things cost a grid in memory, counted and not timed.
 
     python -m tests.inmemory.costs > tests/inmemory/costs.json
 
@@ -11,6 +11,11 @@ tenth. All members of the grid count together. What is counted:
 * ``transactions``: groups of jobs brought to a database, each one commit;
 * ``file_syncs``: what is made durable beside the databases;
 * ``hops``: pieces of work brought into threads;
+* ``bytes_sent``: in boxes, calls and answers;
+* ``bytes_copied``: from one place in memory to another on the way between a segment and a share:
+  chunks gathered of blocks, boxes made of chunks, records of TLS joined, values cut out of boxes
+  (what the interpreter, OpenSSL and the kernel copy for themselves is not seen);
+* ``bytes_hashed``: with SHA-256, of blocks, segments, whole files and hashes;
 * ``functions``: functions of ampgrid's own that are called, which stands for processor time.
 """
 
@@ -27,15 +32,17 @@ from typing import Any
 from unittest.mock import patch
 
 import ampgrid
-from ampgrid.crypto import identity
+from ampgrid.crypto import hashing, identity
 from ampgrid.crypto.directory_keys import WriteKeys
 from ampgrid.formats.record import MAX_OPERATIONS
 from ampgrid.immutable import Data, Operation, ToData
+from ampgrid.storage.client import BucketWriter
 from ampgrid.store.filesystem import PosixFileSystem
 from ampgrid.store.sql import Database
 from ampgrid.testing import grid as grid_module
 from ampgrid.testing.grid import MemoryGrid
 from ampgrid.wire import InlineThreads, boxes
+from ampgrid.wire.prompt import PromptTls
 from tests.material import some_bytes
 
 RECORDED = Path(__file__).with_name("costs.json")
@@ -43,6 +50,8 @@ RECORDED = Path(__file__).with_name("costs.json")
 TIMES = 3
 SMALL = 1_000
 LARGE = 1_000_000
+#: Of many segments: what a further megabyte costs decides.
+HUGE = 8_000_000
 
 _LATENCY = 0.001
 _HOME = str(Path(ampgrid.__file__).parent)
@@ -56,6 +65,17 @@ class Hops(InlineThreads):
         return super().run(function, *args, **kwargs)
 
 
+def _local(name: str) -> Callable[[FrameType, Any], int]:
+    """Return what tells the length of a local variable."""
+    return lambda frame, _: len(frame.f_locals[name])
+
+
+def _joined(frame: FrameType, _result: Any) -> int:
+    """Return the bytes of several pieces; one alone is not copied."""
+    pieces = frame.f_locals["pieces"]
+    return sum(map(len, pieces)) if len(pieces) > 1 else 0
+
+
 _COUNTED: dict[CodeType, str] = {
     boxes.serialize.__code__: "boxes",
     WriteKeys.sign.__code__: "signatures",
@@ -65,7 +85,33 @@ _COUNTED: dict[CodeType, str] = {
     PosixFileSystem.fsync_directory.__code__: "file_syncs",
     Hops.run.__code__: "hops",
 }
-KINDS = (*dict.fromkeys(_COUNTED.values()), "round_trips", "functions")
+#: What is counted in bytes: the kind, the event, and how many they are.
+_MEASURED: dict[CodeType, tuple[str, str, Callable[[FrameType, Any], int]]] = {
+    # A box that cannot be made is None here.
+    boxes.serialize.__code__: ("bytes_sent", "return", lambda _, data: len(data or b"")),
+    BucketWriter._send.__code__: ("bytes_copied", "return", _local("data")),
+    boxes.BoxParser._note_value.__code__: ("bytes_copied", "call", _local("value")),
+    PromptTls._deliver.__code__: ("bytes_copied", "call", _joined),
+    hashing.block_hash.__code__: ("bytes_hashed", "call", _local("data")),
+    hashing.TaggedHasher.update.__code__: ("bytes_hashed", "call", _local("data")),
+    hashing.tagged_hash.__code__: ("bytes_hashed", "call", _local("value")),
+}
+KINDS = (
+    *dict.fromkeys(_COUNTED.values()),
+    *dict.fromkeys(kind for kind, _, _ in _MEASURED.values()),
+    "round_trips",
+    "functions",
+)
+
+
+def _measure_bytes(counts: Counter[str], frame: FrameType, event: str, result: object) -> None:
+    kind, when, size = _MEASURED[frame.f_code]
+    if event == when:
+        count = size(frame, result)
+        counts[kind] += count
+        if kind == "bytes_sent":
+            # A box is a copy of what is in it.
+            counts["bytes_copied"] += count
 
 
 class Counting:
@@ -85,10 +131,12 @@ class Counting:
         counts: Counter[str] = Counter(dict.fromkeys(KINDS, 0))
         ours: dict[CodeType, bool] = {}
 
-        def note(frame: FrameType, event: str, _argument: object) -> None:
+        def note(frame: FrameType, event: str, result: object) -> None:
+            code = frame.f_code
+            if code in _MEASURED:
+                _measure_bytes(counts, frame, event, result)
             if event != "call":
                 return
-            code = frame.f_code
             if code not in ours:
                 ours[code] = code.co_filename.startswith(_HOME)
             if ours[code]:
@@ -125,14 +173,14 @@ class Counting:
     def measure(self) -> dict[str, dict[str, int]]:
         """Return what everything costs."""
         small = self.grid.run(self.put(SMALL))
-        large = self.grid.run(self.put(LARGE))
+        large, huge = (self.grid.run(self.put(size)) for size in (LARGE, HUGE))
 
         async def link() -> None:
             self._made += 1
             await self._directory.set_uri(f"name {self._made}", small)
 
-        async def get() -> None:
-            await self._core.downloader.download(large, ToData(), None)
+        async def get(cap: Any) -> None:
+            await self._core.downloader.download(cap, ToData(), None)
 
         for _ in range(MAX_OPERATIONS):
             # A record names its last changes, and there are so many of them as a rule.
@@ -141,7 +189,9 @@ class Counting:
             "put 1 kB": self.least(lambda: self.put(SMALL)),
             "link": self.least(link),
             "put 1 MB": self.least(lambda: self.put(LARGE)),
-            "get 1 MB": self.least(get),
+            "get 1 MB": self.least(lambda: get(large)),
+            "put 8 MB": self.least(lambda: self.put(HUGE)),
+            "get 8 MB": self.least(lambda: get(huge)),
         }
 
 
