@@ -58,6 +58,8 @@ HASTY = "ampgrid, no fsync"
 SYSTEMS = (TAHOE, OURS, BY_SOCKET, HASTY)
 
 _GB = 1_000_000_000
+#: Columns of what is printed elsewhere than to a terminal.
+_PAPER = 200
 #: What shall be reached, by `OURS`, in speeds and in memory.
 SPEED_GOALS = (
     Goal("upload 100 MB", 3, "least", TAHOE),
@@ -352,7 +354,10 @@ def main() -> None:
         raise SystemExit(f"compare.py: {error}") from None
     except KeyboardInterrupt:
         raise SystemExit("compare.py: interrupted") from None
-    show(Console(), meter, [name for name in SYSTEMS if name in (options.system or SYSTEMS)])
+    screen = Console()
+    if not screen.is_terminal:
+        screen.width = _PAPER
+    show(screen, meter, [name for name in SYSTEMS if name in (options.system or SYSTEMS)])
     if options.json is not None:
         options.json.write_text(json.dumps(document(meter, options, load), indent=2) + "\n")
 

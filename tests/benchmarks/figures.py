@@ -211,7 +211,8 @@ def judge(goals: Iterable[Goal], figures: Figures, system: str) -> list[Verdict]
 
 def figures_table(title: str, figures: Figures, systems: Sequence[str], to: str) -> Table:
     """Return a table: a row each, the systems side by side, and the ratio to one of them."""
-    table = Table(title=title, title_justify="left")
+    lesser = all(row.better == "less" for row in figures.rows.values())
+    table = Table(title=f"{title} (less is better)" if lesser else title, title_justify="left")
     table.add_column("")
     table.add_column("unit")
     for system in systems:
@@ -226,7 +227,7 @@ def figures_table(title: str, figures: Figures, systems: Sequence[str], to: str)
             if system != to and to in systems:
                 ratio = figures.ratio(row.name, system, to)
                 cells.append("" if ratio is None else f"{short(ratio)} x")
-        unit = row.unit if row.better == "more" else f"{row.unit} (less is better)"
+        unit = row.unit if lesser or row.better == "more" else f"{row.unit} (less is better)"
         table.add_row(row.name, unit, *cells)
     return table
 

@@ -133,7 +133,7 @@ class Gateway:
     def put_into(self, directory: str, paths: Sequence[Path]) -> None:
         """Upload files into a directory."""
         place = f"/uri/{quote(directory)}"
-        self._each(lambda http, path: _send(http, f"{place}/{path.name}", path), 1, paths)
+        self._each(lambda http, path: _send(http, f"{place}/{quote(path.name)}", path), 1, paths)
 
     def count_children(self, directory: str) -> int:
         """List a directory."""

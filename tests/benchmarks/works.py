@@ -80,7 +80,7 @@ class System:
         folder = self.folder / "files"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        paths = [folder / f"file {number:04}" for number in range(count)]
+        paths = [folder / f"file-{number:04}" for number in range(count)]
         for path in paths:
             write_random(path, size)
         return paths

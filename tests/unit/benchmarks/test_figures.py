@@ -163,6 +163,12 @@ class TableTests(SynchronousTestCase):
         self.assertIn("less is better", peak)
         self.assertNotIn(" x", peak)
 
+    def test_where_less_is_better_everywhere_the_title_says_so(self):
+        figures = measured(ours=([], [80]))
+        text = printed(figures_table("Memory", figures, ["ours"], "theirs"))
+        self.assertIn("Memory (less is better)", text)
+        self.assertEqual(text.count("less is better"), 1)
+
     def test_without_the_other_there_is_no_ratio(self):
         figures = measured(ours=([6], []))
         self.assertNotIn("ratio", printed(figures_table("Speed", figures, ["ours"], "theirs")))
