@@ -28,7 +28,7 @@ ROOM = 32 * 1024
 #: Bytes read at once.
 PIECE = 16 * 1024
 #: What the system takes in beside that, bytes: about what is on the way on a link of that kind.
-WINDOW = 64 * 1024
+WINDOW = 16 * 1024
 _SEGMENT = 1460
 #: What the end of a connection takes on the link, bytes: a segment without data.
 _END_BYTES = 40
