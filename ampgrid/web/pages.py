@@ -18,8 +18,9 @@ from markupsafe import Markup, escape
 from ampgrid.node.sizes import format_count, format_size
 from ampgrid.vdrive.dirnode import DirectoryNode, Listing
 from ampgrid.vdrive.paths import GridPath
+from ampgrid.web.paging import sheet_of
 from ampgrid.web.places import GLOBAL, URI, quoted, url_of
-from ampgrid.web.rows import rows_of, sums_of
+from ampgrid.web.rows import names_of, rows_of, sums_of
 from ampgrid.web.tokens import FIELD, HEADER
 
 if TYPE_CHECKING:
@@ -107,19 +108,39 @@ class Pages:
     def directory(
         self, call: Call, place: GridPath, node: DirectoryNode, listing: Listing
     ) -> Iterator[str]:
-        """Yield the page of a directory in pieces."""
-        children = listing.children.values()
+        """Yield the page of a directory in pieces.
+
+        Raises:
+            BadRequestError: ``page=`` is no number of a page.
+        """
+        said, children = call.arg("page"), listing.children.values()
+        sheet = sheet_of(said, len(children))
+        if said is None and sheet.pages > 1 and call.wants() != "html":
+            return self._names(call, place, listing)
+        url = url_of(place, directory=True)
         return self.streamed(
             "directory.html",
             call,
             title=title_of(place),
             trail=trail_of(place),
-            url=url_of(place, directory=True),
-            rows=rows_of(children, place),
+            url=url,
+            here=url if sheet.number == 1 else with_arguments(url, page=str(sheet.number)),
+            sheet=sheet,
+            rows=rows_of(children, place, sheet),
             count=len(children),
             sums=sums_of(children),
             problems=listing.problems,
             mutable=node.is_mutable(),
+        )
+
+    def _names(self, call: Call, place: GridPath, listing: Listing) -> Iterator[str]:
+        """Yield a page in pieces that has all names of a directory, and nothing else."""
+        return self.streamed(
+            "names.html",
+            call,
+            title=title_of(place),
+            names=names_of(listing.children.values(), place),
+            problems=listing.problems,
         )
 
 

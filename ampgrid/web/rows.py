@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
+from itertools import islice
 
 from attrs import frozen
 
@@ -11,10 +12,11 @@ from ampgrid.vdrive.dirnode import Child, DirectoryNode
 from ampgrid.vdrive.figures import kind_of
 from ampgrid.vdrive.paths import GridPath
 from ampgrid.web.headers import content_type
+from ampgrid.web.paging import Sheet
 from ampgrid.web.places import url_of
 
 #: A directory with more children than this is shown in its own order.
-MOST_SORTED = 5_000
+MOST_SORTED = 20_000
 #: Content types beside ``text/`` that are read as text.
 _TEXTS = frozenset(
     {"application/json", "application/javascript", "application/xml", "application/toml"}
@@ -96,17 +98,30 @@ def row_of(child: Child, place: GridPath) -> Row:
     )
 
 
-def rows_of(children: Collection[Child], place: GridPath) -> Iterator[Row]:
-    """Yield the children of a directory in the order of its page.
+def rows_of(children: Collection[Child], place: GridPath, sheet: Sheet) -> Iterator[Row]:
+    """Yield those children of a directory that a page shows.
 
     Directories come first, and upper and lower case are one. A large directory stays in its own
     order, by name: to sort a hundred thousand the reactor would have to wait.
+
+    Args:
+        children: all of them.
+        place: of the directory.
+        sheet: of the page.
     """
     ordered: Iterable[Child] = children
     if len(children) <= MOST_SORTED:
         ordered = sorted(children, key=_order)
     # Made one by one, while the page is sent.
-    return (row_of(child, place) for child in ordered)
+    return (row_of(child, place) for child in islice(ordered, sheet.start, sheet.end))
+
+
+def names_of(children: Iterable[Child], place: GridPath) -> Iterator[tuple[str, str]]:
+    """Yield (name, URL) of the children of a directory, in its own order."""
+    for child in children:
+        directory = isinstance(child.node, DirectoryNode)
+        name = f"{child.name}/" if directory else child.name
+        yield name, url_of(place.child(child.name), directory=directory)
 
 
 def _order(child: Child) -> tuple[bool, str, str]:

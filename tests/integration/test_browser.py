@@ -194,7 +194,7 @@ class BrowserTests(BrowserCase):
         with self.opened() as page:
             page.goto(self.home)
             page.get_by_role("button", name="Check all files").click()
-            page.get_by_role("button", name="Check all again").wait_for()
+            page.get_by_role("button", name="Check again").wait_for()
             rows = page.locator("#listing [data-check]")
             self.assertEqual(
                 rows.all_inner_texts(), ["3 of 3 well", "in its directory", "2 of 3: repair"]

@@ -11,6 +11,7 @@ import urllib.parse
 import xmlrpc.client
 from pathlib import Path
 
+from ampgrid.web.paging import PAGE_NAMES
 from ampgrid.web.tokens import HEADER
 from tests.integration.processes import DATA, PATIENCE, GridCase
 
@@ -123,6 +124,31 @@ class WalkingTests(WebClientCase):
         self.assertEqual(files, {name: len(data) for name, data in self.tree.items()})
         self.run_tool("rclone", "copy", *remote, ":http:", out)
         self.assertEqual(self.found(out), self.tree)
+
+
+class ManyNamesTests(WebClientCase):
+    """A directory of several pages, for programs that follow no links between pages."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.names = {f"{number:03}.txt" for number in range(PAGE_NAMES + 1)}
+        for name in self.names:
+            (self.place / name).write_text(name)
+        names = sorted(self.names)
+        for start in range(0, len(names), 100):
+            files = [f"-Ffile=@{self.place}/{name}" for name in names[start : start + 100]]
+            self.run_tool("curl", "-sSf", "-Ft=upload", *files, self.url)
+
+    def test_wget_and_rclone_find_all(self) -> None:
+        out = self.place / "out"
+        self.run_tool(
+            "wget", "-q", "-r", "-np", "-nd", "-A", "49?.txt,50?.txt", "-P", out, f"{self.url}/"
+        )
+        last = {name for name in self.names if name >= "49"}
+        self.assertEqual({path.name for path in out.iterdir()}, last)
+        remote = ["--config", "/dev/null", "--http-no-head", "--http-url", f"{self.url}/"]
+        listed = self.run_tool("rclone", "lsf", *remote, ":http:").decode().split()
+        self.assertEqual(set(listed), self.names)
 
 
 class XmlRpcTests(WebClientCase):

@@ -37,7 +37,7 @@ async function checkAll(all) {
     if (!(await check(button))) wanting += 1;
   }
   all.disabled = false;
-  all.textContent = "Check all again";
+  all.textContent = "Check again";
   say(wanting ? `Not as redundant as it should be: ${wanting} of ${buttons.length}` : "All is well");
 }
 

@@ -1,6 +1,6 @@
 // Forms that are answered in place: data-how="dialog" shows the page that comes in the dialog,
 // data-how="change" changes the directory and then shows its listing anew.
-import { fetchPage, localTimes, say, showListing, element } from "./page.js";
+import { element, fetchPage, localTimes, refreshListing, say, showListing } from "./page.js";
 
 const box = document.getElementById("dialog");
 
@@ -52,7 +52,9 @@ async function answer(form, submitter) {
   try {
     const page = await fetchPage(url, options);
     if (form.dataset.how === "dialog") return showPage(page);
-    showListing(page);
+    // What it was answered with is the first page of the listing.
+    if (new URLSearchParams(location.search).has("page")) await refreshListing();
+    else showListing(page);
     closeDialog();
     form.reset();
     form.closest("details")?.removeAttribute("open");
