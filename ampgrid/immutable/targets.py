@@ -210,40 +210,67 @@ class ToFile(ToDescriptor):
         path: where the file shall be; an existing file is replaced.
         threads: where the blocking writes happen.
         entropy: for the name of the unfinished file.
+        folder: descriptor of the directory from which the path leads, in which the file is put
+            whatever becomes of the directory's own path; None for where we are.
 
     Raises:
         FileError: nothing can be written there.
     """
 
-    def __init__(self, path: Path, threads: Threads, entropy: Entropy) -> None:
+    def __init__(
+        self, path: Path, threads: Threads, entropy: Entropy, folder: int | None = None
+    ) -> None:
         self._path = path
-        if path.is_dir():
-            raise FileError("the output is a directory; name the file in it")
+        self._folder = None if folder is None else os.dup(folder)
         self._part = path.with_name(f".ampgrid-{entropy(6).hex()}.part")
         try:
+            descriptor = self._made()
+        except BaseException:
+            self._let_go_of_folder()
+            raise
+        super().__init__(descriptor, threads)
+
+    def _made(self) -> int:
+        """Make the unfinished file, and return its descriptor."""
+        try:
+            if self._is_directory():
+                raise FileError("the output is a directory; name the file in it")
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            descriptor = os.open(self._part, flags, 0o666)
+            return os.open(self._part, flags, 0o666, dir_fd=self._folder)
         except OSError as error:
             raise FileError(f"cannot write the output: {error.strerror}") from error
-        super().__init__(descriptor, threads)
+
+    def _is_directory(self) -> bool:
+        try:
+            return stat.S_ISDIR(os.stat(self._path, dir_fd=self._folder).st_mode)
+        except OSError:
+            return False
+
+    def _let_go_of_folder(self) -> None:
+        folder, self._folder = self._folder, None
+        if folder is not None:
+            os.close(folder)
 
     def close(self) -> Awaitable[None]:
         """Make the file durable and put it into its place."""
         return self._threads.run(self._put_in_place)
 
     def _put_in_place(self) -> None:
+        folder = self._folder
         try:
             os.fsync(self._descriptor)
             self._let_go()
-            self._part.replace(self._path)
+            os.replace(self._part, self._path, src_dir_fd=folder, dst_dir_fd=folder)
         except OSError as error:
             raise FileError(f"cannot write the output: {error.strerror}") from error
+        self._let_go_of_folder()
 
     def fail(self, why: Exception) -> None:
         """Remove what was written."""
         super().fail(why)
         with contextlib.suppress(OSError):
-            self._part.unlink()
+            os.unlink(self._part, dir_fd=self._folder)
+        self._let_go_of_folder()
 
     def finish(self) -> Path:
         """Return the path."""

@@ -102,12 +102,13 @@ class OpenFile:
             raise FileError(f"cannot read the file: {error.strerror}") from error
 
     @classmethod
-    def at(cls, path: Path, *, follow: bool = True) -> OpenFile:
+    def at(cls, path: Path, *, follow: bool = True, folder: int | None = None) -> OpenFile:
         """Open the regular file at ``path``.
 
         Args:
             path: of the file.
             follow: False to refuse a symbolic link there.
+            folder: descriptor of the directory from which the path leads; None for where we are.
 
         Raises:
             FileError: it cannot be opened, or is no regular file.
@@ -115,7 +116,7 @@ class OpenFile:
         try:
             # Without O_NONBLOCK the open of a named pipe would wait for its writer.
             flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
-            descriptor = os.open(path, flags if follow else flags | os.O_NOFOLLOW)
+            descriptor = os.open(path, flags if follow else flags | os.O_NOFOLLOW, dir_fd=folder)
         except OSError as error:
             raise FileError(f"cannot read the file: {error.strerror}") from error
         try:

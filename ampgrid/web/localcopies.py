@@ -11,9 +11,9 @@ from ampgrid.immutable import FileNode
 from ampgrid.web.answers import Answer, as_json, text
 from ampgrid.web.call import Call
 from ampgrid.web.errors import BadRequestError
+from ampgrid.web.folders import Folder
 from ampgrid.web.found import child_place, found, settle
 from ampgrid.web.linking import linking_at, replacing
-from ampgrid.web.localfiles import real_file, require_directory, require_file
 from ampgrid.web.localtrees import download_file, download_tree, upload_file, upload_tree
 from ampgrid.web.places import place_of
 from ampgrid.web.writing import made_directory
@@ -64,11 +64,13 @@ async def _download(call: Call) -> Answer:
         if isinstance(here.node, FileNode):
             if kind == "localdir":
                 raise BadRequestError("localdir= is of directories, and a file is there")
-            await download_file(core, here.node, path, job.operation)
-            return text(f"{here.node.get_size()} bytes were written")
+            with await core.work.run(Folder.at, path.parent) as folder:
+                await download_file(core, here.node, folder, path.name, job.operation)
+            return text(f"{here.node.get_size()} bytes were written\n")
         if kind == "localfile":
             raise BadRequestError("localfile= is of files, and a directory is there")
-        copied = await download_tree(core, here.node, path, job.operation)
+        with await core.work.run(Folder.at, path.parent) as folder:
+            copied = await download_tree(core, here.node, folder, path.name, job.operation)
         job.result = copied.to_json()
     return as_json(copied.to_json())
 
@@ -79,27 +81,45 @@ async def _upload(call: Call) -> Answer:
     core.require_uploads()
     if kind == "localdir":
         return await _upload_directory(call, path)
-    await core.work.run(require_file, real_file(path))
+    with await core.work.run(Folder.at, path.parent) as folder:
+        return await _upload_file(call, folder, path.name)
+
+
+async def _upload_file(call: Call, folder: Folder, name: str) -> Answer:
+    core = call.gateway.core
+    await core.work.run(folder.require_file, name)
     place = child_place(call)
     await settle(call, place)
     linking = await linking_at(call, place, replacing(call, "only-files"))
     with call.under_way("upload") as job:
         call.request.cancels(job.operation)
         await core.settle(None, job.operation.check)
-        cap = await upload_file(core, path, job.operation)
+        cap = await upload_file(core, folder, name, job.operation)
         await linking.link(cap)
     return text(cap.to_string(), linking.status)
 
 
 async def _upload_directory(call: Call, path: Path) -> Answer:
     core = call.gateway.core
-    await core.work.run(require_directory, real_file(path))
+    with await core.work.run(_directory_at, path) as folder:
+        return await _upload_all(call, folder)
+
+
+def _directory_at(path: Path) -> Folder:
+    """Open a directory that is to be uploaded (in a thread)."""
+    with Folder.at(path.parent) as above:
+        above.require_directory(path.name)
+        return above.below(path.name)
+
+
+async def _upload_all(call: Call, folder: Folder) -> Answer:
+    core = call.gateway.core
     place = place_of(call.target.names)
     await settle(call, place)
     directory, made = await made_directory(call, place)
     with call.under_way("upload") as job:
         call.request.cancels(job.operation)
         await core.settle(None, job.operation.check)
-        copied = await upload_tree(core, path, directory, job.operation)
+        copied = await upload_tree(core, folder, directory, job.operation)
         job.result = copied.to_json()
     return as_json(copied.to_json(), 201 if made else 200)

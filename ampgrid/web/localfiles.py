@@ -13,9 +13,8 @@ import os
 import stat
 from pathlib import Path
 
-from ampgrid.errors import FileError
 from ampgrid.web.call import Call
-from ampgrid.web.errors import BadRequestError, ForbiddenError
+from ampgrid.web.errors import ForbiddenError
 
 _MOST_BYTES = 64 * 1024
 
@@ -74,6 +73,9 @@ class LocalFiles:
     def allowed(self, said: str) -> Path:
         """Return the path of a file that may be read or written; links on the way are followed.
 
+        Others may put another link there before it is opened: who opens it follows none
+        (`ampgrid.web.folders`).
+
         Raises:
             ForbiddenError: it is not absolute, or outside of what is allowed.
         """
@@ -88,44 +90,3 @@ class LocalFiles:
         if roots is not None and not any(path == root or root in path.parents for root in roots):
             raise ForbiddenError("this path is outside of what webport_allow_localfile allows")
         return path
-
-
-def real_file(path: Path) -> Path:
-    """Return a path that is to be read, if no link leads from it elsewhere.
-
-    Raises:
-        ForbiddenError: it is a symbolic link.
-    """
-    if path.is_symlink():
-        raise ForbiddenError("this path is a symbolic link")
-    return path
-
-
-def require_directory(path: Path) -> None:
-    """Check that a local directory is there.
-
-    Raises:
-        BadRequestError: a file is.
-        FileError: nothing is, or it cannot be looked at.
-    """
-    try:
-        status = path.lstat()
-    except OSError as error:
-        raise FileError(f"the local directory cannot be read: {error.strerror}") from error
-    if not stat.S_ISDIR(status.st_mode):
-        raise BadRequestError("localdir= is of directories; for a file give localfile=")
-
-
-def require_file(path: Path) -> None:
-    """Check that a local file is there.
-
-    Raises:
-        BadRequestError: a directory is.
-        FileError: nothing is, or it cannot be looked at.
-    """
-    try:
-        status = path.lstat()
-    except OSError as error:
-        raise FileError(f"the local file cannot be read: {error.strerror}") from error
-    if stat.S_ISDIR(status.st_mode):
-        raise BadRequestError("localfile= is of files; for a directory give localdir=")

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from attrs import define, field, frozen
 from twisted.internet.defer import Deferred
 
 from ampgrid.caps import MAX_INLINE_SIZE, Cap, ChkCap, LitCap, parse_cap
-from ampgrid.errors import AmpgridError, FileError, NoSuchChildError, NotDirectoryError
-from ampgrid.formats.names import checked_name
-from ampgrid.immutable import FileNode, OpenFile, Operation, ToFile
+from ampgrid.errors import NoSuchChildError, NotDirectoryError
+from ampgrid.immutable import FileNode, Operation
 from ampgrid.immutable.several import each
 from ampgrid.node.core import NodeCore
 from ampgrid.vdrive.children import Link
 from ampgrid.vdrive.dirnode import DirectoryNode
+from ampgrid.web.folders import Folder
 
 #: Files that are moved at once.
 AT_ONCE = 8
@@ -82,52 +80,73 @@ async def in_turns(works: Iterable[Callable[[], Awaitable[Any]]], operation: Ope
 @frozen
 class _Download:
     node: DirectoryNode
-    path: Path
+    #: Below the local directory in which the first one is.
+    names: tuple[str, ...]
     #: Read caps of the directories around it.
     around: frozenset[Cap]
 
 
 async def download_tree(
-    core: NodeCore, root: DirectoryNode, path: Path, operation: Operation
+    core: NodeCore, root: DirectoryNode, folder: Folder, name: str, operation: Operation
 ) -> Copied:
     """Write all that is below a directory of the grid into a local one.
 
     Nothing is written through a symbolic link: whoever can change the directory in the grid could
     name any file of this machine so.
 
+    Args:
+        core: of the node.
+        root: the directory of the grid.
+        folder: in which the local directory is, or is made.
+        name: of the local directory.
+        operation: its progress, and what ends it.
+
     Raises:
         FileError: this machine does not take it.
         AmpgridError: something in the grid cannot be read.
     """
     copied = Copied()
-    places = [_Download(root, path, frozenset())]
+    places = [_Download(root, (name,), frozenset())]
     while places:
         operation.check()
         place = places.pop()
-        await core.work.run(_made_directory, place.path)
-        copied.directories += 1
-        listing = await place.node.read()
-        for problem in listing.problems:
-            copied.leave_out(str(place.path), problem)
-        around = place.around | {place.node.cap.get_readonly()}
-        files: list[Callable[[], Awaitable[Any]]] = []
-        for name, child in listing.children.items():
-            target = place.path / name
-            if isinstance(child.node, FileNode):
-                files.append(_downloading(core, child.node, target, operation, copied))
-            elif child.node.cap.get_readonly() in around:
-                copied.leave_out(str(target), "this directory is around itself")
-            else:
-                places.append(_Download(child.node, target, around))
-        await in_turns(files, operation)
+        with await core.work.run(folder.made, *place.names) as here:
+            places += await _download_one(core, place, here, operation, copied)
     return copied
 
 
+async def _download_one(
+    core: NodeCore, place: _Download, here: Folder, operation: Operation, copied: Copied
+) -> list[_Download]:
+    """Write the files of one directory, and return the directories in it."""
+    copied.directories += 1
+    listing = await place.node.read()
+    for problem in listing.problems:
+        copied.leave_out(str(here.shown), problem)
+    around = place.around | {place.node.cap.get_readonly()}
+    inner: list[_Download] = []
+    files: list[Callable[[], Awaitable[Any]]] = []
+    for name, child in listing.children.items():
+        if isinstance(child.node, FileNode):
+            files.append(_downloading(core, child.node, here, name, operation, copied))
+        elif child.node.cap.get_readonly() in around:
+            copied.leave_out(str(here.shown / name), "this directory is around itself")
+        else:
+            inner.append(_Download(child.node, (*place.names, name), around))
+    await in_turns(files, operation)
+    return inner
+
+
 def _downloading(
-    core: NodeCore, node: FileNode, target: Path, operation: Operation, copied: Copied
+    core: NodeCore,
+    node: FileNode,
+    here: Folder,
+    name: str,
+    operation: Operation,
+    copied: Copied,
 ) -> Callable[[], Awaitable[None]]:
     async def work() -> None:
-        await download_file(core, node, target, operation)
+        await download_file(core, node, here, name, operation)
         copied.files += 1
         copied.bytes += node.get_size()
 
@@ -135,66 +154,25 @@ def _downloading(
 
 
 async def download_file(
-    core: NodeCore, node: FileNode, target: Path, operation: Operation
+    core: NodeCore, node: FileNode, folder: Folder, name: str, operation: Operation
 ) -> None:
-    """Write a file of the grid to this machine, whole or not at all."""
+    """Write a file of the grid into a local directory, whole or not at all."""
     part = Operation()
     operation.on_cancel(part.cancel)
     cap = parse_cap(node.get_uri())
     assert isinstance(cap, ChkCap | LitCap)
     if isinstance(cap, ChkCap):
         await core.settle(cap.needed, part.check)
-    writing = await core.work.run(ToFile, target, core.work, core.entropy)
+    writing = await core.work.run(folder.writing, name, core.work, core.entropy)
     await core.downloader.download(cap, writing, part)
     operation.done += node.get_size()
-
-
-def _made_directory(path: Path) -> None:
-    """Make a directory, if it is not there (in a thread)."""
-    try:
-        if path.is_symlink():
-            raise FileError("a symbolic link is where a directory would be written")
-        path.mkdir(exist_ok=True)
-    except OSError as error:
-        raise FileError(f"a local directory cannot be made: {error.strerror}") from error
 
 
 # Into the grid.
 
 
-@frozen
-class _Entries:
-    files: Mapping[str, Path]
-    directories: Mapping[str, Path]
-    left_out: tuple[tuple[str, str], ...]
-
-
-def _entries(path: Path) -> _Entries:
-    """Return what is in a local directory (in a thread); links are not followed."""
-    files: dict[str, Path] = {}
-    directories: dict[str, Path] = {}
-    left_out: list[tuple[str, str]] = []
-    try:
-        with os.scandir(path) as found:
-            for entry in sorted(found, key=lambda each: each.name):
-                try:
-                    name = checked_name(entry.name)
-                except AmpgridError as error:
-                    left_out.append((ascii(entry.path), str(error)))
-                    continue
-                if entry.is_dir(follow_symlinks=False):
-                    directories[name] = Path(entry.path)
-                elif entry.is_file(follow_symlinks=False):
-                    files[name] = Path(entry.path)
-                else:
-                    left_out.append((entry.path, "neither a file nor a directory"))
-    except OSError as error:
-        raise FileError(f"a local directory cannot be read: {error.strerror}") from error
-    return _Entries(files, directories, tuple(left_out))
-
-
 async def upload_tree(
-    core: NodeCore, path: Path, root: DirectoryNode, operation: Operation
+    core: NodeCore, folder: Folder, root: DirectoryNode, operation: Operation
 ) -> Copied:
     """Put all that is below a local directory into a directory of the grid.
 
@@ -205,50 +183,49 @@ async def upload_tree(
         NotDirectoryError: a file of the grid is where a directory has to be.
     """
     copied = Copied()
-    places = [(path, root)]
+    places: list[tuple[tuple[str, ...], DirectoryNode]] = [((), root)]
     while places:
         operation.check()
-        here, directory = places.pop()
-        copied.directories += 1
-        entries = await core.work.run(_entries, here)
-        for name, why in entries.left_out:
-            copied.leave_out(name, why)
-        links: dict[str, Link | Cap] = {}
-        await in_turns(
-            [
-                _uploading(core, each_path, name, links, operation, copied)
-                for name, each_path in entries.files.items()
-            ],
-            operation,
-        )
-        await directory.set_children(links)
-        for name, each_path in entries.directories.items():
-            places.append((each_path, await entered(directory, name)))
+        names, directory = places.pop()
+        with await core.work.run(folder.below, *names) as here:
+            inner = await _upload_one(core, here, directory, operation, copied)
+        for name, local in inner.items():
+            places.append(((*names, local), await entered(directory, name)))
     return copied
 
 
-def _uploading(
-    core: NodeCore,
-    path: Path,
-    name: str,
-    links: dict[str, Link | Cap],
-    operation: Operation,
-    copied: Copied,
-) -> Callable[[], Awaitable[None]]:
-    async def work() -> None:
-        cap = await upload_file(core, path, operation)
-        links[name] = cap
-        copied.files += 1
-        copied.bytes += cap.get_size()
+async def _upload_one(
+    core: NodeCore, here: Folder, directory: DirectoryNode, operation: Operation, copied: Copied
+) -> Mapping[str, str]:
+    """Put the files of one local directory; returns the directories in it (`Entries`)."""
+    copied.directories += 1
+    entries = await core.work.run(here.entries)
+    for name, why in entries.left_out:
+        copied.leave_out(name, why)
+    links: dict[str, Link | Cap] = {}
 
-    return work
+    def uploading(name: str, local: str) -> Callable[[], Awaitable[None]]:
+        async def work() -> None:
+            cap = await upload_file(core, here, local, operation)
+            links[name] = cap
+            copied.files += 1
+            copied.bytes += cap.get_size()
+
+        return work
+
+    works = [uploading(name, local) for name, local in entries.files.items()]
+    await in_turns(works, operation)
+    await directory.set_children(links)
+    return entries.directories
 
 
-async def upload_file(core: NodeCore, path: Path, operation: Operation) -> ChkCap | LitCap:
-    """Upload a local file that is then linked; returns its cap."""
+async def upload_file(
+    core: NodeCore, folder: Folder, name: str, operation: Operation
+) -> ChkCap | LitCap:
+    """Upload a file of a local directory, which is then linked; returns its cap."""
     part = Operation()
     operation.on_cancel(part.cancel)
-    source = await core.work.run(OpenFile.at, path, follow=False)
+    source = await core.work.run(folder.reading, name)
     try:
         uploaded = await core.uploader.upload(
             source, core.encoding(), part, lit_size=MAX_INLINE_SIZE
