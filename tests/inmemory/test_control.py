@@ -5,14 +5,12 @@ from __future__ import annotations
 import copy
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.protocols import amp
-from twisted.trial.unittest import SynchronousTestCase
 
 from ampgrid.caps import ChkCap, parse_cap
 from ampgrid.commands import (
@@ -27,102 +25,19 @@ from ampgrid.commands import (
 from ampgrid.commands import errors as e
 from ampgrid.commands.base import GridCommand
 from ampgrid.errors import NotConnectedError
-from ampgrid.node.blob_control import BlobControlResponder
 from ampgrid.node.control import ControlResponder
-from ampgrid.node.directory_control import DirectoryResponder
 from ampgrid.node.operations import Operations
-from ampgrid.testing.clock import HeapClock
-from ampgrid.testing.grid import MemoryGrid, MemoryNode
-from ampgrid.testing.pipes import MemoryTransport
-from ampgrid.wire import Facts, LoopbackConnection
-from ampgrid.wire.network import SessionResponder
-from ampgrid.wire.unixsocket import LocalConnection, _LocalHello, _LocalRoles
+from ampgrid.testing.grid import MemoryNode
+from ampgrid.wire import LoopbackConnection
+from tests.inmemory.controlling import NOBODYS, OPERATION, ControlCase, connect
 from tests.material import some_bytes
 from tests.wire.kit import commands_in
-
-NOBODYS = f"URI:CHK:{'a' * 26}:{'a' * 52}:2:3:1000"
 
 
 def bare(command: type[amp.Command]) -> type[GridCommand]:
     """A Command of the same name without arguments: enough to see whether anybody answers it."""
     names = {"commandName": command.commandName, "arguments": [], "response": []}
     return type(command.__name__, (GridCommand,), names)
-
-
-def open_descriptors() -> list[str]:
-    """Pipes and files of the test's own that are open; stores keep theirs open for a while."""
-    links = [Path("/proc/self/fd") / name for name in os.listdir("/proc/self/fd")]
-    found = [os.readlink(link) for link in links if os.path.lexists(link)]
-    return sorted(name for name in found if "/place" in name or name.startswith("pipe:"))
-
-
-class SocketPipe(MemoryTransport):
-    """A pipe in memory that carries descriptors beside its bytes, as a Unix socket does."""
-
-    def sendFileDescriptor(self, descriptor: int) -> None:
-        assert self.other is not None
-        self.other.protocol.fileDescriptorReceived(os.dup(descriptor))
-
-
-def connect(clock: HeapClock, node: MemoryNode) -> LocalConnection:
-    """Return a connection to a node's control socket, but for the socket."""
-    near, far = LocalConnection(clock), LocalConnection(clock)
-    own = (SessionResponder(), _LocalHello(Facts(frozenset({"control"}), "", "test")))
-    answering = (
-        ControlResponder(node.core, far),
-        DirectoryResponder(node.core, far),
-        BlobControlResponder(node.core),
-    )
-    far.serve(_LocalRoles(far, *own, *answering))
-    near.serve(SessionResponder())
-    here, there = SocketPipe(clock, 0.0), SocketPipe(clock, 0.0)
-    here.other, there.other = there, here
-    here.protocol, there.protocol = near, far
-    for protocol, pipe in [(far, there), (near, here)]:
-        protocol.makeConnection(pipe)
-        protocol.opened(100, 2**20)
-    return near
-
-
-class ControlCase(SynchronousTestCase):
-    def setUp(self) -> None:
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.place = Path(folder.name) / "place"
-        self.place.mkdir()
-        self.grid = MemoryGrid(Path(folder.name), 3, (2, 3, 3), max_segment_size=50_000)
-        self.grid.start()
-        self.addCleanup(self.grid.stop)
-        self.connection = connect(self.grid.clock, self.grid.client)
-
-    def begin(self, command: Any, **arguments: Any) -> Deferred[dict[str, Any]]:
-        """Call a long Command; its number of an operation is called ``number`` here."""
-        if "number" in arguments:
-            arguments[OPERATION] = arguments.pop("number")
-        return Deferred.fromCoroutine(
-            self.connection.call(command, deadline=10_000.0, **arguments)
-        )
-
-    def call(self, command: Any, **arguments: Any) -> dict[str, Any]:
-        return self.grid.run(self.begin(command, **arguments))
-
-    def put(self, data: bytes) -> str:
-        (self.place / "put").write_bytes(data)
-        return str(self.call(control.Upload, path=str(self.place / "put"))["cap"])
-
-    def promised(self) -> list[int]:
-        return [node.core.status()["storage"]["promised"] for node in self.grid.nodes]
-
-    def step_until(self, what: Any) -> None:
-        for _ in range(100_000):
-            if what():
-                return
-            self.assertTrue(self.grid.clock.step())
-        self.fail("it never came about")
-
-
-#: How the Commands call the number of an operation.
-OPERATION = control.Progress.arguments[0][0].decode("ascii")
 
 
 class WhoMayCallTests(ControlCase):
@@ -324,154 +239,6 @@ class StatusTests(ControlCase):
         self.assertEqual(told["introducer_count"], 501)
         self.assertEqual(len(told["introducers"]) + told["left_out"], 100)
         self.assertTrue(told["introducers"])
-
-
-class DescriptorTests(ControlCase):
-    """Descriptors are used from where they are, and none is left open."""
-
-    def setUp(self) -> None:
-        super().setUp()
-        self.data = some_bytes(200_000)
-        self.file = self.place / "file"
-        self.file.write_bytes(self.data)
-        self.cap = self.put(self.data)
-        self.before = open_descriptors()
-
-    def check_closed(self) -> None:
-        self.assertEqual(open_descriptors(), self.before)
-
-    def send(self, descriptor: int, command: Any, **arguments: Any) -> dict[str, Any]:
-        """Call with a descriptor that is closed here once it is sent."""
-        work = self.begin(command, descriptor=descriptor, **arguments)
-        os.close(descriptor)
-        return self.grid.run(work)
-
-    def reading(self, offset: int = 0) -> int:
-        descriptor = os.open(self.file, os.O_RDONLY)
-        os.lseek(descriptor, offset, os.SEEK_SET)
-        return descriptor
-
-    def writing(self) -> int:
-        return os.open(self.place / "out", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-
-    def test_a_file(self) -> None:
-        self.assertEqual(self.send(self.reading(), control.Upload)["cap"], self.cap)
-        answer = self.send(self.writing(), control.Download, cap=self.cap)
-        self.assertEqual(answer, {"size": len(self.data), "problems": ""})
-        self.assertEqual((self.place / "out").read_bytes(), self.data)
-        self.check_closed()
-
-    def test_a_file_from_its_middle_on(self) -> None:
-        cap = self.send(self.reading(150_000), control.Upload)["cap"]
-        self.send(self.writing(), control.Download, cap=cap)
-        self.assertEqual((self.place / "out").read_bytes(), self.data[150_000:])
-        self.check_closed()
-
-    def test_pipes(self) -> None:
-        reading, writing = os.pipe()
-        os.write(writing, self.data[:60_000])
-        os.close(writing)
-        cap = self.send(reading, control.Upload)["cap"]
-        reading, writing = os.pipe()
-        self.send(writing, control.Download, cap=cap, offset=1, length=50_000)
-        with os.fdopen(reading, "rb") as end:
-            self.assertEqual(end.read(), self.data[1:50_001])
-        self.check_closed()
-
-    def test_a_stream_for_which_the_disk_has_no_room(self) -> None:
-        core = self.grid.client.core
-        core.spool_reserve = 2**62
-        # A little is taken in any case: no disk is in danger for that.
-        reading, writing = os.pipe()
-        os.write(writing, b"little")
-        os.close(writing)
-        self.send(reading, control.Upload)
-        # And what is there of a file needs no spool.
-        large = self.place / "large"
-        large.write_bytes(bytes(3 * 2**20))
-        self.send(os.open(large, os.O_RDONLY), control.Upload)
-        descriptor = os.open(large, os.O_RDONLY)
-        os.lseek(descriptor, 1, os.SEEK_SET)
-        before = sorted(core.spool_path.iterdir())
-        with self.assertRaises(e.FileFailedError) as caught:
-            self.send(descriptor, control.Upload)
-        for told in (str(core.spool_path), "reserve", "make room"):
-            self.assertIn(told, str(caught.exception))
-        self.assertEqual(sorted(core.spool_path.iterdir()), before)
-        self.check_closed()
-
-    def test_every_refusal_closes_what_came(self) -> None:
-        path = str(self.file)
-        up: list[tuple[type[Exception], dict[str, Any]]] = [
-            (e.BadArgumentError, {"path": path}),
-            (e.BadArgumentError, {"needed": 1}),
-            (e.NotHappyEnoughError, {"needed": 1, "happy": 9, "total": 9}),
-        ]
-        down: list[tuple[type[Exception], dict[str, Any]]] = [
-            (e.BadArgumentError, {"cap": self.cap, "path": path}),
-            (e.BadArgumentError, {"cap": self.cap, "offset": 10**9}),
-            (e.BadCapTextError, {"cap": "URI:nonsense"}),
-            (e.NotEnoughSharesFoundError, {"cap": NOBODYS}),
-        ]
-        for error, arguments in up:
-            with self.assertRaises(error):
-                self.send(self.reading(), control.Upload, **arguments)
-            self.check_closed()
-        for error, arguments in down:
-            with self.assertRaises(error):
-                self.send(self.writing(), control.Download, **arguments)
-            self.check_closed()
-
-    def test_an_operation_number_in_use_closes_what_came(self) -> None:
-        work = self.begin(control.Download, cap=self.cap, path=str(self.place / "o"), number=5)
-        self.grid.clock.step()
-        for descriptor, command, more in [
-            (self.reading(), control.Upload, {}),
-            (self.writing(), control.Download, {"cap": self.cap}),
-        ]:
-            with self.assertRaises(e.BadArgumentError):
-                self.send(descriptor, command, number=5, **more)
-        self.grid.run(work)
-        self.check_closed()
-
-    def test_what_cannot_be_used(self) -> None:
-        with self.assertRaises(e.FileFailedError):
-            self.send(os.open(self.place, os.O_RDONLY), control.Upload)
-        with self.assertRaises(e.FileFailedError):
-            self.send(self.writing(), control.Upload)
-        with self.assertRaises(e.FileFailedError):
-            self.send(self.reading(), control.Download, cap=self.cap)
-        reading, writing = os.pipe()
-        os.close(reading)
-        with self.assertRaises(e.FileFailedError):
-            self.send(writing, control.Download, cap=self.cap)
-        self.check_closed()
-
-    def test_a_caller_that_goes_away(self) -> None:
-        for opened, command, more in [
-            (self.reading, control.Upload, {"needed": 1, "happy": 1, "total": 3}),
-            (self.writing, control.Download, {"cap": self.cap}),
-        ]:
-            descriptor = opened()
-            work = self.begin(command, descriptor=descriptor, number=4, **more)
-            os.close(descriptor)
-            self.step_until(lambda: self.grid.client.core.operations.get(4))
-            self.connection.abort("the test ends it")
-            with self.assertRaises(NotConnectedError):
-                self.grid.run(work)
-            self.grid.clock.advance(1)
-            self.check_closed()
-            self.connection = connect(self.grid.clock, self.grid.client)
-
-    def test_descriptors_that_no_call_claims(self) -> None:
-        descriptor = self.reading()
-        for _ in range(5):
-            self.connection.transport.sendFileDescriptor(descriptor)
-        os.close(descriptor)
-        self.call(control.Status)
-        self.connection.abort("the test ends it")
-        self.grid.clock.advance(1)
-        self.check_closed()
 
 
 class TellingTests(ControlCase):

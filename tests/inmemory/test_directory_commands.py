@@ -30,7 +30,7 @@ from ampgrid.node.creation import create_node
 from ampgrid.ports import Connection
 from ampgrid.testing.grid import MemoryGrid
 from ampgrid.vdrive.paths import parse_grid_path
-from tests.inmemory.test_control import connect
+from tests.inmemory.controlling import connect
 from tests.material import some_bytes
 from tests.unit.cli.command_line import Outcome, run
 

@@ -16,7 +16,7 @@ from ampgrid.commands import drive as commands
 from ampgrid.commands import errors as e
 from ampgrid.node import deep, listings
 from ampgrid.testing.grid import MemoryGrid
-from tests.inmemory.test_control import OPERATION, connect
+from tests.inmemory.controlling import OPERATION, connect
 from tests.material import some_bytes
 
 LITERAL = "URI:LIT:krugkidcnf2hgidqnrqws3q"

@@ -16,7 +16,7 @@ from ampgrid.commands import errors as e
 from ampgrid.errors import OperationCancelledError
 from ampgrid.immutable import Operation
 from ampgrid.testing.grid import MemoryGrid, MemoryNode
-from tests.inmemory.test_control import OPERATION, connect
+from tests.inmemory.controlling import OPERATION, connect
 from tests.material import some_bytes
 
 DAY = 86_400.0

@@ -16,7 +16,7 @@ from ampgrid.commands.introduction import SetPublicRoot
 from ampgrid.commands.vdrive import GetPublicRoot
 from ampgrid.node import public_root
 from ampgrid.testing.grid import MemoryGrid, MemoryNode
-from tests.inmemory.test_control import connect
+from tests.inmemory.controlling import connect
 
 OTHER = DirCap.create(lambda n: b"o" * n)
 

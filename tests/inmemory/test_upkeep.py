@@ -15,7 +15,7 @@ from ampgrid.cli.summary import summary
 from ampgrid.commands import control
 from ampgrid.commands.errors import BadArgumentError
 from ampgrid.testing.grid import MemoryGrid
-from tests.inmemory.test_control import connect
+from tests.inmemory.controlling import connect
 from tests.material import some_bytes
 
 
