@@ -50,7 +50,8 @@ async def cancel(call: Call) -> Answer:
     job = _job(call)
     if job.ended is None:
         job.operation.cancel()
-    return text("cancelled" if job.ended is None else job.state)
+    state = "cancelled" if job.ended is None else job.state
+    return text(f"{state}\n")
 
 
 async def _post(call: Call) -> Answer:

@@ -124,7 +124,7 @@ async def _rename(call: Call) -> Answer:
     old, new = child_name(call, "from_name"), child_name(call, "to_name")
     here = place_of(call.target.names)
     await _move(call, here.child(old), here.child(new))
-    return text(f"renamed to {new}")
+    return text(f"renamed to {new}\n")
 
 
 async def _relink(call: Call) -> Answer:
@@ -133,7 +133,7 @@ async def _relink(call: Call) -> Answer:
     new = child_name(call, "to_name") if call.arg("to_name") else old
     target = _other_place(call.need("to_dir").strip())
     await _move(call, place_of(call.target.names).child(old), target.child(new))
-    return text(f"moved to {new}")
+    return text(f"moved to {new}\n")
 
 
 def _other_place(said: str) -> GridPath:

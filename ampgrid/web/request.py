@@ -25,6 +25,7 @@ from ampgrid.web.headers import ALWAYS, OWN_POLICY
 from ampgrid.web.jobs import Job
 from ampgrid.web.ranges import http_date
 from ampgrid.web.routing import Route, Target, read_target
+from ampgrid.web.tokens import HEADER
 
 if TYPE_CHECKING:
     from ampgrid.web.channel import GatewayChannel
@@ -107,7 +108,10 @@ class GatewayRequest(http.Request):
             assert problem is not None
             raise problem
         if route.always_token and not self._admission.has_token and not is_form(content_type):
-            raise ForbiddenError("this needs the token of the gateway, in the header")
+            raise ForbiddenError(
+                f"this needs the token of the gateway: the header {HEADER}, with what is in "
+                "private/web-token, in the node directory"
+            )
         self._route = route
         if length != 0:
             self._body = self._made_body(self._wanted(route), length)

@@ -132,12 +132,12 @@ class ManyNamesTests(WebClientCase):
     def setUp(self) -> None:
         super().setUp()
         self.names = {f"{number:03}.txt" for number in range(PAGE_NAMES + 1)}
+        tree = self.place / "many"
+        tree.mkdir()
         for name in self.names:
-            (self.place / name).write_text(name)
-        names = sorted(self.names)
-        for start in range(0, len(names), 100):
-            files = [f"-Ffile=@{self.place}/{name}" for name in names[start : start + 100]]
-            self.run_tool("curl", "-sSf", "-Ft=upload", *files, self.url)
+            (tree / name).write_text(name)
+        self.grid.client("cp", "-r", tree, "private:")
+        self.url = f"{self.web}/vdrive/private/many"
 
     def test_wget_and_rclone_find_all(self) -> None:
         out = self.place / "out"

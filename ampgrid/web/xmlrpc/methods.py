@@ -117,7 +117,7 @@ def _overwrite(overwrite: bool | None) -> dict[str, str]:
 # Looking.
 
 
-async def listdir(call: Call, vdrivename: str, path: str) -> Pieces:
+async def listdir(call: Call, vdrivename: str, path: str = "") -> Pieces:
     """Return a dict of (childname -> [kind, facts]), as in t=json.
 
     What cannot be read is told under the empty name: ["problems", [line, ...]].
@@ -138,13 +138,13 @@ async def _listing(node: Any) -> Pieces:
     yield f"{piece}</struct>{END}"
 
 
-async def stat(call: Call, vdrivename: str, path: str) -> Any:
+async def stat(call: Call, vdrivename: str, path: str = "") -> Any:
     """Return [kind, facts] of a file or a directory, without its children."""
     here = await found(_within(call, vdrivename, path))
     return node_json(here.node, NOTHING if here.child is None else here.child.metadata)
 
 
-async def get(call: Call, vdrivename: str, path: str) -> Pieces:
+async def get(call: Call, vdrivename: str, path: str = "") -> Pieces:
     """Return the contents (base64) of a file of up to 8 MiB."""
     here = await found(_within(call, vdrivename, path))
     if not isinstance(here.node, FileNode):
@@ -175,12 +175,12 @@ async def _contents(data: bytes) -> Pieces:
     yield f"</base64>{END}"
 
 
-async def get_uri(call: Call, vdrivename: str, path: str) -> str:
+async def get_uri(call: Call, vdrivename: str, path: str = "") -> str:
     """Return the best cap of what is there."""
     return await _text(reading.cap, _within(call, vdrivename, path))
 
 
-async def get_readonly_uri(call: Call, vdrivename: str, path: str) -> str:
+async def get_readonly_uri(call: Call, vdrivename: str, path: str = "") -> str:
     """Return the cap that only reads."""
     return await _text(reading.readonly_cap, _within(call, vdrivename, path))
 
@@ -294,7 +294,7 @@ def _wished(options: Mapping[str, Any]) -> dict[str, str]:
 
 
 async def check(
-    call: Call, vdrivename: str, path: str, options: Mapping[str, Any] | None = None
+    call: Call, vdrivename: str, path: str = "", options: Mapping[str, Any] | None = None
 ) -> Any:
     """Check a file or a directory; the options verify, repair, add_lease are booleans."""
     inner = _within(call, vdrivename, path, "POST", arguments=_wished(options or {}))
@@ -302,7 +302,7 @@ async def check(
 
 
 async def start_deep_check(
-    call: Call, vdrivename: str, path: str, options: Mapping[str, Any] | None = None
+    call: Call, vdrivename: str, path: str = "", options: Mapping[str, Any] | None = None
 ) -> str:
     """Begin to check all that a directory leads to, and return the handle."""
     handle = call.gateway.jobs.new_handle()
@@ -325,10 +325,10 @@ async def operation(call: Call, handle: str) -> Any:
 
 async def cancel(call: Call, handle: str) -> str:
     """Cancel an operation, and return its state."""
-    return await _text(operations.cancel, _handled(call, handle))
+    return (await _text(operations.cancel, _handled(call, handle))).strip()
 
 
-async def manifest(call: Call, vdrivename: str, path: str) -> Pieces:
+async def manifest(call: Call, vdrivename: str, path: str = "") -> Pieces:
     """Return a list of [path, cap] of all that a directory leads to."""
     return _manifest(call, await found_directory(_within(call, vdrivename, path)))
 
@@ -365,11 +365,11 @@ _FLAG = (bool,)
 _OPTIONS = (dict,)
 
 METHODS: Mapping[str, Method] = {
-    "listdir": Method(listdir, (_TEXT, _TEXT), 2),
-    "stat": Method(stat, (_TEXT, _TEXT), 2),
-    "get": Method(get, (_TEXT, _TEXT), 2, heavy=True),
-    "get_uri": Method(get_uri, (_TEXT, _TEXT), 2),
-    "get_readonly_uri": Method(get_readonly_uri, (_TEXT, _TEXT), 2),
+    "listdir": Method(listdir, (_TEXT, _TEXT), 1),
+    "stat": Method(stat, (_TEXT, _TEXT), 1),
+    "get": Method(get, (_TEXT, _TEXT), 1, heavy=True),
+    "get_uri": Method(get_uri, (_TEXT, _TEXT), 1),
+    "get_readonly_uri": Method(get_readonly_uri, (_TEXT, _TEXT), 1),
     "put": Method(put, (_TEXT, _TEXT, _BYTES, _FLAG), 3, heavy=True),
     "put_unlinked": Method(put_unlinked, (_BYTES,), 1, heavy=True),
     "mkdir": Method(mkdir, (_TEXT, _TEXT), 2),
@@ -381,11 +381,11 @@ METHODS: Mapping[str, Method] = {
     "get_localfile": Method(get_localfile, (_TEXT, _TEXT, _TEXT), 3),
     "put_localdir": Method(put_localdir, (_TEXT, _TEXT, _TEXT), 3),
     "get_localdir": Method(get_localdir, (_TEXT, _TEXT, _TEXT), 3),
-    "check": Method(check, (_TEXT, _TEXT, _OPTIONS), 2),
-    "start_deep_check": Method(start_deep_check, (_TEXT, _TEXT, _OPTIONS), 2),
+    "check": Method(check, (_TEXT, _TEXT, _OPTIONS), 1),
+    "start_deep_check": Method(start_deep_check, (_TEXT, _TEXT, _OPTIONS), 1),
     "operation": Method(operation, (_TEXT,), 1),
     "cancel": Method(cancel, (_TEXT,), 1),
-    "manifest": Method(manifest, (_TEXT, _TEXT), 2),
+    "manifest": Method(manifest, (_TEXT, _TEXT), 1),
     "system.listMethods": Method(list_methods, (), 0),
     "system.methodHelp": Method(method_help, (_TEXT,), 1),
 }

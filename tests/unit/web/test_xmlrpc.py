@@ -153,7 +153,7 @@ class MethodTest(XmlRpcCase):
         self.assertIn("get_localfile", self.fault(413, "get", cap, ""))
 
     def test_parameters(self) -> None:
-        self.fault(-32602, "get", "private")
+        self.fault(-32602, "get")
         self.fault(-32602, "get", "private", "a", "b")
         self.fault(-32602, "get", "private", 1)
         self.fault(-32602, "put", self.root, "a", [1])
@@ -162,6 +162,16 @@ class MethodTest(XmlRpcCase):
         self.fault(-32602, "check", self.root, "", {"verify": 1})
         self.fault(-32601, "eval", "1")
         self.fault(-32601, "system.multicall", [])
+
+    def test_without_a_path_it_is_the_drive_or_the_cap_itself(self) -> None:
+        cap = self.call("put", self.root, "f", b"1")
+        self.assertEqual(self.call("get", cap), b"1")
+        self.assertEqual(list(self.call("listdir", self.root)), ["f"])
+        self.assertEqual(self.call("get_uri", self.root), self.root)
+        self.assertTrue(self.call("check", self.root)["healthy"])
+        self.assertEqual(self.call("manifest", self.root), self.call("manifest", self.root, ""))
+        told = self.call("system.methodHelp", "check")
+        self.assertTrue(told.startswith("check(vdrivename[, path][, options]): "))
 
     def test_methods_tell_of_themselves(self) -> None:
         names = self.call("system.listMethods")
