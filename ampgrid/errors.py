@@ -8,6 +8,7 @@ The tree (the root and the branches are never raised themselves)::
     │   ├── BadCapError             the text is no cap, or a cap of the wrong kind
     │   ├── BadAddressError         the text is no amp:// address
     │   └── ConfigError             node.toml or the node directory
+    │       └── WrongKeyError         a key or passphrase is not the one of a store
     ├── IntegrityError            a hash or a signature does not hold; never retried
     ├── FormatError               bytes that cannot be decoded, or of an unknown version
     ├── FileError                 a local file could not be read or written
@@ -71,6 +72,10 @@ class BadAddressError(UsageError):
 
 class ConfigError(UsageError):
     """``node.toml`` or the node directory cannot be used as it is."""
+
+
+class WrongKeyError(ConfigError):
+    """A key or a passphrase is not the one that opens a store."""
 
 
 class IntegrityError(AmpgridError):

@@ -42,7 +42,7 @@ from ampgrid.blobs.httpanswers import (
     tag_text,
     was_cancelled,
 )
-from ampgrid.blobs.httpbody import AnswerBody, BytesBody, SourceBody, Stall
+from ampgrid.blobs.httpbody import AnswerBody, BytesBody, SourceBody, Stall, first_line
 from ampgrid.blobs.port import (
     MAX_NAMESPACES,
     MAX_PAGE_IDS,
@@ -88,6 +88,8 @@ class HttpRemote:
         over_network: whether the token may go over a network without TLS.
         closing: closes the connections that the agent keeps.
         stall_seconds: in which a byte has to move, or an answer to begin.
+        explains: whether the server is the user's own, and what it gives as the reason of a
+            refusal is to be shown.
 
     Raises:
         BadArgumentValueError: the address or the user cannot be used.
@@ -105,6 +107,7 @@ class HttpRemote:
         over_network: bool = False,
         closing: Callable[[], Awaitable[Any]] | None = None,
         stall_seconds: float = STALL_SECONDS,
+        explains: bool = False,
     ) -> None:
         self._base = f"{checked_url(url, over_network=over_network)}{checked_user(user)}/"
         said = urlsafe_b64encode(f"{user}:{token}".encode()).decode("ascii")
@@ -114,6 +117,7 @@ class HttpRemote:
         self._part_bytes = part_bytes
         self._closing = closing
         self._stall_seconds = stall_seconds
+        self._explains = explains
         self._under_way: set[Deferred[Any]] = set()
         self._closed = False
 
@@ -203,6 +207,9 @@ class HttpRemote:
         """Return what is known of a blob (see `ampgrid.blobs.port.Remote`)."""
         answer = await self._ask("HEAD", name)
         await answer.body.drain()
+        if answer.status == 403 and self._explains:
+            # The answer to a HEAD gives no reason.
+            await self.get_flags(name)
         if answer.status != 200:
             refuse(answer.status, name)
         size = number_of(answer.headers.get("content-length"))
@@ -305,6 +312,7 @@ class HttpRemote:
 
         Raises:
             RemoteUnavailableError: there was no answer.
+            BlobRefusedError: a server of the user's own said why it refused.
             CancelledError: the caller does not wait for it any more.
             Exception: what the source failed with.
         """
@@ -353,6 +361,10 @@ class HttpRemote:
         }
         size = None if response.length is UNKNOWN_LENGTH else int(response.length)
         response.deliverBody(taken)
+        if response.code == 403 and self._explains:
+            reason = await first_line(taken)
+            if reason:
+                raise BlobRefusedError(reason)
         return HttpAnswer(response.code, told, size, taken)
 
     async def _request(

@@ -30,6 +30,7 @@ def open_http_remote(
     *,
     over_network: bool = False,
     stall_seconds: float = STALL_SECONDS,
+    explains: bool = False,
 ) -> HttpRemote:
     """Return the remote at an address.
 
@@ -42,6 +43,7 @@ def open_http_remote(
             authorities that the system trusts.
         over_network: see `HttpRemote`.
         stall_seconds: see there.
+        explains: see there.
 
     Raises:
         BadArgumentValueError: the address or the user cannot be used, or the file holds no
@@ -61,6 +63,7 @@ def open_http_remote(
         over_network=over_network,
         closing=pool.closeCachedConnections,
         stall_seconds=stall_seconds,
+        explains=explains,
     )
 
 

@@ -28,6 +28,8 @@ from ampgrid.ports import Clock, DelayedCall
 MOST_AHEAD_BYTES = 8 * MAX_PIECE_BYTES
 #: So much of an answer that nobody wants is read, bytes.
 MOST_DRAINED_BYTES = MAX_PIECE_BYTES
+#: The longest reason of a refusal that is shown, characters.
+MOST_LINE = 1000
 
 
 class Stall:
@@ -261,3 +263,19 @@ class AnswerBody(Protocol):
             self._ended = True
             if self.transport is not None:
                 self.transport.loseConnection()
+
+
+async def first_line(body: AnswerBody) -> str:
+    """Return the first printable line of an answer, at most `MOST_LINE` characters of it.
+
+    Raises:
+        RemoteUnavailableError: the connection was lost, or nothing came.
+    """
+    data = b""
+    try:
+        while len(data) < MOST_LINE and (piece := await body.read()):
+            data += piece
+    finally:
+        body.close()
+    text = data[:MOST_LINE].decode("utf-8", "replace").strip().partition("\n")[0]
+    return "".join(each for each in text if each.isprintable())

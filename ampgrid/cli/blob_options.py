@@ -11,11 +11,11 @@ import click
 from attrs import frozen
 
 from ampgrid.cli import console
-from ampgrid.cli.blob_through import SCHEMES, way_through_node
-from ampgrid.cli.params import json_option
+from ampgrid.cli.blob_through import SCHEMES, Way, way_through_node
+from ampgrid.cli.params import SIZE, json_option
 from ampgrid.cli.passphrase import passphrase_of
 from ampgrid.cli.session import Session
-from ampgrid.errors import BadArgumentValueError, FileError, FormatError
+from ampgrid.errors import BadArgumentValueError, FileError, FormatError, WrongKeyError
 
 if TYPE_CHECKING:
     from ampgrid.blobs import BlobManager, Moved
@@ -45,6 +45,7 @@ class BlobOptions:
         passphrase_file: where the passphrase of the local store is; None for the node's key,
             or else for the environment's or what is typed.
         attempts: how often the remote is tried.
+        external_quota: what blobs of other schemes may take of the local store, bytes.
     """
 
     remote: str | None
@@ -56,6 +57,7 @@ class BlobOptions:
     token_file: Path | None
     passphrase_file: str | None
     attempts: int
+    external_quota: int
 
 
 def blob_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -119,6 +121,15 @@ def blob_options(function: Callable[..., Any]) -> Callable[..., Any]:
             type=click.IntRange(1, 1000),
             help="Tries of what the remote does not answer.",
         ),
+        click.option(
+            "--external-quota",
+            metavar="SIZE",
+            default="1GiB",
+            show_default=True,
+            type=SIZE,
+            envvar="AMPGRID_BLOB_EXTERNAL_QUOTA",
+            help="What blobs of other schemes may take of the local store, all together.",
+        ),
         json_option,
     )
     for option in reversed(options):
@@ -138,6 +149,7 @@ def options_of(session: Session, said: dict[str, Any]) -> BlobOptions:
         "token_file",
         "passphrase_file",
         "attempts",
+        "external_quota",
     )
     said.pop("as_json", None)
     return BlobOptions(path=path, **{name: said.pop(name) for name in names})
@@ -195,7 +207,7 @@ def token_of(options: BlobOptions) -> str | None:
     from ampgrid.crypto import read_secret_file
 
     if options.token_file is None:
-        return os.environ.get(TOKEN_VARIABLE)
+        return os.environ.get(TOKEN_VARIABLE, "").strip() or None
     data = read_secret_file(options.token_file, _MAX_SECRET_TEXT)
     return data.decode("utf-8", "replace").strip()
 
@@ -236,9 +248,7 @@ def run_blobs(
     if remote and not options.remote:
         raise BadArgumentValueError("Name the remote with --remote, or in AMPGRID_BLOB_REMOTE.")
     secret, token = secret_of(options), token_of(options)
-    way = None
-    if options.remote is not None and options.remote.startswith(SCHEMES):
-        way = way_through_node(session, options.remote)
+    way = _way(session, options.remote, token) if options.remote else None
     key = key_of(session, options) if local else None
     if local:
         try:
@@ -250,6 +260,7 @@ def run_blobs(
         from twisted.internet.defer import Deferred
 
         from ampgrid.blobs import BlobManager
+        from ampgrid.blobs.bounds import Bounds
 
         address = options.remote if way is None else way.remote(reactor, options.user, token)
         with console.ProgressBar(shown=not session.as_json) as bar:
@@ -262,6 +273,7 @@ def run_blobs(
                 token,
                 options.cert_file,
                 attempts=options.attempts,
+                bounds=Bounds(options.external_quota),
                 watcher=lambda moved: _show(bar, moved),
                 clock=reactor,
             )
@@ -275,7 +287,41 @@ def run_blobs(
             finally:
                 await blobs.close()
 
-    return run_with_reactor(run)
+    try:
+        return run_with_reactor(run)
+    except WrongKeyError as error:
+        raise wrong_key(error, session, key) from None
+
+
+def wrong_key(error: WrongKeyError, session: Session, key: bytes | str | None) -> WrongKeyError:
+    """Return what to say of a key that opens no store: whose it was, if nobody typed it."""
+    if not isinstance(key, bytes):
+        return error
+    return WrongKeyError(
+        f"{error} It was tried with the key of the node in {session.directory.path}; if the "
+        "store has a passphrase, give it with --passphrase-file."
+    )
+
+
+def _way(session: Session, remote: str, token: str | None) -> Way | None:
+    """Return the way to a remote through the node here, None to one over HTTP.
+
+    Raises:
+        BadArgumentValueError: it is no address of a remote, or a token is missing.
+        NotRunningError: the node does not run, or has no gateway.
+    """
+    if remote.startswith(SCHEMES):
+        return way_through_node(session, remote)
+    if not remote.startswith(("http://", "https://")):
+        raise BadArgumentValueError(
+            "A remote of blobs is https://HOST/blobs/, grid:PATH or amp:NODEID."
+        )
+    if token is None:
+        raise BadArgumentValueError(
+            "A remote over HTTP wants a token, which its operator issues: name its file with "
+            f"--token-file, or set {TOKEN_VARIABLE}."
+        )
+    return None
 
 
 def _show(bar: console.ProgressBar, moved: Moved) -> None:

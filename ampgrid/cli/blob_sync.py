@@ -60,17 +60,28 @@ def list_(
     if session.as_json:
         console.print_json({"local": here, "remote": there})
         return
-    for line in _lines(here, there, only_there=deleted or filter_flag is not None):
+    only_there = deleted or filter_flag is not None
+    for line in _lines(here, there, only_there=only_there, gone=deleted):
         click.echo(line)
 
 
-def _lines(here: dict[str, str], there: list[str], *, only_there: bool) -> list[str]:
-    """Return a line a blob: where it is, its id, how it stands."""
+def _lines(
+    here: dict[str, str], there: list[str], *, only_there: bool, gone: bool = False
+) -> list[str]:
+    """Return a line a blob: where it is, its id, how it stands.
+
+    Args:
+        here: ids of the local store, and their status.
+        there: ids that the remote lists.
+        only_there: leave out what the remote does not list.
+        gone: the remote lists those that were deleted.
+    """
+    at_remote = "gone" if gone else "there"
     remote = set(there)
     ids = there + ([] if only_there else [i for i in here if i not in remote])
     return [
         f"{'here' if here.get(i) not in (None, 'PENDING_DOWNLOAD', 'PENDING_DELETE') else '-':4}  "
-        f"{'there' if i in remote else '-':5}  {i}  {here.get(i, '')}".rstrip()
+        f"{at_remote if i in remote else '-':5}  {i}  {here.get(i, '')}".rstrip()
         for i in ids
     ]
 

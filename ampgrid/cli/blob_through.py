@@ -48,6 +48,7 @@ class Way:
             f"{self.own}.{token}" if token else self.own,
             stall_seconds=_PATIENCE,
             over_network=True,
+            explains=True,
         )
 
 

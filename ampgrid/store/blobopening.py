@@ -13,7 +13,7 @@ from pathlib import Path
 from attrs import define
 
 from ampgrid.crypto.sealed import DEFAULT_COST, Cost
-from ampgrid.errors import BadArgumentValueError, ConfigError, FormatError
+from ampgrid.errors import BadArgumentValueError, ConfigError, FormatError, WrongKeyError
 from ampgrid.formats.blobkey import MAX_KEY_FILE_BYTES, KeyFile, Slot, key_of, new_slot
 from ampgrid.ports import Entropy
 from ampgrid.store.filesystem import FileSystem, PosixFileSystem
@@ -236,4 +236,4 @@ def _right_slot(stored: KeyFile, opener: Opener) -> tuple[Slot, bytes]:
         key = key_of(slot, opener)
         if key is not None:
             return slot, key
-    raise ConfigError("The key or passphrase of the store of blobs is not the right one.")
+    raise WrongKeyError("The key or passphrase of the store of blobs is not the right one.")

@@ -25,6 +25,7 @@ from ampgrid.errors import (
     BlobAlreadyExistsError,
     BlobNotFoundError,
     BlobQuotaError,
+    BrokenStoreError,
     InvalidBlobError,
 )
 from ampgrid.formats.blobname import BlobName
@@ -368,14 +369,20 @@ class LocalBlobStore:
             os.close(directory)
 
     def check(self) -> list[str]:
-        """Return what SQLite and SQLCipher find wrong with the file, nothing if all is well."""
+        """Return what SQLite and SQLCipher find wrong with the file, nothing if all is well.
+
+        SQLCipher 4 tells of each page that it cannot read; 3 gives up at the first.
+        """
 
         def look(sql: Sql) -> list[str]:
             pages = [str(row[0]) for row in sql.execute("PRAGMA cipher_integrity_check")]
             tables = [str(row[0]) for row in sql.execute("PRAGMA integrity_check")]
             return pages + [line for line in tables if line != "ok"]
 
-        return self._database.read(look)
+        try:
+            return self._database.read(look)
+        except BrokenStoreError as error:
+            return [str(error)]
 
     def _column(self, statement: str, values: tuple[Any, ...]) -> list[str]:
         found = self._database.read(lambda sql: sql.execute(statement, values).fetchall())

@@ -486,6 +486,8 @@ class Database:
             # it is believed. Old versions know neither or not the first, and pass over it.
             sql.execute("PRAGMA trusted_schema=OFF").fetchall()
             sql.execute("PRAGMA cell_size_check=ON").fetchall()
+            # Nothing that is sorted goes into a file in clear, whatever the driver was made with.
+            sql.execute("PRAGMA temp_store=MEMORY").fetchall()
             # With the lock held for good no second process comes in, and no shared memory file
             # is needed.
             sql.execute("PRAGMA locking_mode=EXCLUSIVE").fetchone()

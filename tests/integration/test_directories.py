@@ -499,3 +499,23 @@ class InterruptionTests(DirectoryCase):
             done = run(*words)
             self.assertEqual((done.status, done.out), (4, b""), words)
             self.assertEqual(done.err.count("\n"), 1, done.err)
+
+
+class BlobTests(DirectoryCase):
+    def test_blobs_in_a_directory_and_at_a_peer(self) -> None:
+        """Over the grid and over a peer, as a program outside of the node reaches them."""
+        secret, back = self.place / "secret", self.place / "back"
+        self.json("blob", "secret", secret)
+        own = ("--secret-file", secret, "--path", self.place / "store")
+        grid = ("--remote", f"grid:{self.top}", *own)
+        self.client("blob", "put", self.file, "one", *grid)
+        self.client("blob", "upload", self.file, "two", *grid)
+        self.assertEqual(self.json("blob", "sync", *grid)["fetched"], 1)
+        self.client("blob", "download", "one", "--output-file", back, *grid)
+        self.assertEqual(back.read_bytes(), DATA)
+        self.client("blob", "delete", "two", *grid)
+        listed = self.json("blob", "list", *grid)
+        self.assertEqual(listed, {"local": {"one": "SYNCED"}, "remote": ["one"]})
+        self.assertEqual(self.names(self.top), ["blobs-default/"])
+        told = self.refused(15, "blob", "list", *own, "--remote", "grid:x:")
+        self.assertIn("no alias", told)

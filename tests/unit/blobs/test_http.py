@@ -408,6 +408,26 @@ class AddressTests(HttpCase):
             self.assertNotIn("secret", head)
             self.assertIn("/blobs/alice/blob?", head.splitlines()[0])
 
+    def test_the_reasons_of_a_server_of_ones_own_are_shown_and_no_others(self):
+        for explains, body, expected in (
+            (False, b"because", "no blobs for this user"),
+            (True, b"grid: is no path\n", "grid: is no path"),
+            (True, b"\x1b[2J\xff" + b"x" * 100_000, "x" * 100),
+            (True, b"", "no blobs for this user"),
+        ):
+            self.remote = remote = self.make(explains=explains)
+            without = reply(403, b"", Content_Length=str(len(body)))
+            for work, answers in (
+                (remote.count, [reply(403, body)]),
+                (remote.delete, [reply(403, body)]),
+                (remote.stat, [without, reply(403, body)]),
+            ):
+                self.answers(*answers)
+                with self.assertRaises(BlobRefusedError) as caught:
+                    self.clock.run(work(Query() if work == remote.count else NAME))
+                self.assertIn(expected, str(caught.exception))
+                self.assertLess(len(str(caught.exception)), 1100)
+
 
 class CertificateTests(SynchronousTestCase):
     def setUp(self):

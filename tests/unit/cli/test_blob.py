@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+import os
+
 from click.testing import CliRunner
 
 from ampgrid.blobs import BlobName, SyncReport
-from ampgrid.cli.blob_sync import _report, _tell_status
+from ampgrid.cli.blob_options import TOKEN_VARIABLE, options_of, token_of, wrong_key
+from ampgrid.cli.blob_sync import _lines, _report, _tell_status
 from ampgrid.cli.session import Session
 from ampgrid.crypto import a2b, b2a
-from ampgrid.errors import BlobError, IntegrityError
+from ampgrid.errors import BlobError, IntegrityError, WrongKeyError
 from tests.unit.cli.command_line import CommandLineCase, run
+
+#: What all commands take, by the names that the commands have for it.
+OPTIONS = (
+    "blob_path",
+    "remote",
+    "user",
+    "namespace",
+    "cert_file",
+    "secret_file",
+    "token_file",
+    "passphrase_file",
+    "attempts",
+    "external_quota",
+)
 
 
 class BlobTests(CommandLineCase):
@@ -101,6 +118,36 @@ class BlobTests(CommandLineCase):
             words = self.blob("download", "x", "--remote", remote, "--output-file", "out")
             told = self.refused(4, "-d", self.root / "node", *words)
             self.assertIn("gateway", told)
+
+    def test_a_remote_of_no_kind_and_one_without_a_token(self) -> None:
+        self.secret()
+        for remote in ("ftp://host/", "ampgrid:x", "host", "grid"):
+            told = self.refused(2, *self.blob("list", "--remote", remote))
+            for kind in ("https://", "grid:PATH", "amp:NODEID"):
+                self.assertIn(kind, told)
+        told = self.refused(2, *self.blob("list", "--remote", "https://host/blobs/"))
+        self.assertIn("--token-file", told)
+
+    def test_an_empty_token_is_none(self) -> None:
+        options = options_of(Session(), dict.fromkeys(OPTIONS, None))
+        for text in ("", " ", "\n"):
+            self.patch(os, "environ", {**os.environ, TOKEN_VARIABLE: text})
+            self.assertIsNone(token_of(options))
+        self.patch(os, "environ", {**os.environ, TOKEN_VARIABLE: "said\n"})
+        self.assertEqual(token_of(options), "said")
+
+    def test_what_was_deleted_is_not_there(self) -> None:
+        lines = _lines({"a": "PENDING_DELETE"}, ["a", "b"], only_there=True, gone=True)
+        self.assertEqual(lines, ["-     gone   a  PENDING_DELETE", "-     gone   b"])
+        lines = _lines({"a": "SYNCED"}, ["a"], only_there=False)
+        self.assertEqual(lines, ["here  there  a  SYNCED"])
+
+    def test_a_store_with_another_passphrase_than_the_key_of_the_node(self) -> None:
+        session = Session(str(self.root / "node"))
+        for key, says_so in ((b"k" * 32, True), ("typed", False), (None, False)):
+            told = str(wrong_key(WrongKeyError("It is the wrong one."), session, key))
+            self.assertIn("wrong one", told)
+            self.assertEqual("--passphrase-file" in told, says_so)
 
     def test_a_damaged_store_is_no_success(self) -> None:
         answer = {"progress": {"SYNCED": 1}, "problems": ["page 3 is bad"]}
