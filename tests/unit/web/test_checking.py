@@ -325,3 +325,26 @@ class VerifyCapTest(GatewayCase):
                 self.assert_status(self.get(f"/uri/{cap}{t}"), 400)
             self.assert_status(self.post(f"/uri/{cap}?t=start-deep-check"), 400)
             self.assert_status(self.put(f"/uri/{self.root}/x?t=uri", cap.encode()), 400)
+
+
+class OperationPageTest(GatewayCase):
+    def test_what_is_not_well_is_told_in_words_for_what_it_is(self) -> None:
+        summary = {"directories": 2, "files": 1, "literals": 0, "healthy": 1, "unhealthy": 2}
+        unwell = [
+            {"path": [], "type": "directory", "problems": []},
+            {"path": ["a", "f"], "type": "file", "problems": []},
+            {"path": ["a"], "type": "directory", "problems": ["cannot be read"]},
+        ]
+        job = self.gateway.jobs.begin("deep-check", "words")
+        job.result = {"summary": summary, "unwell": unwell, "left_out": 0}
+        self.gateway.jobs.end(job)
+        told = self.get("/operations/words?output=html").text
+        for words in (
+            "the directory itself: too few replicas",
+            "a/f: too few shares",
+            "a: cannot be read",
+            "<dt>Well</dt><dd>1</dd>",
+            "<dt>Not well</dt><dd>2</dd>",
+        ):
+            self.assertIn(words, told)
+        self.assertNotIn("held in their directories", told)
