@@ -1,7 +1,12 @@
-"""What every test gets: a directory of its own to work in, and no clock over its examples."""
+"""What every test gets: a directory of its own to work in, and no clock over its examples.
+
+What a run may leave nowhere is looked for by `tests.hygiene_plugin`.
+"""
 
 import hypothesis
 import pytest
+
+pytest_plugins = ("tests.hygiene_plugin",)
 
 # How long an example takes says how busy the machine is, and nothing about the example.
 hypothesis.settings.register_profile("ampgrid", deadline=None)

@@ -23,6 +23,7 @@ from twisted.protocols import amp
 from twisted.trial.unittest import SynchronousTestCase
 
 from ampgrid.commands.control import Status
+from tests.hygiene_plugin import know_grid, look_at_processes, look_at_text
 
 ROOT = Path(__file__).parents[2]
 #: Seconds after which a test gives up; far more than anything here takes.
@@ -65,6 +66,7 @@ class Outcome:
 def finish(process: subprocess.Popen[bytes], stdin: bytes | None = None) -> Outcome:
     """Wait for the end of a process and take what it printed."""
     out, err = process.communicate(stdin, timeout=PATIENCE)
+    look_at_text((err or b"").decode("utf-8", "replace"), "what ampgrid printed as errors")
     return Outcome(process.returncode, out, err.decode() if err else "")
 
 
@@ -123,6 +125,7 @@ class Grid:
         self.process = start("grid", root, *words)
         self.ready_line = wait_for_line(self.process, "{" if "--json" in words else "Ready:")
         self.ready = json.loads((root / "ready.json").read_text())
+        know_grid(root)
 
     @property
     def pids(self) -> list[int]:
@@ -138,6 +141,7 @@ class Grid:
         """Send the grid a signal and wait for its end."""
         if self.process.returncode is not None:
             return Outcome(self.process.returncode, b"", "")
+        look_at_processes()
         self.process.send_signal(number)
         return finish(self.process)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import io
 import json
 import tempfile
@@ -23,6 +22,7 @@ from ampgrid.testing.grid import MemoryGrid
 from ampgrid.testing.pipes import MemoryTransport, join
 from ampgrid.web.gateway import Gateway
 from ampgrid.web.tokens import Tokens
+from tests.hygiene_plugin import at_end
 
 #: What pipes in memory say that they are connected to.
 HOST = "127.0.0.1:2"
@@ -159,7 +159,7 @@ def shared_grid() -> MemoryGrid:
         grid.stop()
         folder.cleanup()
 
-    atexit.register(end)
+    at_end(end)
     return grid
 
 
