@@ -1,12 +1,13 @@
 """What every test gets: a directory of its own to work in, and no clock over its examples.
 
-What a run may leave nowhere is looked for by `tests.hygiene_plugin`.
+What a run may leave nowhere is looked for by `tests.hygiene_plugin`; how the tests are distributed
+says `tests.sharing`.
 """
 
 import hypothesis
 import pytest
 
-pytest_plugins = ("tests.hygiene_plugin",)
+pytest_plugins = ("tests.hygiene_plugin", "tests.sharing")
 
 # How long an example takes says how busy the machine is, and nothing about the example.
 hypothesis.settings.register_profile("ampgrid", deadline=None)

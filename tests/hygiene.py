@@ -13,7 +13,6 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from random import Random
 
 from attrs import define, field, frozen
 
@@ -39,16 +38,15 @@ _CAP = re.compile(
     rb"URI(:|%3A)"
     rb"(?:(?:CHK|DIR|DIR-RO)\1[a-z2-7]{26}\1[a-z2-7]{52}|LIT\1[a-z2-7]{40})",
 )
-_KEY = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----\s+[A-Za-z0-9+/]{16}")
+_KEY = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----(?:\s|\\[rn])+[A-Za-z0-9+/]{16}")
 
 
-def marked_bytes(size: int, seed: int = 1) -> bytes:
-    """Return bytes that are always the same: random, with `MARK` at the start of every 4 KiB."""
-    assert size >= len(MARK)
-    data = bytearray(Random(seed).randbytes(size))
-    for start in range(0, size - len(MARK) + 1, 4096):
-        data[start : start + len(MARK)] = MARK
-    return bytes(data)
+def marked(data: bytes) -> bytes:
+    """Return bytes with `MARK` at the start of every 4 KiB where it has room."""
+    written = bytearray(data)
+    for start in range(0, len(data) - len(MARK) + 1, 4096):
+        written[start : start + len(MARK)] = MARK
+    return bytes(written)
 
 
 @frozen

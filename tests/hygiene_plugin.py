@@ -58,11 +58,11 @@ class Run:
     def findings_path(self) -> Path:
         return self.root / _FINDINGS
 
-    def report(self, findings: list[Finding]) -> None:
-        """Note what was found, and in which test; also from a forked child."""
+    def report(self, findings: list[Finding], test: str = "") -> None:
+        """Note what was found, and in which test (this one); also from a forked child."""
         if not findings:
             return
-        test = os.environ.get("PYTEST_CURRENT_TEST", "no test").partition(" (")[0]
+        test = test or os.environ.get("PYTEST_CURRENT_TEST", "no test").partition(" (")[0]
         lines = "".join(f"{finding}, by {test}\n" for finding in findings)
         with self.findings_path.open("a", encoding="utf-8") as file:
             file.write(lines)
@@ -73,12 +73,12 @@ class Run:
             return []
         return sorted(set(self.findings_path.read_text(encoding="utf-8").splitlines()))
 
-    def look_at(self, data: bytes, place: str) -> None:
+    def look_at(self, data: bytes, place: str, test: str = "") -> None:
         """Look into what was printed or logged."""
         kinds = set(self.known.kinds_in(data))
         for needles in self.grids.values():
             kinds |= set(needles.kinds_in(data))
-        self.report([Finding(kind, place) for kind in sorted(kinds)])
+        self.report([Finding(kind, place) for kind in sorted(kinds)], test)
 
     # Directories.
 
@@ -166,11 +166,11 @@ class _Handler(logging.Handler):
         look_at_text(self.format(record), "a log record of Python")
 
 
-def look_at_text(text: str, place: str) -> None:
+def look_at_text(text: str, place: str, test: str = "") -> None:
     """Look into what was printed or logged; nothing is done outside a run."""
     run = current()
     if run is not None:
-        run.look_at(text.encode("utf-8", "surrogateescape"), place)
+        run.look_at(text.encode("utf-8", "surrogatepass"), place, test)
 
 
 def _look_at_event(event: Any) -> None:
@@ -214,12 +214,12 @@ def pytest_configure_node(node: Any) -> None:
 
 
 @pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport() -> Iterator[None]:
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     outcome: Any = yield
     report = outcome.get_result()
-    if not report.failed:
+    if report.when == "teardown":
         for title, text in report.sections:
-            look_at_text(text, title.lower())
+            look_at_text(text, title.lower(), item.nodeid)
 
 
 @pytest.hookimpl(hookwrapper=True, tryfirst=True)

@@ -6,11 +6,12 @@ from ampgrid.crypto.hashing import ConvergentKey
 from ampgrid.formats.chkwriter import FileEncoder
 from ampgrid.formats.segments import segment_size_for
 from ampgrid.testing.shelves import Shelf
+from tests.hygiene import marked
 
 
 def some_bytes(size, seed=b"s"):
-    """Return bytes that look random and are always the same."""
-    return hashlib.shake_128(seed).digest(size)
+    """Return bytes that look random, but for `tests.hygiene.MARK`, and are always the same."""
+    return marked(hashlib.shake_128(seed).digest(size))
 
 
 def make_shares(data, needed, total, max_segment_size=1024 * 1024):

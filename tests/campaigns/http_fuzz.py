@@ -26,7 +26,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from tests.integration.processes import ROOT, Grid
+from tests.integration.processes import ROOT, TWO_OF_THREE, Grid
 
 SCHEMA = ROOT / "docs" / "reference" / "openapi.yaml"
 AS_DESCRIBED = [status_code_conformance, content_type_conformance, response_schema_conformance]
@@ -34,7 +34,6 @@ MODES = {
     GenerationMode.POSITIVE: [not_a_server_error, *AS_DESCRIBED],
     GenerationMode.NEGATIVE: [not_a_server_error],
 }
-WORDS = ("--nodes", 3, "--shares", "2/3/3", "--public-root")
 
 
 def operations(schema: Any) -> Iterator[Any]:
@@ -102,7 +101,7 @@ def run(count: int, seed: int) -> dict[str, int]:
     """
     schema = schemathesis.openapi.from_path(str(SCHEMA))
     with tempfile.TemporaryDirectory() as folder:
-        grid = Grid(Path(folder) / "grid", *WORDS)
+        grid = Grid(Path(folder) / "grid", *TWO_OF_THREE)
         try:
             web = grid.ready["client"]["web"].rstrip("/")
             caps = known_caps(web)

@@ -13,6 +13,7 @@ from ampgrid.formats.address import parse_address
 from tests.integration.processes import (
     DATA,
     ROOT,
+    TWO_OF_FOUR,
     GridCase,
     Outcome,
     environment,
@@ -37,7 +38,7 @@ def run(name: str, *words: object, place: Path) -> subprocess.Popen[bytes]:
 
 
 class ExampleTests(GridCase):
-    words = ("--nodes", 1)
+    words = TWO_OF_FOUR
 
     def run_example(self, name: str, *words: object) -> Outcome:
         return finish(run(name, *words, place=self.place))
@@ -59,8 +60,8 @@ class ExampleTests(GridCase):
         done = self.run_example("ampclient.py", client, "file")
         self.assertEqual((done.status, done.err), (0, ""))
         waited, uploaded, cap, compared, status = done.text.splitlines()
-        self.assertEqual(waited, "1 storage peers are connected")
-        self.assertEqual(uploaded, f"{len(DATA)} bytes on 1 servers")
+        self.assertEqual(waited, "4 storage peers are connected")
+        self.assertEqual(uploaded, f"{len(DATA)} bytes on 4 servers")
         self.assertEqual(self.grid.client("get", cap).out, DATA)
         self.assertEqual(compared, "the copy is the same")
         self.assertIn(status_of(client)["software"], status)

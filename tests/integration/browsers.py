@@ -31,7 +31,6 @@ class BrowserCase(GridCase):
     """
 
     skip = skip_without_browser()
-    words = ("--nodes", 3, "--shares", "2/3/3", "--public-root")
     web: ClassVar[str]
     link: ClassVar[str]
     playwright: ClassVar[Playwright]

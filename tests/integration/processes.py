@@ -14,22 +14,24 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from random import Random
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar
 
 from attrs import frozen
 from twisted.protocols import amp
 from twisted.trial.unittest import SynchronousTestCase
 
 from ampgrid.commands.control import Status
-from tests.hygiene_plugin import know_grid, look_at_processes, look_at_text
+from tests.hygiene import marked
+from tests.hygiene_plugin import at_end, know_grid, look_at_processes, look_at_text
 
 ROOT = Path(__file__).parents[2]
 #: Seconds after which a test gives up; far more than anything here takes.
 PATIENCE = 60.0
 #: The file of most tests: large enough to be streamed in several chunks.
-DATA = Random(1).randbytes(300_001)
+DATA = marked(Random(1).randbytes(300_001))
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -146,25 +148,71 @@ class Grid:
         return finish(self.process)
 
 
-class GridCase(SynchronousTestCase):
-    """Tests of one class share a grid, of three storage nodes and 2-of-3 unless they say more."""
+#: The grids that classes share. With fewer than four storage nodes a new grid waits for more,
+#: half a minute in all, before it makes directories.
+TWO_OF_THREE = ("--nodes", 4, "--shares", "2/3/3", "--public-root")
+TWO_OF_FOUR = ("--nodes", 4, "--shares", "2/3/4", "--public-root")
 
-    words: tuple[object, ...] = ("--nodes", 3, "--shares", "2/3/3")
-    root: Path
-    grid: Grid
+
+@cache
+def shared_grid(*words: object) -> Grid:
+    """Return the grid of all tests of this process that want one of these options."""
+    root = Path(tempfile.mkdtemp())
+
+    def end() -> None:
+        if root.exists():
+            grid.end()
+            shutil.rmtree(root)
+
+    try:
+        grid = Grid(root / "grid", *words)
+    except BaseException:
+        shutil.rmtree(root)
+        raise
+    at_end(end)
+    return grid
+
+
+class GridCase(SynchronousTestCase):
+    """Tests with a grid of processes, which classes that want the same options share.
+
+    A test leaves the nodes as they were, with more files and directories in them. A class that
+    does not, or counts what is there, has a grid `alone`.
+
+    Attributes:
+        words: options of ``ampgrid grid``.
+        alone: whether the class has a grid of its own.
+        root: a directory for the class.
+        place: a directory for a test.
+        file: has `DATA` in it.
+    """
+
+    words: ClassVar[tuple[object, ...]] = TWO_OF_THREE
+    alone: ClassVar[bool] = False
+    root: ClassVar[Path]
+    grid: ClassVar[Grid]
+
+    @classmethod
+    def shared(cls) -> str:
+        """Return a name for the grid; tests with the same one run in one worker."""
+        name = "-".join(map(str, cls.words)).replace("/", "-of-")
+        return f"{cls.__module__}.{cls.__qualname__}" if cls.alone else f"grid{name}"
 
     @classmethod
     def setUpClass(cls) -> None:
         cls.root = Path(tempfile.mkdtemp())
         try:
-            cls.grid = Grid(cls.root / "grid", *cls.words)
+            cls.grid = (
+                Grid(cls.root / "grid", *cls.words) if cls.alone else shared_grid(*cls.words)
+            )
         except BaseException:
             shutil.rmtree(cls.root)
             raise
 
     @classmethod
     def tearDownClass(cls) -> None:
-        cls.grid.end()
+        if cls.alone:
+            cls.grid.end()
         shutil.rmtree(cls.root)
 
     def setUp(self) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ampgrid.caps import LitCap
 from ampgrid.commands.drive import LinkChild
-from tests.integration.processes import GridCase, ask, start, wait_until
+from tests.integration.processes import TWO_OF_FOUR, GridCase, ask, start, wait_until
 
 
 def state_of(root: Path) -> dict[str, tuple[Any, ...]]:
@@ -30,7 +30,7 @@ def state_of(root: Path) -> dict[str, tuple[Any, ...]]:
 
 
 class BackupTests(GridCase):
-    words = ("--nodes", 4)
+    words = TWO_OF_FOUR
 
     def setUp(self) -> None:
         super().setUp()

@@ -23,6 +23,8 @@ from tests.integration.processes import (
     finish,
     is_alive,
     start,
+    status_of,
+    wait_until,
     wait_until_gone,
 )
 
@@ -36,11 +38,11 @@ class FileTests(GridCase):
         self.assertEqual(set(ready["introducer"]), {"dir", "pid", "address"})
         self.assertEqual(set(ready["client"]), {"dir", "pid", "node_id", "web"})
         self.assertEqual(
-            [set(n) for n in ready["nodes"]], [{"dir", "pid", "address", "node_id"}] * 3
+            [set(n) for n in ready["nodes"]], [{"dir", "pid", "address", "node_id"}] * 4
         )
         names = [Path(node["dir"]).name for node in ready["nodes"]]
-        self.assertEqual(names, ["node1", "node2", "node3"])
-        self.assertEqual(len(set(self.grid.pids)), 5)
+        self.assertEqual(names, ["node1", "node2", "node3", "node4"])
+        self.assertEqual(len(set(self.grid.pids)), 6)
         self.assertTrue(all(map(is_alive, self.grid.pids)))
         self.assertIsNotNone(parse_address(ready["introducer"]["address"]).secret)
         for node in ready["nodes"]:
@@ -109,7 +111,7 @@ class FileTests(GridCase):
         missing = self.place / "missing"
         for status, words in [
             (2, ["get", cap, "--offset", "1G", missing]),
-            (6, ["put", self.file, "--shares", "3/4/4"]),
+            (6, ["put", self.file, "--shares", "3/5/5"]),
             (8, ["put", missing]),
             (8, ["put", self.place]),
             (8, ["get", cap, self.place]),
@@ -156,8 +158,7 @@ class FileTests(GridCase):
         process.stdin.write(DATA)
         process.stdin.flush()
         # The node is at it once it has taken the whole pipe.
-        while not json.loads(self.client("status", "--json"))["operations"]:
-            pass
+        wait_until(lambda: bool(status_of(self.grid.ready["client"]["dir"])["operations"]))
         process.send_signal(signal.SIGINT)
         assert process.stderr is not None
         self.assertEqual(process.stderr.read(), b"ampgrid: Interrupted.\n")
@@ -215,6 +216,9 @@ class FileTests(GridCase):
 
 
 class LossTests(GridCase):
+    words = ("--nodes", 3, "--shares", "2/3/3")
+    alone = True
+
     def test_losses_restarts_and_ends(self) -> None:
         """In one go, since each step needs the one before it."""
         cap = self.put()

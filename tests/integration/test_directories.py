@@ -10,7 +10,15 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from tests.integration.processes import DATA, GridCase, Outcome, ampgrid, finish, start
+from tests.integration.processes import (
+    DATA,
+    TWO_OF_FOUR,
+    GridCase,
+    Outcome,
+    ampgrid,
+    finish,
+    start,
+)
 
 LIT = "URI:LIT:krugkidfnzsc4"
 #: A directory that nobody has made.
@@ -59,18 +67,8 @@ def differences(left: Path, right: Path) -> list[str]:
 
 
 class DirectoryCase(GridCase):
-    """All classes here share one grid."""
-
-    words = ("--nodes", 4, "--shares", "2/3/4", "--public-root")
+    words = TWO_OF_FOUR
     count = 0
-
-    @classmethod
-    def setUpClass(cls) -> None:
-        """The grid is up (`setUpModule`)."""
-
-    @classmethod
-    def tearDownClass(cls) -> None:
-        """The grid stays up (`tearDownModule`)."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -92,14 +90,6 @@ class DirectoryCase(GridCase):
         self.assertRegex(outcome.err, r"\Aampgrid: [^\n]+\n\Z")
         self.assertNotIn("Unexpected", outcome.err)
         return outcome.err
-
-
-def setUpModule() -> None:
-    super(DirectoryCase, DirectoryCase).setUpClass()
-
-
-def tearDownModule() -> None:
-    super(DirectoryCase, DirectoryCase).tearDownClass()
 
 
 class FirstStepsTests(DirectoryCase):

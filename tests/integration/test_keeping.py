@@ -14,18 +14,21 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.hygiene import marked
 from tests.integration.processes import (
     Grid,
     Outcome,
     ampgrid,
     finish,
     start,
+    status_of,
     wait_for_line,
+    wait_until,
     wait_until_gone,
 )
 
-DATA = Random(3).randbytes(200_003)
-SMALL = Random(4).randbytes(1_003)
+DATA = marked(Random(3).randbytes(200_003))
+SMALL = marked(Random(4).randbytes(1_003))
 
 
 class KeepingTests(SynchronousTestCase):
@@ -68,12 +71,13 @@ class KeepingTests(SynchronousTestCase):
 
     def wait_for_connections(self, node_id: str, *, connected: bool) -> None:
         """Wait until the client sees a node, or sees it no more."""
-        for _ in range(600):
-            peers = self.client("status", "--json").json()["peers"]
+
+        def is_so() -> bool:
+            peers = status_of(self.grid.ready["client"]["dir"])["peers"]
             states = {peer["node_id"]: peer["state"] for peer in peers}
-            if (states.get(node_id) == "connected") == connected:
-                return
-        self.fail("the client never saw it")
+            return (states.get(node_id) == "connected") == connected
+
+        wait_until(is_so)
 
     def test_two_nodes_go_for_good_and_new_ones_take_their_places(self) -> None:
         kept = self.client("kept", "list", "--json").json()["kept"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import signal
 import socket
@@ -100,7 +99,8 @@ class MeetingTests(MeetingCase):
         self.run_node(stranger)
 
         def peers() -> list[dict[str, str]]:
-            return json.loads(ampgrid("-d", stranger, "status", "--json").out)["peers"]
+            found: list[dict[str, str]] = status_of(stranger)["peers"]
+            return found
 
         wait_until(lambda: bool(peers()[0]["last_error"]))
         self.assertNotEqual(peers()[0]["state"], "connected")

@@ -12,6 +12,7 @@ from random import Random
 from typing import Any
 
 from ampgrid.commands.control import GetMemoryUsage
+from tests.hygiene import marked
 from tests.integration.processes import (
     DATA,
     GridCase,
@@ -203,7 +204,7 @@ class PutAndGetTests(GridCase):
     # Memory.
 
     def test_a_large_file_needs_little_memory(self) -> None:
-        piece = Random(6).randbytes(1_000_000)
+        piece = marked(Random(6).randbytes(1_000_000))
         with self.file.open("wb") as file:
             for number in range(LARGE // len(piece)):
                 file.write(number.to_bytes(8, "big") + piece[8:])
@@ -236,6 +237,7 @@ class PutAndGetTests(GridCase):
 
 class JsonTests(GridCase):
     words = ("--nodes", 1, "--json")
+    alone = True
 
     def test_every_command_has_it(self) -> None:
         introducer, node = self.place / "introducer", self.place / "node"

@@ -6,13 +6,13 @@ import re
 import subprocess
 import sys
 
-from tests.integration.processes import ROOT, GridCase, ampgrid, environment, finish
+from tests.integration.processes import ROOT, TWO_OF_FOUR, GridCase, ampgrid, environment, finish
 
 PAGE = ROOT / "docs" / "reference" / "python.md"
 
 
 class PythonPageTests(GridCase):
-    words = ("--nodes", 4, "--shares", "2/3/3")
+    words = TWO_OF_FOUR
 
     def test_the_first_program(self) -> None:
         (program, *_others) = re.findall(

@@ -14,6 +14,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from ampgrid.commands.control import ListKept, WaitForPeers
+from tests.hygiene import marked
 from tests.integration.processes import (
     Grid,
     ampgrid,
@@ -40,7 +41,7 @@ class RecoveryTests(SynchronousTestCase):
 
     def test_the_node_comes_back_without_any_introducer(self) -> None:
         grid, old = self.grid, Path(self.grid.ready["client"]["dir"])
-        contents = [Random(n).randbytes(100_000 + n) for n in range(3)]
+        contents = [marked(Random(n).randbytes(100_000 + n)) for n in range(3)]
         caps = [grid.client("put", "-", stdin=data).text for data in contents]
         self.assertIsNone(self.recovery_status(old)["exported_at"])
         self.assertIn("recovery export", grid.client("status").text)

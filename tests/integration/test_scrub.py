@@ -9,6 +9,7 @@ from tests.integration.processes import GridCase, ampgrid
 
 class ScrubTests(GridCase):
     words = ("--nodes", 2)
+    alone = True
 
     def test_a_share_that_rotted_is_found_named_and_told(self) -> None:
         self.put()

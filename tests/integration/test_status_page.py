@@ -29,8 +29,6 @@ def keys_of(value: Any, name: str = "") -> set[str]:
 
 
 class StatusPageTests(GridCase):
-    words = ("--nodes", 2)
-
     def test_it_names_every_key_and_no_other(self) -> None:
         self.put()
         members = [self.grid.ready["introducer"], *self.grid.ready["nodes"]]

@@ -12,6 +12,7 @@ from random import Random
 from ampgrid.caps import ChkCap, parse_cap
 from ampgrid.commands.control import WaitForPeers
 from ampgrid.crypto.base32 import b2a
+from tests.hygiene import marked
 from tests.integration.processes import (
     Grid,
     GridCase,
@@ -24,11 +25,12 @@ from tests.integration.processes import (
 )
 
 #: Several segments, so that shares are files.
-FILE = Random(10).randbytes(5_000_001)
+FILE = marked(Random(10).randbytes(5_000_001))
 
 
 class TenNodesTests(GridCase):
     words = ("--nodes", 10, "--shares", "3/7/10")
+    alone = True
 
     def test_losses_and_life_without_the_introducer(self) -> None:
         """In one go, since each step needs the one before it."""

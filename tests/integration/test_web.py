@@ -12,11 +12,19 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.integration.processes import DATA, GridCase, ampgrid, finish, start, wait_for_line
+from tests.integration.processes import (
+    DATA,
+    TWO_OF_FOUR,
+    GridCase,
+    ampgrid,
+    finish,
+    start,
+    wait_for_line,
+)
 
 
 class WebTests(GridCase):
-    words = ("--nodes", 4, "--shares", "2/3/4", "--public-root")
+    words = TWO_OF_FOUR
 
     def setUp(self) -> None:
         super().setUp()
@@ -186,13 +194,20 @@ class PortTests(SynchronousTestCase):
 
     def test_tls(self) -> None:
         node = self.new_node(
-            "node", 'port = "ssl:0:interface=127.0.0.1:privateKey=key.pem:certKey=cert.pem"'
+            "node",
+            'port = "ssl:0:interface=127.0.0.1:privateKey=private/key.pem:certKey=cert.pem"',
         )
         outcome = ampgrid("-d", node, "run")
         self.assertEqual(outcome.status, 3)
         self.assertNotIn("Traceback", outcome.err)
         words = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost"
-        made = [*words.split(), "-keyout", str(node / "key.pem"), "-out", str(node / "cert.pem")]
+        made = [
+            *words.split(),
+            "-keyout",
+            str(node / "private" / "key.pem"),
+            "-out",
+            str(node / "cert.pem"),
+        ]
         subprocess.run(made, capture_output=True, check=True)
         process, told = self.ready(node)
         self.assertRegex(told["web"], r"^https://127\.0\.0\.1:\d+/$")

@@ -17,8 +17,6 @@ from tests.integration.processes import DATA, PATIENCE, GridCase
 
 
 class WebClientCase(GridCase):
-    words = ("--nodes", 3, "--shares", "2/3/3", "--public-root")
-
     def setUp(self) -> None:
         super().setUp()
         self.web = self.grid.ready["client"]["web"].rstrip("/")

@@ -35,7 +35,7 @@ class HygieneTests(SynchronousTestCase):
         self.temporary = self.root / "temporary"
         self.temporary.mkdir()
         self.patch(os, "environ", {**os.environ, "TMPDIR": str(self.temporary)})
-        words = ("--nodes", 3, "--shares", "2/3/3", "--public-root")
+        words = ("--nodes", 4, "--shares", "2/3/3", "--public-root")
         self.grid = Grid(self.root / "grid", *words)
         self.addCleanup(self.grid.end)
         client = self.grid.ready["client"]
@@ -160,7 +160,7 @@ class HygieneTests(SynchronousTestCase):
             path.read_bytes() for path in (self.node / "private").rglob("*") if path.is_file()
         ]
         self.assertTrue(any(self.secrets["token"] in data for data in private))
-        # The stores, the settings and the logs of five nodes.
+        # The stores, the settings and the logs of six nodes.
         self.assertGreater(looked, 10)
         self.assertEqual(list(self.temporary.iterdir()), [])
         spool = self.node / "spool"

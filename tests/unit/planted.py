@@ -17,7 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from ampgrid.caps import DirCap
 from ampgrid.crypto.base32 import b2a
 from ampgrid.crypto.identity import Identity
-from tests.hygiene import MARK, marked_bytes
+from tests.hygiene import MARK, marked
 from tests.integration.processes import finish as finish_process
 from tests.integration.processes import start
 
@@ -46,7 +46,7 @@ class PlantedTests(SynchronousTestCase):
     def test_nothing(self) -> None:
         """What nodes keep in ``private/``, and tests beside their nodes, is where it may be."""
         node = self.node()
-        (node.parent / "file").write_bytes(marked_bytes(10_000))
+        (node.parent / "file").write_bytes(marked(bytes(10_000)))
         (node / "node.log").write_bytes(b"a line\nURI:DIR-Verifier:" + b"a" * 52)
 
     def test_cap_in_log(self) -> None:
@@ -67,13 +67,13 @@ class PlantedTests(SynchronousTestCase):
 
     def test_plaintext_in_log_that_is_removed(self) -> None:
         log = self.node().parent / "other.log"
-        log.write_bytes(marked_bytes(100))
+        log.write_bytes(marked(bytes(100)))
         log.unlink()
 
     def test_plaintext_in_store(self) -> None:
         storage = self.node() / "storage"
         storage.mkdir()
-        (storage / "share").write_bytes(bytes(3_000_000) + marked_bytes(5_000))
+        (storage / "share").write_bytes(bytes(3_000_000) + marked(bytes(5_000)))
 
     def test_token_in_settings_beside_private(self) -> None:
         (self.node() / "node.url").write_text(b2a(TOKEN))
