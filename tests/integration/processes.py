@@ -23,7 +23,7 @@ from attrs import frozen
 from twisted.protocols import amp
 from twisted.trial.unittest import SynchronousTestCase
 
-from ampgrid.commands.control import Status
+from ampgrid.commands.control import ListPeers, Status
 from tests.hygiene import marked
 from tests.hygiene_plugin import at_end, know_grid, look_at_processes, look_at_text
 
@@ -262,6 +262,12 @@ def _one_box(stream: BinaryIO) -> BinaryIO:
 def status_of(directory: Path | str) -> Any:
     """Return what a node tells of itself."""
     return json.loads(ask(directory, Status)["status"])
+
+
+def peers_of(directory: Path | str) -> list[dict[str, Any]]:
+    """Return what a node tells of its first peers, as many as go into one answer."""
+    found: list[dict[str, Any]] = json.loads(ask(directory, ListPeers, start=0)["peers"])
+    return found
 
 
 def wait_until(what: Callable[[], bool]) -> None:

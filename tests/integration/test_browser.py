@@ -429,7 +429,7 @@ class BrowserTests(BrowserCase):
         with self.opened() as page:
             page.goto(f"{self.web}/status")
             page.get_by_text("All is well: files can be read and written").wait_for()
-            self.assertEqual(page.locator("#happy strong").text_content(), "3")
+            self.assertEqual(page.locator("#happy strong").text_content(), "4")
             before = int(page.locator("#moved").get_attribute("data-up") or 0)
             self.put_file("a.bin", bytes(700_000))
             moved = page.locator("#moved")

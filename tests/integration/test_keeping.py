@@ -20,8 +20,8 @@ from tests.integration.processes import (
     Outcome,
     ampgrid,
     finish,
+    peers_of,
     start,
-    status_of,
     wait_for_line,
     wait_until,
     wait_until_gone,
@@ -73,7 +73,7 @@ class KeepingTests(SynchronousTestCase):
         """Wait until the client sees a node, or sees it no more."""
 
         def is_so() -> bool:
-            peers = status_of(self.grid.ready["client"]["dir"])["peers"]
+            peers = peers_of(self.grid.ready["client"]["dir"])
             states = {peer["node_id"]: peer["state"] for peer in peers}
             return (states.get(node_id) == "connected") == connected
 

@@ -17,6 +17,7 @@ from tests.integration.processes import (
     ampgrid,
     ask,
     finish,
+    peers_of,
     start,
     status_of,
     wait_for_line,
@@ -98,14 +99,11 @@ class MeetingTests(MeetingCase):
         self.run_node(listens)
         self.run_node(stranger)
 
-        def peers() -> list[dict[str, str]]:
-            found: list[dict[str, str]] = status_of(stranger)["peers"]
-            return found
-
-        wait_until(lambda: bool(peers()[0]["last_error"]))
-        self.assertNotEqual(peers()[0]["state"], "connected")
-        self.assertIn("secret", peers()[0]["last_error"])
-        self.assertIn(peers()[0]["last_error"][:20], ampgrid("-d", stranger, "status").text)
+        wait_until(lambda: bool(peers_of(stranger)[0]["last_error"]))
+        (peer,) = peers_of(stranger)
+        self.assertNotEqual(peer["state"], "connected")
+        self.assertIn("secret", peer["last_error"])
+        self.assertIn(peer["last_error"][:20], ampgrid("-d", stranger, "status").text)
         for path in (listens, stranger):
             self.assertEqual(status_of(path)["storage_peers"], 1)
 

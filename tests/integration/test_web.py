@@ -201,13 +201,8 @@ class PortTests(SynchronousTestCase):
         self.assertEqual(outcome.status, 3)
         self.assertNotIn("Traceback", outcome.err)
         words = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost"
-        made = [
-            *words.split(),
-            "-keyout",
-            str(node / "private" / "key.pem"),
-            "-out",
-            str(node / "cert.pem"),
-        ]
+        key, certificate = node / "private" / "key.pem", node / "cert.pem"
+        made = [*words.split(), "-keyout", str(key), "-out", str(certificate)]
         subprocess.run(made, capture_output=True, check=True)
         process, told = self.ready(node)
         self.assertRegex(told["web"], r"^https://127\.0\.0\.1:\d+/$")

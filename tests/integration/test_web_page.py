@@ -27,6 +27,7 @@ class LineTests(GridCase):
         allow = node / "webport_allow_localfile"
         allow.write_text(f"{self.place}\n")
         allow.chmod(0o600)
+        self.addCleanup(allow.unlink)
         (self.place / "notes.txt").write_bytes(DATA)
         # An answer of 4xx or 5xx is a failure, and with it the script's.
         (self.place / ".curlrc").write_text('silent\nshow-error\nfail\nwrite-out = "\\n"\n')
