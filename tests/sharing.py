@@ -40,6 +40,8 @@ def _file_of_this_run() -> Path:
     return run.root / _FILE
 
 
+# First: after it the worker tells that it has collected.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     if hasattr(session.config, "workerinput"):
         shared = {item.nodeid: shared_by(item) for item in session.items}
