@@ -7,8 +7,6 @@ that the peer is told.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from twisted.protocols import amp
@@ -37,6 +35,39 @@ _ANSWERS: dict[type[StoreError], tuple[type[e.WireError], str]] = {
 }
 
 
+class _Answering:
+    """Turns errors of the store into those of a Command, while that is being answered.
+
+    Args:
+        service: writes what a peer is not told to the log.
+        command: whose errors may be told.
+        missing: the error of it when nothing is stored.
+    """
+
+    __slots__ = ("_command", "_missing", "_service")
+
+    def __init__(
+        self, service: StorageService, command: type[GridCommand], missing: type[e.WireError]
+    ) -> None:
+        self._service = service
+        self._command = command
+        self._missing = missing
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, NotStoredError):
+            raise self._missing("there is nothing of this name here") from error
+        if isinstance(error, StoreError):
+            leaf, message = _ANSWERS.get(type(error), (e.StoreFailedError, ""))
+            if leaf not in self._command.errors:
+                leaf, message = e.StoreFailedError, ""
+            if not message:
+                message = f"the store failed, {self._service.report(error)}"
+            raise leaf(message) from error
+
+
 class StorageResponder(amp.CommandLocator):
     """Answers the storage Commands of one connection.
 
@@ -55,24 +86,12 @@ class StorageResponder(amp.CommandLocator):
     def _lost(self) -> None:
         self._service.forget(self._buckets)
 
-    @contextmanager
     def _answering(
         self,
         command: type[GridCommand],
         missing: type[e.WireError] = e.NoSuchShareError,
-    ) -> Iterator[None]:
-        """Turn errors of the store into those of a Command; ``missing``: nothing is stored."""
-        try:
-            yield
-        except NotStoredError as error:
-            raise missing("there is nothing of this name here") from error
-        except StoreError as error:
-            leaf, message = _ANSWERS.get(type(error), (e.StoreFailedError, ""))
-            if leaf not in command.errors:
-                leaf, message = e.StoreFailedError, ""
-            if not message:
-                message = f"the store failed, {self._service.report(error)}"
-            raise leaf(message) from error
+    ) -> _Answering:
+        return _Answering(self._service, command, missing)
 
     @commands.AllocateBuckets.responder
     async def allocate_buckets(
