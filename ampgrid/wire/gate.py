@@ -25,6 +25,7 @@ from zope.interface import implementer
 
 from ampgrid.ports import Clock
 from ampgrid.wire import boxes
+from ampgrid.wire.backlog import Backlog
 from ampgrid.wire.connection import Connection
 from ampgrid.wire.prompt import prompt
 from ampgrid.wire.tls import Credentials
@@ -38,24 +39,37 @@ ANSWER = boxes.serialize({boxes.ANSWER: b"1"})
 HANDSHAKE_SECONDS = 10.0
 #: The most bytes read from a peer that has not proved itself.
 MOST_STRANGER_BYTES = 64 * 1024
-#: The most bytes that the reactor reads at once from a peer that has, and keeps for it unsent.
-#: Twisted's 64 KiB are one box of a share, and each turn of the reactor costs as much as a small
-#: call; above some 256 KiB the memory that each read takes costs more than the turns.
-STREAM_BYTES = 256 * 1024
 
 
 @implementer(IHandshakeListener)
 class SecureConnection(Connection):
-    """A `Connection` inside TLS, which tells when the handshake is done."""
+    """A `Connection` inside TLS, which tells when the handshake is done.
+
+    Attributes:
+        backlog: sizes the buffers of its socket, once the peer has proved itself.
+    """
 
     handshaken = False
     on_handshake: Callable[[SSL.Connection], None] | None = None
+    backlog: Backlog | None = None
 
     def handshakeCompleted(self) -> None:  # noqa: N802
         """Pass the finished TLS session on; called by Twisted's TLS."""
         self.handshaken = True
         if self.on_handshake is not None:
             self.on_handshake(self.transport.getHandle())
+
+    def pauseProducing(self) -> None:  # noqa: N802
+        """The transport wants no more for now."""
+        super().pauseProducing()
+        if self.backlog is not None:
+            self.backlog.filled()
+
+    def resumeProducing(self) -> None:  # noqa: N802
+        """The transport wants more."""
+        if self.backlog is not None:
+            self.backlog.emptied()
+        super().resumeProducing()
 
 
 class Gate(Protocol):
@@ -155,7 +169,7 @@ class Gate(Protocol):
         """Note that the peer has proved itself: the deadline is off, and streams may come."""
         self._done = True
         self._stop_deadline()
-        self.transport.bufferSize = STREAM_BYTES
+        self.connection.backlog = Backlog(self._clock, self.transport)
 
     def refuse(self, reason: str) -> None:
         """Abort a peer that has not proved itself, and tell ``reason`` to whom it concerns here.

@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import socket
 import sys
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -35,6 +36,43 @@ _END_BYTES = 40
 _HOST = "127.0.0.1"
 
 
+class Queue:
+    """Makes calls at their moments, and always in the order in which they were asked for.
+
+    The reactor alone does not: it counts from when it is told, which can be late by more than
+    what lies between two pieces, and bytes of a connection would change places.
+
+    Args:
+        clock: tells seconds, and makes calls later.
+    """
+
+    def __init__(self, clock: Any) -> None:
+        self._clock = clock
+        self._waiting: deque[tuple[float, Callable[[], Any]]] = deque()
+        self._is_set = False
+
+    def add(self, moment: float, call: Callable[[], Any]) -> None:
+        """Call at a moment, seconds of the clock, which is not before that of any other."""
+        self._waiting.append((moment, call))
+        self._set()
+
+    def _set(self) -> None:
+        if self._waiting and not self._is_set:
+            self._is_set = True
+            pause = self._waiting[0][0] - self._clock.seconds()
+            self._clock.callLater(max(0.0, pause), self._run)
+
+    def _run(self) -> None:
+        self._is_set = False
+        now = self._clock.seconds()
+        try:
+            while self._waiting and self._waiting[0][0] <= now:
+                _moment, call = self._waiting.popleft()
+                call()
+        finally:
+            self._set()
+
+
 class SlowLink:
     """One direction of a link, which is a model and touches no socket.
 
@@ -50,8 +88,10 @@ class SlowLink:
     def __init__(self, clock: Any, rate: float, delay: float) -> None:
         self._clock = clock
         self._rate = rate
-        self._delay = delay
         self._free_at = 0.0
+        self._leaving = Queue(clock)
+        self._arriving = Queue(clock)
+        self._delay = delay
 
     def send(self, size: int, left: Callable[[], Any], arrived: Callable[[], Any]) -> None:
         """Send so many bytes.
@@ -63,8 +103,8 @@ class SlowLink:
         """
         now = self._clock.seconds()
         self._free_at = max(now, self._free_at) + size / self._rate
-        self._clock.callLater(self._free_at - now, left)
-        self._clock.callLater(self._free_at - now + self._delay, arrived)
+        self._leaving.add(self._free_at, left)
+        self._arriving.add(self._free_at + self._delay, arrived)
 
 
 class End(protocol.Protocol):

@@ -69,6 +69,39 @@ class LinkTests(SynchronousTestCase):
             self.assertAlmostEqual(there, free + DELAY, places=9)
 
 
+class LateClock(Clock):
+    """A clock of a busy machine: time passes between two looks at it."""
+
+    def __init__(self, pauses):
+        super().__init__()
+        self._pauses = iter(pauses)
+
+    def seconds(self):
+        self.rightNow += next(self._pauses, 0.0)
+        return super().seconds()
+
+
+class OrderTests(SynchronousTestCase):
+    @given(
+        st.lists(st.sampled_from([0.0, 0.001, 0.5]), max_size=60),
+        st.lists(st.integers(1, 5000), min_size=2, max_size=20),
+    )
+    def test_a_busy_machine_changes_no_order(self, pauses, sizes):
+        clock = LateClock(pauses)
+        link = SlowLink(clock, RATE, DELAY)
+        left, arrived = [], []
+        for number, size in enumerate(sizes):
+            link.send(
+                size,
+                lambda number=number: left.append(number),
+                lambda number=number: arrived.append(number),
+            )
+        for _ in range(1000):
+            clock.advance(1 / 64)
+        self.assertEqual(left, list(range(len(sizes))))
+        self.assertEqual(arrived, left)
+
+
 class ProxyCase(SynchronousTestCase):
     def setUp(self):
         self.clock = Clock()
