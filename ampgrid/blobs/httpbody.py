@@ -26,6 +26,8 @@ from ampgrid.ports import Clock, DelayedCall
 
 #: An answer is not read further ahead than this, bytes.
 MOST_AHEAD_BYTES = 8 * MAX_PIECE_BYTES
+#: So much has to come in the time in which something has to, bytes, or the answer its end.
+LEAST_BYTES = 16 * 1024
 #: So much of an answer that nobody wants is read, bytes.
 MOST_DRAINED_BYTES = MAX_PIECE_BYTES
 #: The longest reason of a refusal that is shown, characters.
@@ -168,7 +170,7 @@ class AnswerBody(Protocol):
 
     Args:
         clock: of the deadline.
-        seconds: in which something has to come when it is waited for.
+        seconds: of waiting in which `LEAST_BYTES` have to come.
     """
 
     transport: Any
@@ -178,6 +180,8 @@ class AnswerBody(Protocol):
         self._seconds = seconds
         self._pieces: deque[bytes] = deque()
         self._ahead = 0
+        self._waited = 0.0
+        self._came = 0
         self._paused = False
         self._waiting: Deferred[None] | None = None
         self._ended = False
@@ -188,6 +192,7 @@ class AnswerBody(Protocol):
         if self._ended:
             return
         self._pieces.append(data)
+        self._came += len(data)
         self._ahead += len(data)
         if self._ahead >= MOST_AHEAD_BYTES and not self._paused:
             self._paused = True
@@ -209,15 +214,10 @@ class AnswerBody(Protocol):
         """Return the next bytes, at most `MAX_PIECE_BYTES`; none at the end.
 
         Raises:
-            RemoteUnavailableError: the connection was lost, or nothing came.
+            RemoteUnavailableError: the connection was lost, or too little came.
         """
         while not self._pieces and not self._ended and self._error is None:
-            self._waiting = Deferred()
-            stall = Stall(self._clock, self._seconds, self._stalled)
-            try:
-                await self._waiting
-            finally:
-                stall.stop()
+            await self._wait()
         if not self._pieces:
             if self._error is not None:
                 raise self._error
@@ -231,6 +231,19 @@ class AnswerBody(Protocol):
             self._paused = False
             self.transport.resumeProducing()
         return piece
+
+    async def _wait(self) -> None:
+        """Wait for bytes, as long as that may take yet: a byte now and then is not enough."""
+        if self._came >= LEAST_BYTES:
+            self._came, self._waited = 0, 0.0
+        began = self._clock.seconds()
+        self._waiting = Deferred()
+        stall = Stall(self._clock, max(0.0, self._seconds - self._waited), self._stalled)
+        try:
+            await self._waiting
+        finally:
+            stall.stop()
+            self._waited += self._clock.seconds() - began
 
     async def drain(self) -> None:
         """Throw the rest away, so that the connection can be used again; or close, if it is long.
@@ -246,7 +259,7 @@ class AnswerBody(Protocol):
             self.close()
 
     def _stalled(self) -> None:
-        self._fail("The server sent nothing for too long.")
+        self._fail("The server sent too little for too long.")
         self.close()
         self._wake()
 

@@ -7,9 +7,13 @@ from collections.abc import Sequence
 from ampgrid.blobs.listing import pages
 from ampgrid.blobs.managing import ManagedBlobs, space_of
 from ampgrid.blobs.port import OrderBy, Query
-from ampgrid.errors import BlobNotFoundError
+from ampgrid.errors import BlobNotFoundError, RemoteUnavailableError
 from ampgrid.formats.blobname import BlobName, Flag, checked_flags
 from ampgrid.store.blobrecord import SyncStatus
+
+#: What the ids of one listing may take in memory, bytes, and what one takes beside its letters.
+MOST_LISTED_BYTES = 256 * 2**20
+_ID_BYTES = 64
 
 
 class BlobLooks(ManagedBlobs):
@@ -58,12 +62,17 @@ class BlobLooks(ManagedBlobs):
 
         Raises:
             InvalidFlagsError: ``filter_flag`` is no flag.
+            RemoteUnavailableError: it does not answer, or lists more than is held in memory.
             BadArgumentValueError: ``order_by`` is no order.
         """
         query = _query(namespace, filter_flag, deleted)
         found: list[str] = []
+        size = 0
         async for page in pages(self._remote, self._retrying, query, order_by):
             found += page.blob_ids
+            size += sum(_ID_BYTES + len(blob_id) for blob_id in page.blob_ids)
+            if size > MOST_LISTED_BYTES:
+                raise RemoteUnavailableError("The remote lists more than is held in memory.")
         return found
 
     async def count(

@@ -18,7 +18,7 @@ from zope.interface import implementer
 
 from ampgrid.blobs.http import STALL_SECONDS, HttpRemote
 from ampgrid.blobs.httpagent import open_http_remote
-from ampgrid.blobs.httpbody import MOST_AHEAD_BYTES
+from ampgrid.blobs.httpbody import LEAST_BYTES, MOST_AHEAD_BYTES
 from ampgrid.blobs.port import Query
 from ampgrid.crypto.identity import Identity
 from ampgrid.errors import (
@@ -264,6 +264,37 @@ class LyingServerTests(HttpCase):
                 break
             self.assertLessEqual(len(page.blob_ids), 10)
         self.assertEqual(found, ids)
+
+
+class SlowServerTests(HttpCase):
+    """Servers that send a few bytes now and then: a slot is not theirs for ever."""
+
+    def reading(self, size):
+        """Begin to read a blob; return where its bytes are and what becomes of it."""
+        self.answers(reply(200, b"", Tag=TAG_TEXT, Content_Length=str(size)))
+        reading = Deferred.fromCoroutine(self.read_all())
+        outcomes = []
+        reading.addBoth(outcomes.append)
+        self.clock.advance(0.1)
+        ((_dialling, accepted),) = self.server.net.pipes
+        return accepted, outcomes
+
+    def drip(self, count, size, every):
+        """Send so many times some bytes; return how often it took to be left."""
+        accepted, outcomes = self.reading(1_000_000)
+        for number in range(count):
+            if outcomes:
+                self.assertIs(outcomes[0].type, RemoteUnavailableError)
+                return number
+            accepted.write(bytes(size))
+            self.clock.advance(every)
+        return None
+
+    def test_a_byte_now_and_then_is_left(self):
+        self.assertLessEqual(self.drip(100, 1, STALL_SECONDS / 3), 4)
+
+    def test_what_is_only_slow_is_read(self):
+        self.assertIsNone(self.drip(60, LEAST_BYTES // 4, STALL_SECONDS / 5))
 
 
 class PutTests(HttpCase):

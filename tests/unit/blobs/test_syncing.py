@@ -20,6 +20,7 @@ from ampgrid.blobs import (
     Priority,
     SyncStatus,
     listing,
+    looking,
 )
 from ampgrid.blobs.bounds import Bounds
 from ampgrid.blobs.port import Page
@@ -614,6 +615,13 @@ class ListingTests(ManagerCase):
     def test_by_date_in_a_circle(self):
         self.listed(Page(("a",), "1"), Page(("b",), "1"), Page(("c",)))
         self.fails(RemoteUnavailableError, self.blobs.remote_list(order_by="date"))
+
+    def test_more_than_fits_into_memory(self):
+        self.patch(looking, "MOST_LISTED_BYTES", 10_000)
+        self.listed(*(Page((f"{number:0250}",), str(number)) for number in range(200)))
+        for order_by in (None, "date"):
+            told = self.fails(RemoteUnavailableError, self.blobs.remote_list(order_by=order_by))
+            self.assertIn("memory", told)
 
     def test_by_date_without_end(self):
         self.patch(listing, "MOST_IDS", 100)
