@@ -37,8 +37,6 @@ from tests.campaigns.bench import workplace
 from tests.campaigns.blob_remotes import REMOTES
 
 STORES = ("a", "b")
-#: The longest that a process lives after it began to work, seconds.
-LIFE_SECONDS = 1.5
 #: One blob in so many is deleted again.
 DOOMED = 10
 #: Blobs that are put between two syncs.
@@ -226,7 +224,7 @@ class Campaign:
         process = self.start(self.rng.choice(STORES))
         assert process.stdout is not None
         line = process.stdout.readline()
-        time.sleep(self.rng.uniform(0, LIFE_SECONDS))
+        time.sleep(self.rng.uniform(0, self.options.life))
         ended = process.poll()
         if ended is None:
             os.kill(process.pid, signal.SIGKILL)
@@ -364,6 +362,9 @@ def main():
     parser.add_argument("--small-bytes", type=int, default=10_000)
     parser.add_argument("--large", type=int, default=10, help="large blobs")
     parser.add_argument("--large-bytes", type=int, default=50_000_000)
+    parser.add_argument(
+        "--life", type=float, default=1.5, help="the longest that a process works, seconds"
+    )
     parser.add_argument("--work", help="a directory to work in; in memory if not given")
     parser.add_argument("--child", choices=STORES, help=argparse.SUPPRESS)
     parser.add_argument("--look", action="store_true", help=argparse.SUPPRESS)

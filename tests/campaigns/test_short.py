@@ -54,7 +54,7 @@ class ShortCampaignTests(SynchronousTestCase):
 
         work, told = Path(self.mktemp()).absolute(), []
         work.mkdir(parents=True)
-        numbers = {"count": 1, "seed": 1, "small": 5, "small_bytes": 100, "large": 0}
+        numbers = {"count": 1, "seed": 1, "small": 5, "small_bytes": 100, "large": 0, "life": 1}
         options = argparse.Namespace(remote="loopback", large_bytes=0, **numbers)
         status = Stopped(options, work, told.append).run()
         self.assertEqual(status, blob_sync.INCOMPLETE, told)
