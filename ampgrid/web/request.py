@@ -11,19 +11,19 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web import http
 
-from ampgrid.errors import AmpgridError, OperationCancelledError
+from ampgrid.errors import OperationCancelledError
 from ampgrid.immutable import Operation
 from ampgrid.node.faults import without_text
-from ampgrid.web import answers
 from ampgrid.web.answers import Answer
 from ampgrid.web.bodies import TEXT_BYTES, FileBody, Flow, NoBody, TextBody, Want
 from ampgrid.web.call import AnyBody, Call
-from ampgrid.web.errors import ForbiddenError, TooLargeError, WebError, status_of
+from ampgrid.web.errors import ForbiddenError, TooLargeError, WebError
 from ampgrid.web.forms import FieldsForm, FilesForm, is_form
 from ampgrid.web.gate import Admission, Head
 from ampgrid.web.headers import ALWAYS, OWN_POLICY
 from ampgrid.web.jobs import Job
 from ampgrid.web.ranges import http_date
+from ampgrid.web.refusals import answer_to, as_bytes, shown
 from ampgrid.web.routing import Route, Target, read_target
 from ampgrid.web.tokens import HEADER
 
@@ -82,24 +82,28 @@ class GatewayRequest(http.Request):
         command, uri = self.channel.head()
         content_type = self.getHeader("Content-Type") or ""
         target = self._target = read_target(command, uri, content_type)
+        self.gateway.guesses.look(self._peer())
+        self._route = route = self._let_in(target, uri)
+        if length != 0:
+            self._body = self._made_body(self._wanted(route), length)
+        if route.announces and isinstance(self._body, FileBody | FilesForm):
+            self._announce(target.arguments.get("ophandle"))
+
+    def _let_in(self, target: Target, uri: bytes) -> Route:
+        """Return the route, if the request may take it.
+
+        Raises:
+            WebError: it may not, or there is none.
+        """
         gateway = self.gateway
-        gateway.guesses.look(self._peer())
         # Before the gate has seen it nothing is told of what is there and what is not.
         route: Route | None = None
-        problem: Exception | None = None
+        problem: WebError | None = None
         try:
             route = gateway.router.route(target)
         except WebError as error:
             problem = error
-        head = Head(
-            target.method,
-            self._values,
-            self._local(),
-            self.isSecure(),
-            route is not None and route.linkable,
-        )
-        form = is_form(content_type) or (route is not None and route.guards_itself)
-        self._admission = gateway.gate.admit(head, form=form)
+        admission = self._admission = self._admitted(target, route)
         if route is not None and route.credentials is not None:
             route.credentials(self)
         elif gateway.password is not None:
@@ -107,16 +111,18 @@ class GatewayRequest(http.Request):
         if route is None:
             assert problem is not None
             raise problem
-        if route.always_token and not self._admission.has_token and not is_form(content_type):
+        if route.always_token and not admission.has_token and not is_form(target.content_type):
             raise ForbiddenError(
                 f"this needs the token of the gateway: the header {HEADER}, with what is in "
                 "private/web-token, in the node directory"
             )
-        self._route = route
-        if length != 0:
-            self._body = self._made_body(self._wanted(route), length)
-        if route.announces and isinstance(self._body, FileBody | FilesForm):
-            self._announce(target.arguments.get("ophandle"))
+        return route
+
+    def _admitted(self, target: Target, route: Route | None) -> Admission:
+        linkable = route is not None and route.linkable
+        head = Head(target.method, self._values, self._local(), self.isSecure(), linkable)
+        form = is_form(target.content_type) or (route is not None and route.guards_itself)
+        return self.gateway.gate.admit(head, form=form)
 
     def _announce(self, handle: str | None) -> None:
         """Make a handle known: who gave it may ask at once how much of the body is here."""
@@ -194,7 +200,7 @@ class GatewayRequest(http.Request):
         awaited = self._values("Expect") or self._length is None
         if awaited or (self._length or 0) > _DRAINED_BYTES:
             now = http_date(self.gateway.core.wall())
-            answer = _raw(self._answer_to(error), now)
+            answer = as_bytes(self._answer_to(error), now)
             self.channel.answer_at_once(answer, self._wait_for(error))
 
     def _wait_for(self, error: Exception) -> Deferred[None] | None:
@@ -302,39 +308,18 @@ class GatewayRequest(http.Request):
         if self._disconnected:
             return
         if self.startedWriting:
-            _log.info("an answer was cut short: {why}", why=_shown(error))
+            _log.info("an answer was cut short: {why}", why=shown(error))
             self.channel.transport.abortConnection()
             return
         self.send(self._answer_to(error))
 
     def _answer_to(self, error: Exception) -> Answer:
-        status = status_of(error)
-        message = _shown(error)
-        if status == 500 and not isinstance(error, AmpgridError):
-            reference = self.gateway.entropy(4).hex()
-            _log.failure(
-                "a request failed (reference {reference})",
-                without_text(Failure(error)),
-                reference=reference,
-            )
-            message = f"something went wrong here; the node's log tells it under {reference}"
-        headers = error.headers if isinstance(error, WebError) else {}
-        return self._told(status, message, headers)
-
-    def _told(self, status: int, message: str, headers: dict[str, str]) -> Answer:
-        target = self._target
-        wanted = self.accepted()
+        wanted, target = self.accepted(), self._target
         if target is not None and (
             target.t == "json" or target.arguments.get("output", "").lower() == "json"
         ):
             wanted = "json"
-        if wanted == "json":
-            made = answers.as_json({"error": {"status": status, "message": message}}, status)
-        elif wanted == "html":
-            made = answers.page(self.gateway.pages.error(status, message), status)
-        else:
-            made = answers.text(f"{message}\n", status)
-        return Answer(made.body, status, made.content_type, headers)
+        return answer_to(error, self.gateway, wanted)
 
     # What is streamed.
 
@@ -348,27 +333,3 @@ class GatewayRequest(http.Request):
         self.notifyFinish().addErrback(lost)
         if self._disconnected:
             operation.cancel()
-
-
-def _shown(error: Exception) -> str:
-    """Return the message of an error of ours; of any other only what kind it is."""
-    return str(error) if isinstance(error, AmpgridError) else type(error).__name__
-
-
-def _raw(answer: Answer, date: str) -> bytes:
-    """Return an answer as bytes of HTTP, after which the connection is closed."""
-    reason = http.RESPONSES.get(answer.status, b"Refused").decode("ascii")
-    headers = {
-        "Date": date,
-        **ALWAYS,
-        "Content-Security-Policy": OWN_POLICY,
-        "Content-Type": answer.content_type,
-        "Content-Length": str(len(answer.body)),
-        "Connection": "close",
-        **answer.headers,
-    }
-    lines = [
-        f"HTTP/1.1 {answer.status} {reason}",
-        *(f"{k}: {v}" for k, told in headers.items() for v in told.split("\n")),
-    ]
-    return "\r\n".join(lines).encode("latin-1", "replace") + b"\r\n\r\n" + answer.body
