@@ -39,11 +39,10 @@ def issue(session: Session, /, *, user: str, file: Path, as_json: bool) -> None:
     from ampgrid.cli.control import ask
     from ampgrid.commands.blob_users import IssueBlobToken
     from ampgrid.crypto import write_secret_file
-    from ampgrid.errors import ConfigError
 
     shown = str(file) == "-"
-    if not shown and file.exists():
-        raise ConfigError(f"{file} is there already; name another file, or remove it first.")
+    if not shown:
+        _check_place(file)
 
     async def work(connection: Connection) -> dict[str, Any]:
         return await connection.call(IssueBlobToken, user=user)
@@ -57,6 +56,27 @@ def issue(session: Session, /, *, user: str, file: Path, as_json: bool) -> None:
         click.echo(made)
     else:
         console.note(f"The token of {user} is in {file}; it is that of --token-file.")
+
+
+def _check_place(file: Path) -> None:
+    """See that a token can be written to a file, before the one before it ends.
+
+    Raises:
+        ConfigError: something is there, or nothing can be written beside it.
+    """
+    import os
+    import tempfile
+
+    from ampgrid.errors import ConfigError
+
+    if file.exists():
+        raise ConfigError(f"{file} is there already; name another file, or remove it first.")
+    try:
+        descriptor, probe = tempfile.mkstemp(prefix=".new-", dir=file.parent)
+    except OSError as error:
+        raise ConfigError(f"{file} could not be written: {error.strerror}.") from error
+    os.close(descriptor)
+    Path(probe).unlink()
 
 
 @token.command("revoke")

@@ -39,6 +39,10 @@ class BlobNodeTests(SynchronousTestCase):
         self.done("-d", self.node, "blob", "token", "issue", "alice", token)
         self.assertEqual(token.stat().st_mode & 0o777, 0o600)
         self.assertEqual(ampgrid("-d", self.node, "blob", "token", "issue", "a/b", "-").status, 2)
+        # Where no token can be written none is issued: the one before goes on.
+        for place in (token, self.root / "missing" / "token"):
+            issue = ("-d", self.node, "blob", "token", "issue", "alice", place)
+            self.assertEqual(ampgrid(*issue).status, 3)
         self.done("blob", "secret", self.root / "first" / "secret")
         (self.root / "second").mkdir(mode=0o700)
         shutil.copy(self.root / "first" / "secret", self.root / "second" / "secret")
