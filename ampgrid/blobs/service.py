@@ -10,13 +10,11 @@ Spec: ``docs/specs/blobs.md#service``.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 import attrs
-from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from ampgrid.blobs.receiving import IDLE_SECONDS, STALE_SECONDS, BlobKey, Receiving
 from ampgrid.commands import errors as e
@@ -31,7 +29,8 @@ from ampgrid.formats.blobuser import (
     token_digest,
 )
 from ampgrid.ports import Clock, DelayedCall, Entropy, Threads, WallClock
-from ampgrid.storage.groups import Groups
+from ampgrid.storage.background import Background
+from ampgrid.storage.groups import Groups, do_all
 from ampgrid.store.servedblobs import (
     SMALL_BYTES,
     BlobRoom,
@@ -76,19 +75,6 @@ class BlobSettings:
     members: bool = True
 
 
-@attrs.frozen
-class _Done:
-    """What became of one look."""
-
-    value: Any = None
-    error: Exception | None = None
-
-    def get(self) -> Any:
-        if self.error is not None:
-            raise self.error
-        return self.value
-
-
 class BlobService:
     """Keeps blobs for users.
 
@@ -122,14 +108,14 @@ class BlobService:
         self.time = StoreClock(store.beginning, wall, monotonic or clock.seconds)
         self._changes: Groups[Job[Any]] = Groups(threads, self.spawn, store.run_all)
         self._looks: Groups[Callable[[], Any]] = Groups(
-            threads, self.spawn, _look_all, _LOOKS_AT_ONCE
+            threads, self.spawn, do_all, _LOOKS_AT_ONCE
         )
         self._puts: dict[BlobKey, Receiving] = {}
         self._beginning: set[BlobKey] = set()
         #: Puts between two parts: size, tag, and until when nobody else may put that name.
         self._parked: dict[BlobKey, tuple[int, bytes, float]] = {}
         self._users: dict[str, bytes] = {}
-        self._background: set[Deferred[None]] = set()
+        self._background = Background("the service of blobs", _log)
         self._timer: DelayedCall | None = None
         self._serving = False
         self._room: BlobRoom | None = None
@@ -152,8 +138,7 @@ class BlobService:
             self._timer.cancel()
         for receiving in list(self._puts.values()):
             self.spawn(self._leave(receiving))
-        while self._background:
-            await DeferredList(list(self._background))
+        await self._background.over()
         await self._keep_time()
         await self.in_thread(self.store.close)
 
@@ -461,15 +446,7 @@ class BlobService:
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run a coroutine on its own; `stop` waits for it."""
-        done = Deferred.fromCoroutine(work)
-        if not done.called:
-            self._background.add(done)
-        done.addBoth(self._spawned, done)
-
-    def _spawned(self, result: Failure | None, done: Deferred[None]) -> None:
-        self._background.discard(done)
-        if isinstance(result, Failure):
-            _log.failure("work of the service of blobs failed", failure=result)
+        self._background.spawn(work)
 
     async def _look(self, look: Callable[[], T]) -> T:
         self._check_serving()
@@ -479,13 +456,3 @@ class BlobService:
     def _check_serving(self) -> None:
         if not self._serving:
             raise e.BusyError("the service is not serving")
-
-
-def _look_all(looks: Sequence[Callable[[], Any]]) -> list[_Done]:
-    results = []
-    for look in looks:
-        try:
-            results.append(_Done(look()))
-        except Exception as error:  # noqa: BLE001 - told to who asked, and to nobody else
-            results.append(_Done(error=error))
-    return results

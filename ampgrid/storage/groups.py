@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
+from attrs import frozen
 from twisted.internet.defer import Deferred
 
 from ampgrid.ports import Threads
@@ -23,6 +24,36 @@ class Result(Protocol):
     def get(self) -> Any:
         """Return the result, or raise the error."""
         ...
+
+
+@frozen
+class Done:
+    """What became of one call.
+
+    Attributes:
+        value: what it returned.
+        error: what it raised, None if nothing.
+    """
+
+    value: Any = None
+    error: Exception | None = None
+
+    def get(self) -> Any:
+        """Return the result, or raise the error."""
+        if self.error is not None:
+            raise self.error
+        return self.value
+
+
+def do_all(works: Sequence[Callable[[], Any]]) -> list[Done]:
+    """Call functions, one after the other; return what became of each."""
+    results = []
+    for work in works:
+        try:
+            results.append(Done(work()))
+        except Exception as error:  # noqa: BLE001 - told to who asked, and to nobody else
+            results.append(Done(error=error))
+    return results
 
 
 class Groups(Generic[W]):

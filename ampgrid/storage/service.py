@@ -8,21 +8,21 @@ itself is in `ampgrid.storage.upkeep`.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import attrs
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from ampgrid.commands import errors as e
 from ampgrid.errors import StoreError
 from ampgrid.ports import Clock, DelayedCall, Entropy, Threads, WallClock
+from ampgrid.storage.background import Background
 from ampgrid.storage.buckets import ConnectionBuckets
-from ampgrid.storage.groups import Groups
+from ampgrid.storage.groups import Groups, do_all
 from ampgrid.storage.scrub import Watched
 from ampgrid.storage.share_export import export_share
 from ampgrid.storage.tahoe_files import Report
@@ -43,29 +43,6 @@ MOST_OPEN_BUCKETS = 8192
 LOOK_SECONDS = 60.0
 #: The most groups of reads under way.
 _READS_AT_ONCE = 4
-
-
-@attrs.frozen
-class _Looked:
-    """What became of a look into the store."""
-
-    value: Any = None
-    error: Exception | None = None
-
-    def get(self) -> Any:
-        if self.error is not None:
-            raise self.error
-        return self.value
-
-
-def _look_all(looks: Sequence[Callable[[], Any]]) -> list[_Looked]:
-    results = []
-    for look in looks:
-        try:
-            results.append(_Looked(look()))
-        except StoreError as error:
-            results.append(_Looked(error=error))
-    return results
 
 
 class StorageService:
@@ -100,9 +77,9 @@ class StorageService:
         self._connections: set[ConnectionBuckets] = set()
         self._tasks: Groups[Task[Any]] = Groups(threads, self.spawn, store.run_all)
         self._looks: Groups[Callable[[], Any]] = Groups(
-            threads, self.spawn, _look_all, _READS_AT_ONCE
+            threads, self.spawn, do_all, _READS_AT_ONCE
         )
-        self._background: set[Deferred[None]] = set()
+        self._background = Background("the storage service", _log)
         self._timer: DelayedCall | None = None
         self._serving = False
         self._open_buckets = 0
@@ -136,8 +113,7 @@ class StorageService:
         for buckets in list(self._connections):
             self.forget(buckets)
         await self.upkeep.stop()
-        while self._background:
-            await DeferredList(list(self._background))
+        await self._background.over()
         await self.in_thread(self._store.close)
 
     def _look_around(self) -> None:
@@ -348,15 +324,7 @@ class StorageService:
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run a coroutine on its own; `stop` waits for it."""
-        done = Deferred.fromCoroutine(work)
-        if not done.called:
-            self._background.add(done)
-        done.addBoth(self._spawned, done)
-
-    def _spawned(self, result: Failure | None, done: Deferred[None]) -> None:
-        self._background.discard(done)
-        if isinstance(result, Failure):
-            _log.failure("work of the storage service failed", failure=result)
+        self._background.spawn(work)
 
     def _check_serving(self) -> None:
         if not self._serving:

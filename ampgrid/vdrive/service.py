@@ -12,9 +12,8 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 import attrs
-from twisted.internet.defer import Deferred, DeferredList, DeferredSemaphore
+from twisted.internet.defer import DeferredSemaphore
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from ampgrid.commands import errors as e
 from ampgrid.crypto.identity import node_id_text
@@ -23,7 +22,8 @@ from ampgrid.formats.ballot import Prepare
 from ampgrid.formats.pointer import Pointer
 from ampgrid.formats.record import EMPTY_ROOT, Record
 from ampgrid.ports import Clock, DelayedCall, Entropy, Threads, WallClock
-from ampgrid.storage.groups import Groups, Result
+from ampgrid.storage.background import Background
+from ampgrid.storage.groups import Groups, Result, do_all
 from ampgrid.store.directories import (
     MOST_TRIES,
     Caller,
@@ -67,19 +67,6 @@ class VdriveSettings:
     grace_seconds: int = 86_400
 
 
-@attrs.frozen
-class _Done:
-    """What became of one piece of work."""
-
-    value: Any = None
-    error: Exception | None = None
-
-    def get(self) -> Any:
-        if self.error is not None:
-            raise self.error
-        return self.value
-
-
 class VdriveService:
     """Keeps replicas of directories for peers.
 
@@ -112,16 +99,16 @@ class VdriveService:
         self.time = StoreClock(store.beginning, wall, monotonic or clock.seconds)
         # Both take one after the other, so calls keep their order; while some are written, others
         # are checked, which leaves the interpreter to those.
-        self._checks: Groups[Callable[[], Job[Any]]] = Groups(threads, self._spawn, _do_all)
+        self._checks: Groups[Callable[[], Job[Any]]] = Groups(threads, self._spawn, do_all)
         self._changes: Groups[Callable[[], Job[Any]]] = Groups(
             threads, self._spawn, self._change_all
         )
         self._looks: Groups[Callable[[], Any]] = Groups(
-            threads, self._spawn, _do_all, _LOOKS_AT_ONCE
+            threads, self._spawn, do_all, _LOOKS_AT_ONCE
         )
-        self._slices: Groups[Callable[[], bool]] = Groups(threads, self._spawn, _do_all)
+        self._slices: Groups[Callable[[], bool]] = Groups(threads, self._spawn, do_all)
         self._long_ones = DeferredSemaphore(_LONG_ONES_AT_ONCE)
-        self._background: set[Deferred[None]] = set()
+        self._background = Background("the vdrive service", _log)
         self._timer: DelayedCall | None = None
         self._serving = False
         self._counted = DirectoryCounts()
@@ -155,8 +142,7 @@ class VdriveService:
         self._serving = False
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
-        while self._background:
-            await DeferredList(list(self._background))
+        await self._background.over()
         await self._keep_time()
         await self._threads.run(self._store.close)
 
@@ -434,7 +420,7 @@ class VdriveService:
 
     def _change_all(self, makes: Sequence[Callable[[], Job[Any]]]) -> list[Result]:
         """Check what was not checked yet, and run what holds, all with one commit."""
-        made = _do_all(makes)
+        made = do_all(makes)
         jobs = [done.value for done in made if done.error is None]
         outcomes = iter(self._store.run_all(jobs) if jobs else ())
         return [done if done.error is not None else next(outcomes) for done in made]
@@ -446,25 +432,7 @@ class VdriveService:
         return found
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        done = Deferred.fromCoroutine(work)
-        if not done.called:
-            self._background.add(done)
-        done.addBoth(self._spawned, done)
-
-    def _spawned(self, result: Failure | None, done: Deferred[None]) -> None:
-        self._background.discard(done)
-        if isinstance(result, Failure):
-            _log.failure("work of the vdrive service failed", failure=result)
-
-
-def _do_all(works: Sequence[Callable[[], Any]]) -> list[_Done]:
-    results = []
-    for work in works:
-        try:
-            results.append(_Done(work()))
-        except Exception as error:  # noqa: BLE001 - told to who asked, and to nobody else
-            results.append(_Done(error=error))
-    return results
+        self._background.spawn(work)
 
 
 def _checked_record(index: bytes, packed: bytes) -> Record:
