@@ -167,7 +167,7 @@ class UnlinkChild(GridCommand):
 
     :answered-by: nodes, on their socket
     :needs: the socket
-    :bound: 9 KiB, answer 512 bytes
+    :bound: 9 KiB, answer 2 KiB
     :repeat: no; the second finds no such child
     :since: 1
     """
