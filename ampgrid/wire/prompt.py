@@ -155,7 +155,10 @@ class PromptTls(TLSMemoryBIOProtocol):
             super()._flushReceiveBIO()
 
     def _deliver(self, pieces: list[bytes]) -> None:
-        """Hand over what came; small answers to a stretch of it go together, and at once."""
+        """Hand over what came; small answers to a stretch of it go together, at its end.
+
+        The first of them does not wait: who sends a stream has a window, and goes on with it.
+        """
         if len(pieces) == 1:
             ProtocolWrapper.dataReceived(self, pieces[0])
             return
@@ -171,7 +174,7 @@ class PromptTls(TLSMemoryBIOProtocol):
         now = self._clock.seconds()
         soon = now - self._wrote_at < CLOSE_SECONDS
         self._wrote_at = now
-        if self._held or ((soon or self._delivering) and len(data) <= SMALL_BYTES):
+        if self._held or (soon and len(data) <= SMALL_BYTES):
             if not (self._held or self._delivering):
                 self._clock.callLater(0, self._flush)
             self._held.append(data)

@@ -240,12 +240,14 @@ class PromptTest(SynchronousTestCase):
                 self.ends[1].dataReceived(piece)
             self.assertEqual(self.inner[1].heard, b"d" * 65_000)
 
-    def test_small_answers_to_a_stretch_of_it_go_together_and_at_once(self) -> None:
+    def test_of_answers_to_a_stretch_one_goes_at_once_and_the_others_together_at_its_end(
+        self,
+    ) -> None:
         self.inner[1].answers = [b"a", b"b", b"c"]
         self.sockets[1].at_once = 0
         self.ends[0].write(b"d" * 65_000)
         self.carry()
-        self.assertEqual((self.sockets[1].at_once, self.clock.getDelayedCalls()), (1, []))
+        self.assertEqual((self.sockets[1].at_once, self.clock.getDelayedCalls()), (2, []))
         self.carry()
         self.assertEqual(self.inner[0].heard, b"abc")
 
