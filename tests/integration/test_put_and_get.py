@@ -158,7 +158,7 @@ class PutAndGetTests(GridCase):
     def slow_put(self) -> subprocess.Popen[bytes]:
         """Begin an upload that takes a while; return once the servers keep room for it."""
         os.truncate(self.file, 500_000_000)
-        process = start("-d", self.node, "put", self.file)
+        process = start("-d", self.node, "put", self.file, "--shares", "2/4/4")
         wait_until(lambda: all(storage["promised"] for storage in self.storage()))
         return process
 
@@ -184,7 +184,8 @@ class PutAndGetTests(GridCase):
         hanging = self.grid.ready["nodes"][0]["pid"]
         os.kill(hanging, signal.SIGSTOP)
         try:
-            process = start("-d", self.node, "put", self.file)
+            # On all four, so also on that one.
+            process = start("-d", self.node, "put", self.file, "--shares", "2/4/4")
             wait_until(lambda: bool(status_of(self.node)["operations"]))
             process.send_signal(signal.SIGINT)
             began = time.monotonic()
