@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from ampgrid.blobs import (
@@ -812,6 +812,27 @@ class SeveralAtOnceTests(ManagerCase):
         found = self.world.together(self.read(other, "wanted"), self.read(other, "wanted"))
         self.assertEqual(found, [data, data])
         self.assertLess(remote.moved, len(data) * 1.1)
+
+    def test_a_sync_that_is_given_up_ends_as_given_up_and_goes_on_another_time(self):
+        for number in range(5):
+            self.put(f"b{number}", content(number, 300_000))
+        other = self.world.manager("b")
+        syncing = Deferred.fromCoroutine(other.sync())
+        ended = []
+        syncing.addBoth(ended.append)
+        steps = other._remote.weather.seen
+        while "get-piece" not in [step for step, _name in steps]:
+            self.world.clock.advance(0.001)
+        self.assertEqual(ended, [])
+        syncing.cancel()
+        self.world.clock.advance(1)
+        self.assertEqual([each.type for each in ended], [CancelledError])
+        # Nobody goes on with it behind one's back.
+        before = len(steps)
+        self.world.clock.advance(100)
+        self.assertEqual(len(steps), before)
+        self.assertEqual(self.run_one(other.sync()).failed, [])
+        self.assertEqual(self.world.get(other, "b4"), content(4, 300_000))
 
     def test_one_who_is_cancelled_while_waiting_takes_no_slot(self):
         self.restart(transfers=1)
