@@ -576,6 +576,27 @@ class FileTests(StoreCase, SynchronousTestCase):
         self.assertEqual(self.store.check(), [])
 
 
+class UpgradeTests(StoreCase, SynchronousTestCase):
+    def test_a_store_of_the_first_version_knows_which_blobs_are_of_other_schemes(self):
+        other = BlobName.of("other")
+        self.put(NAME, rows_of(1, 2))
+        self.want(other)
+        self.fetch(other, rows_of(2, 2))
+
+        def back(sql):
+            sql.execute("DROP INDEX blobs_external")
+            sql.execute("ALTER TABLE blobs DROP COLUMN external")
+            sql.execute("PRAGMA user_version=1")
+
+        self.store.change(back)
+        self.store.close()
+        self.store = self.opened()
+        self.assertEqual(self.rows(NAME), rows_of(1, 2))
+        external = "SELECT blob_id FROM blobs WHERE external = 1"
+        found = self.store.change(lambda sql: sql.execute(external).fetchall())
+        self.assertEqual(found, [("other",)])
+
+
 class OtherDriverPuttingTests(OtherDriver, PuttingTests):
     """The same over pysqlcipher3."""
 
