@@ -26,6 +26,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ from tests.benchmarks.figures import (
 from tests.benchmarks.grids import AmpgridGrid, Grid, GridError
 from tests.benchmarks.slow_works import Link, slow_works
 from tests.benchmarks.tahoe import VERSION, TahoeGrid, default_home, install
-from tests.benchmarks.ways import Gateway, Socket, WrongAnswerError
+from tests.benchmarks.ways import Gateway, Socket
 from tests.benchmarks.works import Amounts, Meter, System, Work, all_works, note_peaks
 
 TAHOE = "Tahoe-LAFS"
@@ -283,15 +284,20 @@ def works_of(options: argparse.Namespace) -> list[Work]:
     return [work for work in works if not options.only or work.name in options.only]
 
 
-def compare(reactor: Any, stop: Stop, options: argparse.Namespace, console: Console) -> Meter:
-    """Measure; returns what was measured.
+def compare(
+    reactor: Any, stop: Stop, options: argparse.Namespace, console: Console
+) -> tuple[Meter, list[str]]:
+    """Measure; return what was measured, and what went wrong.
+
+    A work that fails, and a user who wants no more, take nothing of what is there already.
 
     Raises:
-        KeyboardInterrupt: the user does not want the rest.
+        GridError: the grids did not come up, or a work is unknown.
     """
     works = works_of(options)
     link = Link(options.mbit, options.delay) if options.slow else None
     wanted = options.system or SYSTEMS
+    problems: list[str] = []
     with (
         tempfile.TemporaryDirectory(prefix="compare-", dir=options.folder) as place,
         Progress(console) as progress,
@@ -302,11 +308,20 @@ def compare(reactor: Any, stop: Stop, options: argparse.Namespace, console: Cons
         try:
             comparison.start(options.tahoe_venv)
             for work in works:
-                comparison.measure(work, options.runs, not options.quick)
-            note_peaks(comparison.systems, comparison.meter)
+                try:
+                    comparison.measure(work, options.runs, not options.quick)
+                except KeyboardInterrupt:
+                    problems.append("interrupted")
+                    break
+                except Exception as error:
+                    problems.append(f"{work.name}: {type(error).__name__}: {error}")
+                    progress.tell(f"failed: {problems[-1]}")
+            with suppress(GridError, OSError):
+                # Of a process that has ended nothing can be told.
+                note_peaks(comparison.systems, comparison.meter)
         finally:
             comparison.stop()
-        return comparison.meter
+        return comparison.meter, problems
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -344,22 +359,25 @@ def main() -> None:
     console = Console(stderr=True)
     load = os.getloadavg()[0]
 
-    async def everything(reactor: Any, stop: Stop) -> Meter:
-        meter: Meter = await deferToThread(compare, reactor, stop, options, console)
-        return meter
+    async def everything(reactor: Any, stop: Stop) -> tuple[Meter, list[str]]:
+        done: tuple[Meter, list[str]] = await deferToThread(
+            compare, reactor, stop, options, console
+        )
+        return done
 
     try:
-        meter = run_with_reactor(everything)
-    except (GridError, WrongAnswerError) as error:
+        meter, problems = run_with_reactor(everything)
+    except GridError as error:
         raise SystemExit(f"compare.py: {error}") from None
-    except KeyboardInterrupt:
-        raise SystemExit("compare.py: interrupted") from None
     screen = Console()
     if not screen.is_terminal:
         screen.width = _PAPER
     show(screen, meter, [name for name in SYSTEMS if name in (options.system or SYSTEMS)])
     if options.json is not None:
-        options.json.write_text(json.dumps(document(meter, options, load), indent=2) + "\n")
+        told = document(meter, options, load) | {"problems": problems}
+        options.json.write_text(json.dumps(told, indent=2) + "\n")
+    if problems:
+        raise SystemExit("compare.py: " + "; ".join(problems))
 
 
 if __name__ == "__main__":

@@ -99,6 +99,8 @@ class Process:
                 stdout=log,
                 stderr=log,
                 env=self._environment,
+                # Ctrl-C is for the program, which then stops its grids in order.
+                start_new_session=True,
             )
 
     @property
