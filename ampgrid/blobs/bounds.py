@@ -6,12 +6,16 @@ making: blobs of other schemes, of which nothing can be checked, and names in a 
 
 from __future__ import annotations
 
-from attrs import field, frozen, validators
+from typing import Any
+
+from attrs import field, frozen
+
+from ampgrid.errors import BadArgumentValueError
 
 
-def _bound(default: int) -> int:
-    bound: int = field(default=default, validator=[validators.instance_of(int), validators.ge(0)])
-    return bound
+def _check(_bounds: Bounds, attribute: Any, value: int) -> None:
+    if value < 0:
+        raise BadArgumentValueError(f"The bound {attribute.name} of blobs is a number from 0 on.")
 
 
 @frozen
@@ -22,7 +26,10 @@ class Bounds:
         external_bytes: of blobs of other schemes in all, sealed bytes as announced; each counts
             4,096 more. 0 to have none here.
         wanted: blobs that the remote lists and that are not here.
+
+    Raises:
+        BadArgumentValueError: a bound is below 0.
     """
 
-    external_bytes: int = _bound(2**30)
-    wanted: int = _bound(1_000_000)
+    external_bytes: int = field(default=2**30, validator=_check)
+    wanted: int = field(default=1_000_000, validator=_check)

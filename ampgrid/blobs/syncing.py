@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
 from attrs import define, field
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, FirstError, gatherResults
 
 from ampgrid.blobs.listing import pages
 from ampgrid.blobs.port import Query
@@ -171,15 +171,11 @@ class Syncing:
             )
         if missing:
             t.store.want(missing, self.wall())
-        for blob_id, status in here.items():
-            if blob_id in there:
-                continue
-            name = BlobName(namespace, blob_id)
-            if status is SyncStatus.SYNCED:
-                # The remote lost it, or forgot long ago that it was deleted: nothing is lost.
-                t.store.set_status(name, SyncStatus.PENDING_UPLOAD, [status])
-            elif status in (SyncStatus.PENDING_DOWNLOAD, SyncStatus.FAILED_DOWNLOAD):
-                t.store.drop(name, [status])
+        absent = [BlobName(namespace, blob_id) for blob_id in here if blob_id not in there]
+        if absent:
+            # The remote lost them, or forgot long ago that they were deleted: nothing is lost.
+            t.store.set_all(absent, SyncStatus.PENDING_UPLOAD, [SyncStatus.SYNCED])
+            t.store.drop_all(absent, [SyncStatus.PENDING_DOWNLOAD, SyncStatus.FAILED_DOWNLOAD])
 
     async def fetch_pending(self, namespace: str, report: SyncReport) -> None:
         """Have all that is wanted."""
@@ -241,6 +237,11 @@ class Syncing:
                     gone.append(error)
 
         workers = [Deferred.fromCoroutine(worker()) for _ in range(min(self.at_once, len(queue)))]
-        await gatherResults(workers, consumeErrors=True)
+        try:
+            await gatherResults(workers, consumeErrors=True)
+        except FirstError as error:
+            # Who gave the sync up, or a fault of ours, as it is.
+            queue.clear()
+            error.subFailure.raiseException()
         if gone:
             raise gone[0]

@@ -244,13 +244,20 @@ class LocalBlobStore:
         self, name: BlobName, status: SyncStatus, only_from: Sequence[SyncStatus] = ()
     ) -> bool:
         """Change the status of a blob, if it has one of those given; return whether it did."""
+        return self.set_all([name], status, only_from) == 1
 
-        def change(sql: Sql) -> bool:
-            blob = find_blob(sql, name)
-            if blob is None or (only_from and blob.status not in only_from):
-                return False
-            update_blob(sql, name, status=int(status))
-            return True
+    def set_all(
+        self, names: Sequence[BlobName], status: SyncStatus, only_from: Sequence[SyncStatus] = ()
+    ) -> int:
+        """Change the status of blobs as `set_status` does, in one transaction; return how many."""
+
+        def change(sql: Sql) -> int:
+            count = 0
+            for name in names:
+                blob = find_blob(sql, name)
+                if blob is not None and (not only_from or blob.status in only_from):
+                    count += update_blob(sql, name, status=int(status))
+            return count
 
         return self._database.call(change)
 

@@ -71,7 +71,7 @@ class ManagerCase(SynchronousTestCase):
         self.remote = self.world.remote()
         self.blobs = self.world.manager(remote=self.remote, **how)
 
-    def fail(self, *steps, times=1000):
+    def failing(self, *steps, times=1000):
         self.remote.weather.fails.update(dict.fromkeys(steps, times))
 
     def mend(self):
@@ -400,7 +400,7 @@ class DeleteTests(ManagerCase):
     def test_a_remote_that_does_not_answer_is_told_later(self):
         """The seed looked at no answer, and had forgotten the blob by then."""
         self.put("gone", b"content")
-        self.fail("delete")
+        self.failing("delete")
         self.fails(RemoteUnavailableError, self.blobs.delete("gone"))
         self.assertIsNone(self.get("gone"))
         self.restart()
@@ -414,7 +414,7 @@ class DeleteTests(ManagerCase):
 
     def test_an_answer_that_was_lost(self):
         self.put("gone", b"content")
-        self.fail("delete-answer")
+        self.failing("delete-answer")
         self.fails(RemoteUnavailableError, self.blobs.delete("gone"))
         self.restart()
         self.assertEqual(self.run_one(self.blobs.sync()).failed, [])

@@ -76,7 +76,7 @@ class SyncTests(ManagerCase):
         self.assertEqual(self.world.local(self.other, "other"), ["two"])
 
     def test_what_could_not_be_sent_is_sent(self):
-        self.fail("put")
+        self.failing("put")
         self.fails(RemoteUnavailableError, self.putting("late", b"content"))
         self.assertEqual(self.status("late"), SyncStatus.PENDING_UPLOAD)
         self.restart()
@@ -88,7 +88,7 @@ class SyncTests(ManagerCase):
 
     def test_a_put_after_a_crash_heals(self):
         """The seed left a blob that stood in the way of every other try."""
-        self.fail("put")
+        self.failing("put")
         self.fails(RemoteUnavailableError, self.putting("late", b"content"))
         self.restart()
         self.fails(BlobAlreadyExistsError, self.putting("late", b"another"))
@@ -97,7 +97,7 @@ class SyncTests(ManagerCase):
         self.assertEqual(self.status("late"), SyncStatus.SYNCED)
 
     def test_what_was_asked_for_in_vain_does_not_stand_in_the_way(self):
-        self.fail("get")
+        self.failing("get")
         self.fails(RemoteUnavailableError, self.blobs.get("new"))
         self.assertEqual(self.status("new"), SyncStatus.PENDING_DOWNLOAD)
         self.put("new", b"content")
@@ -106,7 +106,7 @@ class SyncTests(ManagerCase):
 
     def test_an_answer_that_was_lost_is_no_second_blob(self):
         self.restart(attempts=1)
-        self.fail("put-answer")
+        self.failing("put-answer")
         self.fails(RemoteUnavailableError, self.putting("once", b"content"))
         self.restart()
         self.assertEqual(self.sync().sent, 1)
@@ -126,7 +126,7 @@ class SyncTests(ManagerCase):
 
     def test_deleting_wins_over_what_was_not_sent_yet(self):
         self.world.put(self.other, "gone", b"from there")
-        self.fail("put")
+        self.failing("put")
         self.fails(RemoteUnavailableError, self.putting("gone", b"from here"))
         self.mend()
         self.run_one(self.other.delete("gone"))
@@ -137,7 +137,7 @@ class SyncTests(ManagerCase):
 
     def test_deleting_wins_in_the_middle_of_a_sync(self):
         """It is deleted after the deletions were looked at, and before it is sent."""
-        self.fail("put")
+        self.failing("put")
         self.fails(RemoteUnavailableError, self.putting("gone", b"from here"))
         self.mend()
         weather, world = self.remote.weather, self.world
@@ -167,6 +167,18 @@ class SyncTests(ManagerCase):
         self.assertEqual(self.sync().sent, 1)
         self.assertEqual(self.sync(self.other).fetched, 1)
 
+    def test_a_remote_that_lost_all_is_no_transaction_for_each(self):
+        for number in range(30):
+            self.put(f"b{number}")
+        for number in range(20):
+            self.world.put(self.other, f"wanted{number}")
+        self.run_one(self.blobs.refresh_sync_status_from_server())
+        self.world.server.account("alice").blobs.clear()
+        before = self.blobs._store.commits
+        self.run_one(self.blobs.refresh_sync_status_from_server())
+        self.assertEqual(self.run_one(self.blobs.sync_progress()), {"PENDING_UPLOAD": 30})
+        self.assertLessEqual(self.blobs._store.commits - before, 3)
+
     def test_what_is_wanted_and_gone_is_not_wanted_any_more(self):
         self.put("gone", content("gone", 500_000))
         weather = self.other._remote.weather
@@ -179,7 +191,7 @@ class SyncTests(ManagerCase):
         self.assertIsNone(self.run_one(self.other.status("gone")))
 
     def test_two_blobs_of_one_name(self):
-        self.fail("put")
+        self.failing("put")
         self.fails(RemoteUnavailableError, self.putting("both", b"from here"))
         self.mend()
         self.world.put(self.other, "both", b"from there")
@@ -193,7 +205,7 @@ class SyncTests(ManagerCase):
 
     def test_two_that_put_the_same_content(self):
         data = content("same", 200_000)
-        self.fail("put")
+        self.failing("put")
         self.fails(RemoteUnavailableError, self.putting("same", data))
         self.mend()
         self.world.put(self.other, "same", data)
@@ -253,7 +265,7 @@ class FaultTests(ManagerCase):
 
     def test_a_broken_transfer_goes_on_where_it_was(self):
         data = content("large", 5_000_000)
-        self.fail("put-piece", times=4)
+        self.failing("put-piece", times=4)
         self.put("large", data)
         self.assertLess(self.remote.moved, len(data) * 1.1)
         remote, other = self.other()
@@ -296,7 +308,7 @@ class FaultTests(ManagerCase):
         self.assertLess(remote.moved, len(data) * 1.2)
 
     def test_a_remote_that_is_away_is_not_asked_for_ever(self):
-        self.fail("put")
+        self.failing("put")
         before = self.world.clock.seconds()
         self.fails(RemoteUnavailableError, self.putting("x", b"content"))
         tried = [step for step, _ in self.remote.weather.seen].count("put")
@@ -304,7 +316,7 @@ class FaultTests(ManagerCase):
         self.assertLess(self.world.clock.seconds() - before, 8 * MOST_WAIT)
 
     def test_a_remote_that_takes_all_and_fails_at_the_end_is_not_asked_for_ever(self):
-        self.fail("put-end", times=10**6)
+        self.failing("put-end", times=10**6)
         self.fails(RemoteUnavailableError, self.putting("x", content("x", 300_000)))
 
     def test_waits_are_random_and_grow(self):
@@ -412,7 +424,7 @@ class FaultTests(ManagerCase):
         self.fails(NoRoomError, other.sync())
 
     def test_a_blob_that_the_remote_does_not_take_does_not_stop_the_others(self):
-        self.fail("put")
+        self.failing("put")
         for blob_id in ("a", "odd"):
             self.fails(RemoteUnavailableError, self.putting(blob_id, content(blob_id)))
         self.mend()
@@ -758,7 +770,7 @@ class SeveralAtOnceTests(ManagerCase):
         return most
 
     def fill(self, count):
-        self.fail("put")
+        self.failing("put")
         for number in range(count):
             self.fails(
                 RemoteUnavailableError, self.putting(f"b{number}", content(number, 200_000))
