@@ -1,5 +1,6 @@
 """A whole grid in memory: introduction, upload, download, loss of servers, restart."""
 
+import random
 import tempfile
 from pathlib import Path
 
@@ -333,7 +334,7 @@ class SquattingTests(GridCase):
         data = some_bytes(size)
         cap = self.grid(nodes=5).upload(data)
         grid = self.grid(nodes=7, shares=(3, 5, 5))
-        self.plant(grid, cap, some_bytes(2_000, b"junk"), 2)
+        self.plant(grid, cap, random.Random(2).randbytes(2_000), 2)
         uploaded = grid.put(data)
         self.assertEqual(cap, uploaded.cap.to_string())
         self.assertEqual((5, 5, 0), FilesTests.counts(self, uploaded))
@@ -349,7 +350,7 @@ class SquattingTests(GridCase):
         data = some_bytes(5_000)
         cap = self.grid(nodes=5).upload(data)
         grid = self.grid(nodes=5)
-        self.plant(grid, cap, some_bytes(2_000, b"junk"), 5)
+        self.plant(grid, cap, random.Random(2).randbytes(2_000), 5)
         with self.assertRaises(NotHappyError):
             grid.put(data)
         with self.assertRaises((AmpgridError, WireError)):

@@ -20,9 +20,9 @@ from urllib.request import Request, urlopen
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.hygiene import MARK
 from tests.integration.processes import PATIENCE, Grid
 
-MARK = b"plaintext-that-nobody-may-find."
 NAME = "a-name-that-nobody-may-find"
 #: More than stays in memory, so that it is spooled.
 DATA = MARK * 40_000
