@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from twisted.protocols import amp
 
-from ampgrid.caps import MAX_CAP_CHARACTERS, MAX_KEY_CAP_CHARACTERS
+from ampgrid.caps import MAX_CAP_CHARACTERS
 from ampgrid.commands import errors as e
 from ampgrid.commands.arguments import Count, Exact, Flag, Text
 from ampgrid.commands.base import GridCommand, error_map
@@ -191,12 +191,12 @@ class DropKept(GridCommand):
 
     :answered-by: nodes, on their socket
     :needs: the socket
-    :bound: 512 bytes, answer 64 bytes
+    :bound: 2 KiB, answer 64 bytes
     :repeat: yes
     :since: 1
     """
 
-    arguments = [(b"cap", Text(MAX_KEY_CAP_CHARACTERS))]
+    arguments = [(b"cap", Text(MAX_CAP_CHARACTERS))]
     response = [(b"dropped", Flag())]
     errors = error_map(e.BadCapTextError)
 

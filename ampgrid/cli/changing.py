@@ -187,8 +187,11 @@ def removal_lines(removed: Sequence[dict[str, str]], days: int) -> list[str]:
         days: for which a lease lasts.
     """
     what = removed[0]["path"] if len(removed) == 1 else f"{len(removed)} names"
+    told = console.one_line(f"Removed {what}.")
+    if all(each["cap"].startswith("URI:LIT:") for each in removed):
+        return [told, "What was in it was held by its directory alone, and takes no space there."]
     return [
-        console.one_line(f"Removed {what}."),
+        told,
         f"Its space returns within {days} days of the last renewal of a lease; others may keep",
         "it, and this node keeps what was put through it until 'ampgrid kept drop CAP'.",
     ]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, AnyStr, cast
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionLost
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -208,6 +209,15 @@ class GatewayRequest(http.Request):
         guessed = isinstance(error, WebError) and error.guessed
         return self.gateway.guesses.wrong(self._peer()) if guessed else None
 
+    async def _until_told(self, error: Exception) -> None:
+        """Wait until an error may be told; not for a client that is gone, whom nobody tells."""
+        when = self._wait_for(error)
+        if when is None or self._disconnected:
+            return
+        self.notifyFinish().addErrback(lambda _: when.cancel())
+        with suppress(CancelledError):
+            await when
+
     # The body.
 
     def handleContentChunk(self, data: bytes) -> None:  # noqa: N802
@@ -248,7 +258,7 @@ class GatewayRequest(http.Request):
             answer = await self._route.act(call)
         except Exception as error:  # noqa: BLE001 - the client is told
             self._end_begun(error)
-            await (self._wait_for(error) or succeed(None))
+            await self._until_told(error)
             self._fail(error)
         else:
             self._end_begun(None)

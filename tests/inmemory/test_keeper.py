@@ -10,7 +10,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from ampgrid.caps import ChkCap, parse_cap
+from ampgrid.caps import MAX_INLINE_SIZE, ChkCap, LitCap, parse_cap
 from ampgrid.commands import control
 from ampgrid.commands import errors as e
 from ampgrid.errors import OperationCancelledError
@@ -184,6 +184,12 @@ class ControlTests(GridCase):
         for command in (control.Check, control.Verify, control.Repair):
             report = self.report(command, cap="URI:LIT:krugkidfnzsc4")
             self.assertEqual((report["healthy"], report["shares_total"]), (True, 0))
+
+    def test_the_longest_cap_is_taken_by_every_command_on_files(self) -> None:
+        longest = LitCap(bytes(MAX_INLINE_SIZE)).to_string()
+        for command in (control.Check, control.Verify, control.Repair):
+            self.assertTrue(self.report(command, cap=longest)["healthy"])
+        self.assertFalse(self.call(control.DropKept, cap=longest)["dropped"])
 
     def test_refusals(self) -> None:
         for command in (control.Check, control.Verify, control.Repair, control.DropKept):

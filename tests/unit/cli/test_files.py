@@ -6,6 +6,7 @@ import os
 import stat
 from pathlib import Path
 
+from ampgrid.cli.changing import removal_lines
 from ampgrid.cli.files import naming, readable, source_of, target_of
 from ampgrid.cli.status import rows_of
 from ampgrid.cli.summary import duration, peer_line
@@ -176,3 +177,12 @@ class StatusTests(CommandLineCase):
     def test_a_time_has_one_unit(self) -> None:
         found = [duration(seconds) for seconds in (0, 119, 120, 7_199, 7_200, 172_799, 172_800)]
         self.assertEqual(found, ["0 s", "119 s", "2 min", "119 min", "2 h", "47 h", "2 d"])
+
+
+class RemovalTests(CommandLineCase):
+    def test_what_was_held_by_its_directory_has_no_leases_and_is_not_kept(self) -> None:
+        literal, shares = {"path": "a:x", "cap": LIT}, {"path": "a:y", "cap": "URI:CHK:..."}
+        for removed, leased in (([literal], False), ([shares], True), ([literal, shares], True)):
+            told = "\n".join(removal_lines(removed, 31))
+            self.assertIs("31 days" in told, leased)
+            self.assertIs("kept drop" in told, leased)

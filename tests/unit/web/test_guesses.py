@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 from twisted.internet.address import IPv4Address
@@ -19,6 +20,7 @@ from ampgrid.web.guesses import (
     TooManyGuessesError,
 )
 from ampgrid.web.password import Password
+from ampgrid.web.request import GatewayRequest
 from ampgrid.web.tokens import HEADER
 from tests.unit.web.kit import Client, GatewayCase, read_reply, request_bytes
 from tests.unit.web.test_password import NAME, WORD, answer
@@ -157,6 +159,29 @@ class PasswordGuessTest(GuessingCase):
             client.transport.abortConnection()
             self.grid.clock.advance(LONGEST_SECONDS)
             self.assertEqual(client.received, b"")
+
+    def test_nothing_is_kept_of_a_client_that_does_not_wait(self) -> None:
+        challenge = self.spend()
+        before = self.requests_kept()
+        for _ in range(FREE):
+            client = self.guess(challenge, "wrong")
+            self.assertEqual(self.requests_kept(), before + 1)
+            client.transport.abortConnection()
+            self.grid.clock.advance(0.01)
+            del client
+        self.assertEqual(self.requests_kept(), before)
+
+    def requests_kept(self) -> int:
+        gc.collect()
+        return sum(type(each) is GatewayRequest for each in gc.get_objects())
+
+    def test_who_does_not_wait_may_not_ask_the_more(self) -> None:
+        self.from_afar()
+        challenge = self.spend()
+        for _ in range(MOST_WAITING):
+            self.guess(challenge, "wrong").transport.abortConnection()
+            self.grid.clock.advance(0.01)
+        self.assertEqual(read_reply(self.guess(challenge, WORD).received).status, 429)
 
     def test_many_at_once(self) -> None:
         challenge = self.spend()
