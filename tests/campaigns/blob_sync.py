@@ -372,6 +372,8 @@ def main():
     if options.child:
         run_child(options)
         return
+    # A shell starts what runs behind it with this signal ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with workplace("blobs", options.work) as work:
         sys.exit(Campaign(options, work, tell).run())
 
