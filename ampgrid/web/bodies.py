@@ -103,15 +103,13 @@ class TextBody:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._size = 0
-        self._pieces: list[bytes] = []
+        self._taken = bytearray()
 
     def add(self, data: bytes) -> None:
         """Keep bytes."""
-        self._size += len(data)
-        if self._size > self._most:
+        if len(self._taken) + len(data) > self._most:
             raise TooLargeError(f"this takes a body of {self._most} bytes at most")
-        self._pieces.append(bytes(data))
+        self._taken += data
 
     async def complete(self) -> None:
         """Do nothing: all is here."""
@@ -119,7 +117,7 @@ class TextBody:
     @property
     def data(self) -> bytes:
         """All bytes."""
-        return b"".join(self._pieces)
+        return bytes(self._taken)
 
     @property
     def text(self) -> str:
@@ -135,7 +133,7 @@ class TextBody:
 
     def close(self) -> None:
         """Let go of it."""
-        self._pieces = []
+        self._taken = bytearray()
 
 
 class GivenText(TextBody):

@@ -123,8 +123,8 @@ class Keeping:
         self._resume = resume
         self._fail = fail
         self._most = most
-        self._pieces: list[bytes] = []
-        self._waiting = 0
+        #: What is not on the disk: one stretch, however small the pieces are that it came in.
+        self._waiting = bytearray()
         self._spool: Spool | None = None
         self._counted = 0
         self._writing = False
@@ -146,9 +146,8 @@ class Keeping:
         if self._most is not None and self.size + len(data) > self._most:
             raise TooLargeError(f"this takes {self._most} bytes at most")
         self.size += len(data)
-        self._pieces.append(bytes(data))
-        self._waiting += len(data)
-        if self.size <= MEMORY_BYTES or self._waiting < PIECE_BYTES:
+        self._waiting += data
+        if self.size <= MEMORY_BYTES or len(self._waiting) < PIECE_BYTES:
             return
         if not self._writing:
             self._write()
@@ -163,8 +162,8 @@ class Keeping:
     async def _write_all(self) -> None:
         """Write what waits, until nothing does."""
         room = self._room
-        while self._pieces and not self._closed:
-            data, self._pieces, self._waiting = b"".join(self._pieces), [], 0
+        while self._waiting and not self._closed:
+            data, self._waiting = bytes(self._waiting), bytearray()
             await room.threads.run(self._write_some, data)
             self._counted += len(data)
             room.used += len(data)
@@ -184,7 +183,7 @@ class Keeping:
         if isinstance(result, Failure):
             error = result.value
             self._error = error if isinstance(error, Exception) else FileError("interrupted")
-            self._pieces = []
+            self._waiting = bytearray()
             self._fail(self._error)
         if self._paused:
             self._paused = False
@@ -202,7 +201,7 @@ class Keeping:
             NoSpaceError: the disk has no room for it.
             FileError: the disk failed.
         """
-        while self._writing or (self._pieces and self.size > MEMORY_BYTES):
+        while self._writing or (self._waiting and self.size > MEMORY_BYTES):
             if not self._writing:
                 self._write()
                 continue
@@ -212,12 +211,12 @@ class Keeping:
             raise self._error
         if self._spool is not None:
             return self._spool
-        return Data(b"".join(self._pieces))
+        return Data(bytes(self._waiting))
 
     def close(self) -> None:
         """Let go of it all."""
         self._closed = True
-        self._pieces = []
+        self._waiting = bytearray()
         if not self._writing:
             self._drop()
 

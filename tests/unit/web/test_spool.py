@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ampgrid.errors import FileError
 from ampgrid.immutable import Spool
-from ampgrid.web.bodies import TEXT_BYTES, Flow
+from ampgrid.web.bodies import TEXT_BYTES, Flow, TextBody
 from ampgrid.web.errors import NoSpaceError, TooLargeError
 from ampgrid.web.forms import MOST_FIELD_BYTES, FilesForm
 from ampgrid.web.spool import MEMORY_BYTES, PIECE_BYTES, Keeping, SpoolRoom
@@ -72,6 +73,18 @@ class KeepingTest(SpoolCase):
         keeping.add(data)
         self.assertEqual(self.whole(keeping), data)
         self.assertEqual((self.room.used, list(self.folder.iterdir())), (0, []))
+
+    def test_pieces_of_any_size_take_no_more_room_than_they_are_long(self) -> None:
+        for make in (self.keep, lambda: TextBody(TEXT_BYTES)):
+            for size in (2, 7, 1_000):
+                data = some_bytes(min(MEMORY_BYTES, TEXT_BYTES))
+                tracemalloc.start()
+                body = make()
+                for start in range(0, len(data), size):
+                    body.add(data[start : start + size])
+                held, _most = tracemalloc.get_traced_memory()
+                tracemalloc.stop()
+                self.assertLess(held, 2 * len(data) + 4_096, (type(body), size))
 
     def test_what_is_a_little_larger_goes_to_the_disk_too(self) -> None:
         for size in (MEMORY_BYTES + 1, 300_000, PIECE_BYTES):
