@@ -6,13 +6,14 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ampgrid.caps import MAX_CAP_CHARACTERS
 from ampgrid.node.sizes import format_size
 
 #: The largest report, bytes; a value of a box holds 62,000 and more.
 MOST_REPORT_BYTES = 60_000
 #: The largest page of a list, bytes.
 MOST_PAGE_BYTES = 50_000
-#: The longest text in a report, characters.
+#: The longest text in a report that is no cap, characters.
 _MOST_CHARACTERS = 300
 #: Lists are cut to half of this, to a quarter and so on, until the whole fits.
 _LONGEST_LIST = 4096
@@ -53,7 +54,9 @@ def json_text(value: object, most: int) -> str:
 def _cut(value: Any, most: int) -> tuple[Any, int]:
     """Return a value with no list longer than ``most``, and how many items were left out."""
     if isinstance(value, str):
-        return value[:_MOST_CHARACTERS], 0
+        # A cap that is cut short gives nothing, or something else.
+        longest = MAX_CAP_CHARACTERS if value.startswith("URI:") else _MOST_CHARACTERS
+        return value[:longest], 0
     if isinstance(value, list):
         pairs = [_cut(inner, most) for inner in value[:most]]
         left_out = max(0, len(value) - most) + sum(count for _, count in pairs)

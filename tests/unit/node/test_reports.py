@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from ampgrid.caps import MAX_INLINE_SIZE, LitCap
 from ampgrid.commands.arguments import Text
 from ampgrid.immutable import BadShare, CheckReport, RepairReport
-from ampgrid.node.reports import MOST_REPORT_BYTES, page_text, report_text, why_full
+from ampgrid.node.reports import MOST_REPORT_BYTES, json_text, page_text, report_text, why_full
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=20),
@@ -92,6 +93,13 @@ class ReportTests(SynchronousTestCase):
             self.assertEqual((told["shares_good"], told["servers_happy"]), (256, 256))
             self.assertEqual(set(told), set(each) | {"left_out"})
             self.assertGreater(told["left_out"], 5_000)
+
+    def test_a_cap_is_never_cut_short(self) -> None:
+        cap = LitCap(bytes(MAX_INLINE_SIZE)).to_string()
+        found = {"path": ["n" * 255] * 300, "read_cap": cap, "verify_cap": None}
+        told = json.loads(json_text(found, 45_000))
+        self.assertEqual(told["read_cap"], cap)
+        self.assertLess(len(told["path"]), 300)
 
     def test_pages(self) -> None:
         items = [{"n": n, "text": "x" * 90} for n in range(1_000)]
