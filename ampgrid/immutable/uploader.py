@@ -192,10 +192,9 @@ class Uploader:
         return uploaded
 
     async def _whole(self, source: Uploadable) -> bytes:
-        size = source.get_size()
         if isinstance(source, Data):
-            return source.read_at(0, size)
-        return await self._threads.run(source.read_at, 0, size)
+            return _read_whole(source)
+        return await self._threads.run(_read_whole, source)
 
     def _memory(self, size: int, encoding: Encoding) -> int:
         """Return what an upload may hold at once, bytes: segments, their blocks, the windows."""
@@ -508,3 +507,14 @@ def _starter(
     function: Callable[[bytes, int, bytes], object], index: bytes, number: int, data: bytes
 ) -> Callable[[], Deferred[Allocation]]:
     return lambda: Deferred.fromCoroutine(function(index, number, data))  # type: ignore[arg-type]
+
+
+def _read_whole(source: Uploadable) -> bytes:
+    """Return all bytes of a source (blocking).
+
+    Raises:
+        FileChangedError: there are others by now; half of both would be neither.
+    """
+    data = source.read_at(0, source.get_size())
+    source.check_unchanged()
+    return data

@@ -7,11 +7,11 @@ from pathlib import Path
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
-from ampgrid.caps import parse_cap
+from ampgrid.caps import MAX_INLINE_SIZE, parse_cap
 from ampgrid.commands.errors import WireError
 from ampgrid.erasure import isal_engine, zfec_engine
-from ampgrid.errors import AmpgridError, NotEnoughSharesError, NotHappyError
-from ampgrid.immutable import Data, Encoding, Operation
+from ampgrid.errors import AmpgridError, FileChangedError, NotEnoughSharesError, NotHappyError
+from ampgrid.immutable import Data, Encoding, OpenFile, Operation
 from ampgrid.testing.grid import MemoryGrid
 from tests.material import some_bytes
 from tests.vectors import tahoe
@@ -173,6 +173,32 @@ class LossTests(GridCase):
         with self.assertRaises(NotHappyError) as caught:
             grid.put(some_bytes(1_000), Encoding(2, 5, 5))
         self.assertIn("5 servers needed", str(caught.exception))
+
+
+class ChangingTests(GridCase):
+    """Files that somebody writes to after they were opened."""
+
+    def test_half_of_a_file_is_never_taken_for_all_of_it(self):
+        grid = self.grid(nodes=3, shares=(2, 3, 3))
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        for before, after in ((0, 700), (20, 30), (500, 900), (500, 400), (2_000, 2_001)):
+            path = folder / f"{before}-{after}"
+            path.write_bytes(some_bytes(before))
+            source = OpenFile.at(path)
+            self.addCleanup(source.close)
+            path.write_bytes(some_bytes(after))
+            linked = []
+
+            async def link(cap, linked=linked):
+                linked.append(cap)
+
+            uploading = grid.client.core.uploader.upload(
+                source, grid.encoding, Operation(), link, lit_size=MAX_INLINE_SIZE
+            )
+            with self.assertRaises(FileChangedError):
+                grid.run(uploading)
+            self.assertEqual(linked, [])
 
 
 class MeetingTests(GridCase):
