@@ -71,7 +71,9 @@ def _opened(path: Path) -> Uploadable:
     if size > SMALL_BYTES:
         return file
     try:
-        return Data(file.read_at(0, size))
+        data = file.read_at(0, size)
+        file.check_unchanged()
+        return Data(data)
     finally:
         file.close()
 

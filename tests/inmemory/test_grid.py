@@ -1,10 +1,12 @@
 """A whole grid in memory: introduction, upload, download, loss of servers, restart."""
 
+import os
 import random
 import tempfile
 from pathlib import Path
 
 import attrs
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from ampgrid.caps import MAX_INLINE_SIZE, parse_cap
@@ -12,6 +14,7 @@ from ampgrid.commands.errors import WireError
 from ampgrid.erasure import isal_engine, zfec_engine
 from ampgrid.errors import AmpgridError, FileChangedError, NotEnoughSharesError, NotHappyError
 from ampgrid.immutable import Data, Encoding, OpenFile, Operation
+from ampgrid.node.streams import source_of
 from ampgrid.testing.grid import MemoryGrid
 from tests.material import some_bytes
 from tests.vectors import tahoe
@@ -199,6 +202,20 @@ class ChangingTests(GridCase):
             with self.assertRaises(FileChangedError):
                 grid.run(uploading)
             self.assertEqual(linked, [])
+
+    def test_a_small_file_that_grows_while_it_is_opened(self):
+        path = Path(self.mktemp())
+        path.write_bytes(b"half of it")
+        read = os.pread
+
+        def read_late(*args):
+            path.write_bytes(b"half of it and the other")
+            return read(*args)
+
+        self.patch(os, "pread", read_late)
+        core = self.grid(nodes=3, shares=(2, 3, 3)).client.core
+        opening = Deferred.fromCoroutine(source_of(core, str(path.absolute()), None, Operation()))
+        self.failureResultOf(opening, FileChangedError)
 
 
 class MeetingTests(GridCase):
