@@ -1,16 +1,18 @@
 """One large directory on a grid of processes: filling it, one change, a listing, small files.
 
     python tests/benchmarks/big_directory.py --children 100000 --files 300
+    python tests/benchmarks/big_directory.py --children 100000 --child-bytes 1000
 
 It starts a grid of five storage nodes, 3-of-5, and measures through the client's control socket:
-how long it takes to link so many children (in large changes), then what one change costs in time
-and in bytes on the loopback (all replicas, there and back, and what else the idle grid says), how
-long a listing takes, the client's memory, and how many files of 1 kB a second are put into an
-empty directory one after the other. The same is done in its two halves: files put and linked
-nowhere, and caps linked that are there already. Each of the three is told in files a second and
-in processor time a file, user and system, summed over all processes of the grid and apart for the
-client: on a machine that others use too, that is what can be compared. The load of the machine is
-printed with the figures.
+how long it takes to link so many children (in large changes; files of ``--child-bytes``, which
+their entries hold), then what one change costs in time and in bytes on the loopback (all replicas,
+there and back, and what else the idle grid says), how long a listing takes, the client's memory,
+and how many files of 1 kB a second are put into an empty directory one after the other. Such a
+file is held by its entry; so the same is done with files that are put and linked nowhere, which
+get shares, and with caps of these that are then linked. Each of the three is told in files a
+second and in processor time a file, user and system, summed over all processes of the grid and
+apart for the client: on a machine that others use too, that is what can be compared. The load of
+the machine is printed with the figures.
 """
 
 from __future__ import annotations
@@ -38,7 +40,9 @@ from ampgrid.wire.unixsocket import connect_control
 from tests.benchmarks.measuring import cpu_seconds, peak_memory
 
 _LOOPBACK = Path("/sys/class/net/lo/statistics/tx_bytes")
-_BATCH = 250
+#: Children that are linked in one step at most, and bytes of JSON; a Command takes 62,000.
+_MOST_STEP = 250
+_STEP_BYTES = 60_000
 _CHANGES = 20
 
 
@@ -101,13 +105,18 @@ async def measure_small(
     }
 
 
-async def fill(call: Any, directory: str, first: int, end: int) -> float:
-    """Link children numbered from ``first`` to before ``end``; returns the seconds it took."""
+async def fill(call: Any, directory: str, first: int, end: int, size: int = 6) -> float:
+    """Link children of ``size`` bytes, numbered from ``first`` to before ``end``.
+
+    Returns:
+        The seconds it took.
+    """
     began = time.monotonic()
-    for start in range(first, end, _BATCH):
+    step = min(_MOST_STEP, _STEP_BYTES // (2 * size + 100))
+    for start in range(first, end, step):
         batch = [
-            {"name": f"child {number:06}", "cap": LitCap(b"%d" % number).to_string()}
-            for number in range(start, min(start + _BATCH, end))
+            {"name": f"child {number:06}", "cap": LitCap(b"%0*d" % (size, number)).to_string()}
+            for number in range(start, min(start + step, end))
         ]
         await call(drive.LinkChildren, path=directory, children=json.dumps(batch))
     return time.monotonic() - began
@@ -137,12 +146,12 @@ async def read(call: Any, directory: str) -> tuple[float, int]:
 
 
 async def measure(
-    call: Any, pids: dict[str, int], children: int, files: int, folder: Path
+    call: Any, pids: dict[str, int], children: int, files: int, folder: Path, size: int
 ) -> dict[str, Any]:
     """Measure everything; returns the figures."""
     figures: dict[str, Any] = {"children": children}
     big = (await call(drive.MakeDirectory))["cap"]
-    figures["fill_seconds"] = await fill(call, big, 0, children)
+    figures["fill_seconds"] = await fill(call, big, 0, children, size)
     took, moved = await change(call, big, _CHANGES)
     figures["change_seconds"] = statistics.median(took)
     figures["change_seconds_most"] = max(took)
@@ -159,6 +168,7 @@ def main() -> None:
     """Run it from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--children", type=int, default=100_000)
+    parser.add_argument("--child-bytes", type=int, default=6)
     parser.add_argument("--files", type=int, default=300)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
@@ -178,7 +188,9 @@ def main() -> None:
                     return dict(answer)
 
                 pids = {name: process.pid for name, process in grid.processes.items()}
-                return await measure(call, pids, options.children, options.files, folder)
+                return await measure(
+                    call, pids, options.children, options.files, folder, options.child_bytes
+                )
             finally:
                 await grid.stop()
 
