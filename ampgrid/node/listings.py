@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from itertools import islice
 from typing import Any
 
 from attrs import define, field
@@ -88,13 +89,13 @@ class Listings:
         try:
             wanted = min(most or _MOST_CHILDREN, _MOST_CHILDREN)
             await self._read(listing, wanted)
-            told = [spell(listing.waiting[i]) for i in range(min(wanted, len(listing.waiting)))]
+            # Spelled as they are taken: what fits on no page more would be spelled in vain.
+            text, count = page_text(map(spell, islice(listing.waiting, wanted)))
         except BaseException:
             self._drop(number)
             raise
         finally:
             listing.turn.release()
-        text, count = page_text(told)
         for _ in range(count):
             listing.waiting.popleft()
         problems = _taken(listing.problems)

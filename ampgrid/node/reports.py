@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ampgrid.caps import MAX_CAP_CHARACTERS
@@ -99,7 +99,7 @@ def report_text(report: Mapping[str, Any], most: int = MOST_REPORT_BYTES) -> str
         dropped += 1
 
 
-def page_text(items: Sequence[object], most: int = MOST_PAGE_BYTES) -> tuple[str, int]:
+def page_text(items: Iterable[object], most: int = MOST_PAGE_BYTES) -> tuple[str, int]:
     """Return items as a JSON list, and how many of them are in it.
 
     Args:

@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ampgrid.crypto.base32 import a2b, b2a
 from ampgrid.errors import FormatError
+from tests.material import some_bytes
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 
@@ -20,6 +21,14 @@ class Base32Test(SynchronousTestCase):
         self.assertEqual(b2a(data), expected)
         self.assertEqual(a2b(expected), data)
         self.assertEqual(a2b(expected, len(data)), data)
+
+    def test_every_length_of_a_small_file(self):
+        """It is worked on in steps by its length, so each length is a case of its own."""
+        for length in range(1_030):
+            for data in (bytes(length), b"\xff" * length, some_bytes(length)):
+                expected = base64.b32encode(data).decode().lower().rstrip("=")
+                self.assertEqual(b2a(data), expected, length)
+                self.assertEqual(a2b(expected), data, length)
 
     @given(st.text(ALPHABET, max_size=30))
     def test_what_is_read_is_spelled_the_same(self, text):
