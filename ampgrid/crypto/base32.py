@@ -47,7 +47,7 @@ def b2a(data: bytes) -> str:
     """Spell ``data`` in base32.
 
     A number as long as the text is worked on as a whole, in as many steps as it has binary digits
-    of length: `base64.b32encode` takes seven times as long for a kilobyte.
+    of length: `base64.b32encode` goes through it in pieces of five bytes.
     """
     length = -(-len(data) * 8 // 5)
     number = int.from_bytes(data, "big") << (length * 5 - len(data) * 8)

@@ -55,13 +55,17 @@ def connect(clock: HeapClock, node: MemoryNode) -> LocalConnection:
     return near
 
 
-class ControlCase(SynchronousTestCase):
+class CallingCase(SynchronousTestCase):
+    """A grid in memory and a connection to the control socket of its client."""
+
+    nodes = 3
+
     def setUp(self) -> None:
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         self.place = Path(folder.name) / "place"
         self.place.mkdir()
-        self.grid = MemoryGrid(Path(folder.name), 3, (2, 3, 3), max_segment_size=50_000)
+        self.grid = MemoryGrid(Path(folder.name), self.nodes, (2, 3, 3), max_segment_size=50_000)
         self.grid.start()
         self.addCleanup(self.grid.stop)
         self.connection = connect(self.grid.clock, self.grid.client)
@@ -77,6 +81,8 @@ class ControlCase(SynchronousTestCase):
     def call(self, command: Any, **arguments: Any) -> dict[str, Any]:
         return self.grid.run(self.begin(command, **arguments))
 
+
+class ControlCase(CallingCase):
     def put(self, data: bytes) -> str:
         (self.place / "put").write_bytes(data)
         return str(self.call(control.Upload, path=str(self.place / "put"))["cap"])

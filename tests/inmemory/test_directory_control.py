@@ -3,45 +3,22 @@
 from __future__ import annotations
 
 import json
-import tempfile
-from pathlib import Path
 from typing import Any
-
-from twisted.internet.defer import Deferred
-from twisted.trial.unittest import SynchronousTestCase
 
 from ampgrid.caps import MAX_INLINE_SIZE, DirCap, LitCap
 from ampgrid.commands import control
 from ampgrid.commands import drive as commands
 from ampgrid.commands import errors as e
 from ampgrid.node import deep, listings
-from ampgrid.testing.grid import MemoryGrid
-from tests.inmemory.controlling import OPERATION, connect
+from tests.inmemory.controlling import CallingCase, connect
 from tests.material import some_bytes
 
 LITERAL = "URI:LIT:krugkidcnf2hgidqnrqws3q"
 OTHER = "URI:LIT:ojqw4zdpnu"
 
 
-class DirectoryCase(SynchronousTestCase):
-    def setUp(self) -> None:
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.place = Path(folder.name) / "place"
-        self.place.mkdir()
-        self.grid = MemoryGrid(Path(folder.name), 4, (2, 3, 3), max_segment_size=50_000)
-        self.grid.start()
-        self.addCleanup(self.grid.stop)
-        self.connection = connect(self.grid.clock, self.grid.client)
-
-    def begin(self, command: Any, **arguments: Any) -> Deferred[dict[str, Any]]:
-        if "number" in arguments:
-            arguments[OPERATION] = arguments.pop("number")
-        calling = self.connection.call(command, deadline=10_000.0, **arguments)
-        return Deferred.fromCoroutine(calling)
-
-    def call(self, command: Any, **arguments: Any) -> dict[str, Any]:
-        return self.grid.run(self.begin(command, **arguments))  # type: ignore[arg-type]
+class DirectoryCase(CallingCase):
+    nodes = 4
 
     def fails(self, error: type[Exception], command: Any, **arguments: Any) -> str:
         with self.assertRaises(error) as caught:
