@@ -15,7 +15,7 @@ from ampgrid.immutable.repairer import Repairer, RepairReport
 from ampgrid.immutable.schedule import Schedule
 from ampgrid.immutable.targets import DownloadTarget, ToData, ToDescriptor, ToFile
 from ampgrid.immutable.uploadables import Data, OpenFile, Spool, Uploadable
-from ampgrid.immutable.uploader import Encoding, Uploaded, Uploader
+from ampgrid.immutable.uploader import Encoding, Uploaded, Uploader, needs_shares
 from ampgrid.immutable.walker import Walker
 
 __all__ = [
@@ -44,4 +44,5 @@ __all__ = [
     "Uploaded",
     "Uploader",
     "Walker",
+    "needs_shares",
 ]
