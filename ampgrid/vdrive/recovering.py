@@ -8,7 +8,7 @@ Source: ``docs/specs/directories.md``, ``docs/specs/register.md#membership``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from twisted.internet.defer import Deferred
 
@@ -89,8 +89,24 @@ async def recover(table: Table, keys: WriteKeys, found: Survey) -> Record:
             found=len(willing),
             wanted=len(replicas),
         )
+    taken = await _deliver(table, record, found.snapshot.nodes, willing)
+    if taken < record.quorum:
+        raise UncertainChangeError(
+            f"the directory may or may not be recovered: {taken} of {len(replicas)} peers took it;"
+            " change nothing in it, and recover it again"
+        )
+    return table.remember(record)
+
+
+async def _deliver(
+    table: Table,
+    record: Record,
+    nodes: Mapping[bytes, bytes],
+    willing: Sequence[ReplicaId],
+) -> int:
+    """Send a record with all its nodes to those that promised it; return how many took it."""
     desk = Desk(NodeCache(0), most_cached=0)
-    desk.add(found.snapshot.nodes)
+    desk.add(nodes)
     # Whatever a peer did wrong before, it has promised now, and is to get everything.
     delivery = Delivery(record, desk, repairs=True)
 
@@ -98,13 +114,7 @@ async def recover(table: Table, keys: WriteKeys, found: Survey) -> Record:
         return lambda: table.lane(replica_id).send(delivery)
 
     outcomes = await each({number: start(one) for number, one in enumerate(willing)})
-    taken = sum(_is_done(outcome) for outcome in outcomes.values())
-    if taken < record.quorum:
-        raise UncertainChangeError(
-            f"the directory may or may not be recovered: {taken} of {len(replicas)} peers took it;"
-            " change nothing in it, and recover it again"
-        )
-    return table.remember(record)
+    return sum(_is_done(outcome) for outcome in outcomes.values())
 
 
 async def _promised(
