@@ -15,11 +15,7 @@ from twisted.internet.defer import Deferred
 from ampgrid.commands import errors as e
 from ampgrid.commands import vdrive as commands
 from ampgrid.crypto.directory_keys import WriteKeys
-from ampgrid.errors import (
-    NotReachableError,
-    UncertainChangeError,
-    UndecidedError,
-)
+from ampgrid.errors import NotReachableError, UncertainChangeError, UndecidedError
 from ampgrid.formats.ballot import MAX_EPOCH, Ballot, Prepare
 from ampgrid.formats.record import Record, ReplicaId
 from ampgrid.immutable.several import each

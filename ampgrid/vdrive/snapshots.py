@@ -20,10 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import attrs
 from twisted.internet.defer import Deferred
 
-from ampgrid.errors import (
-    FormatError,
-    MissingNodesError,
-)
+from ampgrid.errors import FormatError, MissingNodesError
 from ampgrid.formats import trie
 from ampgrid.formats.pointer import Pointer
 from ampgrid.formats.record import Record, ReplicaId

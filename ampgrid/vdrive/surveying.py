@@ -15,13 +15,7 @@ import attrs
 
 from ampgrid.caps import FileCap
 from ampgrid.crypto.directory_keys import WriteKeys
-from ampgrid.errors import (
-    AmpgridError,
-    FormatError,
-    GridError,
-    IntegrityError,
-    NotReachableError,
-)
+from ampgrid.errors import AmpgridError, FormatError, GridError, IntegrityError, NotReachableError
 from ampgrid.formats.ballot import MAX_COUNTER, Ballot
 from ampgrid.formats.pointer import Pointer
 from ampgrid.formats.record import Record, ReplicaId

@@ -42,9 +42,9 @@ from ampgrid.store.sql import Database
 from ampgrid.testing import grid as grid_module
 from ampgrid.testing.grid import MemoryGrid
 from ampgrid.testing.pipes import join
-from ampgrid.wire import InlineThreads, boxes
 from ampgrid.web.gateway import Gateway
 from ampgrid.web.tokens import Tokens
+from ampgrid.wire import InlineThreads, boxes
 from ampgrid.wire.prompt import PromptTls
 from tests.material import some_bytes
 from tests.unit.web.kit import Client, read_reply, request_bytes
