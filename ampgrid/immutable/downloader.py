@@ -19,12 +19,15 @@ from twisted.internet.defer import Deferred
 from ampgrid.caps import ChkCap, LitCap
 from ampgrid.errors import BadArgumentValueError
 from ampgrid.immutable.budget import Budget
+from ampgrid.immutable.finder import Habit
 from ampgrid.immutable.operation import Operation
 from ampgrid.immutable.pool import SharePool
 from ampgrid.immutable.segment import SegmentDecoder, SegmentFetch
 from ampgrid.immutable.targets import DownloadTarget
+from ampgrid.immutable.uploadables import SMALL_BYTES
 from ampgrid.ports import Clock, Threads
 from ampgrid.storage.client import StorageServer
+from ampgrid.wire import InlineThreads
 
 #: Bytes of the file that are fetched ahead of what is being written.
 AHEAD_BYTES = 4 * 1024 * 1024
@@ -68,6 +71,7 @@ class Downloader:
         self._servers = servers
         self._threads = threads
         self._clock = clock
+        self._habit = Habit()
 
     async def download(
         self,
@@ -101,9 +105,10 @@ class Downloader:
             else:
                 memory = 3 * min(end - offset, AHEAD_BYTES) + _LEAST_BYTES
                 async with self._budget.take(memory, operation.check):
-                    download = _Download(
-                        cap, self._servers(), self._threads, self._clock, operation
-                    )
+                    # A small file is decoded before a thread had even begun.
+                    threads = InlineThreads() if size <= SMALL_BYTES else self._threads
+                    pool = SharePool(cap, self._servers(), threads, self._clock, self._habit)
+                    download = _Download(cap, pool, threads, operation)
                     problems = await download.run(target, offset, end)
             operation.check()
             await _wait_for(target.close())
@@ -124,14 +129,13 @@ class _Download:
     def __init__(
         self,
         cap: ChkCap,
-        servers: Sequence[StorageServer],
+        pool: SharePool,
         threads: Threads,
-        clock: Clock,
         operation: Operation,
     ) -> None:
         self._cap = cap
         self._operation = operation
-        self._pool = SharePool(cap, servers, threads, clock)
+        self._pool = pool
         self._threads = threads
 
     async def run(self, target: DownloadTarget, offset: int, end: int) -> tuple[str, ...]:

@@ -1,7 +1,12 @@
-"""Finding the shares of a file: every connected server is asked at once.
+"""Finding the shares of a file: every connected server is asked at once, or the first ones first.
 
 No server can hold the others up: shares are usable as their servers answer, and a server that
 does not answer is left behind.
+
+An upload gives its shares to the first servers of the file's order, so that as a rule the first k
+hold what is needed. Of a small file, which comes with the first answers, they alone are asked at
+first, and all others as soon as one of them has nothing, fails, or lets the others wait. Where
+that did not do lately (servers have come, or gone), all are asked at once.
 """
 
 from __future__ import annotations
@@ -26,6 +31,17 @@ WHOLE_SHARE_BYTES = 16 * 1024
 _SMALL_OVERHEAD_BYTES = 1_536
 
 
+class Habit:
+    """Whether the first servers had what was needed when a file was sought last.
+
+    Attributes:
+        first_do: whether they had.
+    """
+
+    def __init__(self) -> None:
+        self.first_do = True
+
+
 class ShareFinder:
     """Asks the servers which shares of a file they hold.
 
@@ -35,10 +51,11 @@ class ShareFinder:
         threads: where long hashing happens.
         found: told of each share.
         answered: told whenever a server has answered or failed.
+        habit: whether to ask the first servers alone at first; None to ask all at once.
 
     Attributes:
         started: whether they have been asked.
-        pending: number of servers that have not answered.
+        pending: number of servers that were asked and have not answered.
         problems: one line for each server that failed.
     """
 
@@ -49,6 +66,7 @@ class ShareFinder:
         threads: Threads,
         found: Callable[[ShareReader], None],
         answered: Callable[[], None],
+        habit: Habit | None = None,
     ) -> None:
         self.started = False
         self.pending = 0
@@ -58,21 +76,47 @@ class ShareFinder:
         self._threads = threads
         self._found = found
         self._answered = answered
+        self._habit = habit
         self._count = 0
+        self._first: frozenset[bytes] = frozenset()
+        #: Numbers of the shares that the first servers hold.
+        self._first_numbers: set[int] = set()
+        self._later: list[bytes] = []
+        block = -(-cap.size // cap.needed)
+        self._is_small = block + _SMALL_OVERHEAD_BYTES <= WHOLE_SHARE_BYTES
+        self._head = block + _SMALL_OVERHEAD_BYTES if self._is_small else MAX_HEADER_SIZE
 
     def start(self) -> None:
-        """Ask every server, in permuted order."""
+        """Ask the servers, in permuted order."""
         self.started = True
-        cap = self._cap
-        block = -(-cap.size // cap.needed)
-        small = block + _SMALL_OVERHEAD_BYTES <= WHOLE_SHARE_BYTES
-        head = block + _SMALL_OVERHEAD_BYTES if small else MAX_HEADER_SIZE
-        want = range(min(cap.total, MAX_SHARES_PER_REQUEST))
-        order = permute(cap.storage_index, self._by_id)
-        self.pending = len(order)
+        order = permute(self._cap.storage_index, self._by_id)
+        if self._habit is not None and self._is_small:
+            self._first = frozenset(order[: self._cap.needed])
+            if self._habit.first_do:
+                order, self._later = order[: self._cap.needed], order[self._cap.needed :]
+        self._ask(order)
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether there are servers that were not asked yet."""
+        return bool(self._later)
+
+    def ask_all(self) -> None:
+        """Ask the servers that were not asked yet: the first ones do not do."""
+        later, self._later = self._later, []
+        if later:
+            assert self._habit is not None
+            self._habit.first_do = False
+            self._ask(later)
+
+    def _ask(self, order: list[bytes]) -> None:
+        want = range(min(self._cap.total, MAX_SHARES_PER_REQUEST))
+        self.pending += len(order)
         for server_id in order:
             server = self._by_id[server_id]
-            asking = Deferred.fromCoroutine(server.shares(cap.storage_index, want, head))
+            asking = Deferred.fromCoroutine(
+                server.shares(self._cap.storage_index, want, self._head)
+            )
             asking.addCallbacks(
                 self._take, self._fail, callbackArgs=(server,), errbackArgs=(server,)
             )
@@ -91,6 +135,8 @@ class ShareFinder:
                 reader.found_order = self._count
                 self._count += 1
                 self._found(reader)
+                if server.server_id in self._first:
+                    self._first_numbers.add(number)
 
     def _fail(self, failure: Failure, server: StorageServer) -> None:
         failure.trap(AmpgridError)
@@ -98,4 +144,9 @@ class ShareFinder:
 
     def _done(self, _result: object) -> None:
         self.pending -= 1
+        if len(self._first_numbers) >= self._cap.needed:
+            if self._habit is not None:
+                self._habit.first_do = True
+        elif self._later and len(self._first_numbers) + self.pending < self._cap.needed:
+            self.ask_all()
         self._answered()

@@ -16,7 +16,7 @@ from ampgrid.caps import ChkCap, ChkVerifierCap
 from ampgrid.errors import AmpgridError, FormatError, IntegrityError, NotEnoughSharesError
 from ampgrid.formats.ueb import UriExtension
 from ampgrid.immutable.bell import Bell
-from ampgrid.immutable.finder import ShareFinder
+from ampgrid.immutable.finder import Habit, ShareFinder
 from ampgrid.immutable.reader import ShareReader
 from ampgrid.ports import Clock, Threads
 from ampgrid.storage.client import StorageServer
@@ -40,6 +40,7 @@ class SharePool:
         servers: the storage peers that are connected.
         threads: where long hashing happens.
         clock: time and timers.
+        habit: which servers to ask first; None to ask all at once.
 
     Attributes:
         extension: the file's URI extension, once a share was ready.
@@ -51,6 +52,7 @@ class SharePool:
         servers: Sequence[StorageServer],
         threads: Threads,
         clock: Clock,
+        habit: Habit | None = None,
     ) -> None:
         self.extension: UriExtension | None = None
         self._cap = cap
@@ -63,7 +65,7 @@ class SharePool:
         self._bells: set[Bell] = set()
         self._news = self.bell()
         self._server_count = len(servers)
-        self._finder = ShareFinder(cap, servers, threads, self._found, self.ring)
+        self._finder = ShareFinder(cap, servers, threads, self._fresh.append, self.ring, habit)
 
     # News.
 
@@ -83,10 +85,6 @@ class SharePool:
             bell.ring()
 
     # The shares.
-
-    def _found(self, reader: ShareReader) -> None:
-        self._fresh.append(reader)
-        self.ring()
 
     def merit(self, reader: ShareReader) -> tuple[bool, bool, int]:
         """Return a key by which the shares to be read first come first."""
@@ -125,6 +123,7 @@ class SharePool:
     def _not_prepared(self, failure: Failure, reader: ShareReader) -> None:
         self._preparing.discard(reader)
         failure.trap(AmpgridError)
+        self._finder.ask_all()
         self.note(f"{reader}: {failure.getErrorMessage()}")
         if failure.check(IntegrityError, FormatError):
             self.damaged(reader, failure.getErrorMessage())
@@ -133,6 +132,7 @@ class SharePool:
         """Leave a share aside for good."""
         if reader in self._ready:
             self._ready.remove(reader)
+            self._finder.ask_all()
             self.note(f"{reader}: {why}")
 
     def failed(self, reader: ShareReader, failure: Failure) -> None:
@@ -165,6 +165,7 @@ class SharePool:
         """Note that a share keeps a download waiting; others go before it from now on."""
         if not reader.slow:
             reader.slow = True
+            self._finder.ask_all()
             self.note(f"{reader}: slow")
 
     def note(self, line: str) -> None:
@@ -228,9 +229,11 @@ class SharePool:
             if self._finder.pending and known < self._cap.total:
                 # More answers are on their way, and may hold better shares than those known.
                 now = self._clock.seconds()
-                wait = SLOW_SECONDS if grace_ends is None else grace_ends - now
+                patience = GRACE_SECONDS if self._finder.holds_back else SLOW_SECONDS
+                wait = patience if grace_ends is None else grace_ends - now
                 if wait > 0:
-                    await self._news.wait(wait)
+                    if not await self._news.wait(wait) and grace_ends is None:
+                        self._finder.ask_all()
                     continue
             self.prepare(needed + extra)
             if len(self._ready_numbers()) >= needed:

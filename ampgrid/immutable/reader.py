@@ -7,6 +7,8 @@ extension, each block against its hash.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from ampgrid.caps import ChkCap, ChkVerifierCap
 from ampgrid.crypto import hashing
 from ampgrid.errors import FormatError, IntegrityError
@@ -126,11 +128,9 @@ class ShareReader:
         return extension
 
     def _check_extension(self, header: ShareHeader, section: bytes) -> UriExtension:
+        cap = self._cap
         packed = packed_extension(header, section)
-        if hashing.uri_extension_hash(packed) != self._cap.ueb_hash:
-            raise IntegrityError("the share belongs to another file")
-        extension = UriExtension.unpack(packed)
-        extension.check(self._cap.needed, self._cap.total, self._cap.size)
+        extension = _checked(packed, cap.ueb_hash, cap.needed, cap.total, cap.size)
         if header.block_size * extension.needed_shares != extension.segment_size:
             raise IntegrityError("the share's block size is not the file's")
         return extension
@@ -171,6 +171,20 @@ class ShareReader:
     def check_block(self, index: int, block: bytes) -> bool:
         """Tell whether a block is the one that the file has there."""
         return hashing.block_hash(block) == self._block_hashes[index]
+
+
+@lru_cache(maxsize=16)
+def _checked(packed: bytes, ueb_hash: bytes, needed: int, total: int, size: int) -> UriExtension:
+    """Return a file's URI extension, which every share of it holds; checked once for all.
+
+    Raises:
+        FormatError, IntegrityError: it is not what a cap with these parts speaks of.
+    """
+    if hashing.uri_extension_hash(packed) != ueb_hash:
+        raise IntegrityError("the share belongs to another file")
+    extension = UriExtension.unpack(packed)
+    extension.check(needed, total, size)
+    return extension
 
 
 def packed_extension(header: ShareHeader, section: bytes) -> bytes:

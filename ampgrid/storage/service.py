@@ -23,6 +23,7 @@ from ampgrid.ports import Clock, DelayedCall, Entropy, Threads, WallClock
 from ampgrid.storage.background import Background
 from ampgrid.storage.buckets import ConnectionBuckets
 from ampgrid.storage.groups import Groups, do_all
+from ampgrid.storage.promptness import Promptness
 from ampgrid.storage.scrub import Watched
 from ampgrid.storage.share_export import export_share
 from ampgrid.storage.tahoe_files import Report
@@ -79,6 +80,7 @@ class StorageService:
         self._looks: Groups[Callable[[], Any]] = Groups(
             threads, self.spawn, do_all, _READS_AT_ONCE
         )
+        self._prompt = Promptness(monotonic or clock.seconds)
         self._background = Background("the storage service", _log)
         self._timer: DelayedCall | None = None
         self._serving = False
@@ -183,8 +185,15 @@ class StorageService:
         self, storage_index: bytes, wanted: frozenset[int], head: int, most: int
     ) -> tuple[dict[int, int], dict[int, bytes]]:
         """Return ({number: size} of the shares of a file, first bytes of the wanted)."""
-        look = partial(self._store.heads, storage_index, wanted, head, most)
-        found: tuple[dict[int, int], dict[int, bytes]] = await self._looks.run(look)
+        asked = (storage_index, wanted, head, most)
+        # Behind others that wait for the disk this one waits too.
+        if self._looks.idle:
+            heads = self._prompt.attempt(partial(self._store.heads_at_once, *asked))
+            if heads is not None:
+                return heads
+        found: tuple[dict[int, int], dict[int, bytes]] = await self._looks.run(
+            partial(self._store.heads, *asked)
+        )
         return found
 
     async def read(self, storage_index: bytes, number: int, offset: int, length: int) -> bytes:

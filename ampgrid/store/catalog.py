@@ -72,12 +72,42 @@ def sizes(sql: Sql, storage_index: bytes) -> dict[int, int]:
     return {number: size for number, size in rows}  # noqa: C416 - says what the pairs are
 
 
-def in_files(sql: Sql, storage_index: bytes) -> list[int]:
-    """Return the numbers of the shares of a file that are files of their own."""
+def head_lengths(
+    sizes: dict[int, int], wanted: frozenset[int], head: int, most: int
+) -> list[tuple[int, int]]:
+    """Return (number, length) of the first bytes that are told of shares of these sizes.
+
+    Args:
+        sizes: of the shares by number, bytes.
+        wanted: numbers whose first bytes are told.
+        head: how many of each, bytes.
+        most: how many in all; what does not fit is left out, and all after it.
+    """
+    lengths = []
+    for number in sorted(wanted & sizes.keys()):
+        length = min(head, sizes[number])
+        if length > most:
+            break
+        most -= length
+        lengths.append((number, length))
+    return lengths
+
+
+def heads(
+    sql: Sql, storage_index: bytes, wanted: frozenset[int], head: int, most: int
+) -> tuple[dict[int, int], list[int], dict[int, bytes]]:
+    """Return `sizes`, the numbers of those that are files, and first bytes (see `head_lengths`).
+
+    Where some are files, the first bytes of none.
+    """
     rows = sql.execute(
-        "SELECT number FROM shares WHERE storage_index = ? AND data IS NULL", (storage_index,)
-    )
-    return [row[0] for row in rows]
+        "SELECT number, size, data IS NULL FROM shares WHERE storage_index = ?", (storage_index,)
+    ).fetchall()
+    known = {row[0]: row[1] for row in rows}
+    in_files = [row[0] for row in rows if row[2]]
+    lengths = [] if in_files else head_lengths(known, wanted, head, most)
+    found = {n: data(sql, storage_index, n, 0, length) or b"" for n, length in lengths}
+    return known, in_files, found
 
 
 def find(sql: Sql, storage_index: bytes, number: int) -> ShareRow | None:

@@ -323,6 +323,15 @@ class Store(Protocol):
         """
         ...
 
+    def heads_at_once(
+        self, storage_index: bytes, wanted: frozenset[int], head: int, most: int
+    ) -> tuple[dict[int, int], dict[int, bytes]] | None:
+        """Return what `heads` would, or None where more than a few pages may be waited for.
+
+        Waits for no other use of the store, and for no file of a share.
+        """
+        ...
+
     def read(self, storage_index: bytes, number: int, offset: int, length: int) -> bytes:
         """Return bytes of a share, clamped to its size, and fewer where it was cut off.
 

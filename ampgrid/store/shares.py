@@ -427,26 +427,29 @@ class ShareStore:
 
         Shares whose file somebody has deleted are not among them, and forgotten.
         """
-        sizes, in_files = self.database.read(
-            lambda sql: (
-                catalog.sizes(sql, storage_index),
-                catalog.in_files(sql, storage_index),
-            )
-        )
+        asked = (storage_index, wanted, head, most)
+        sizes, in_files, heads = self.database.read(lambda sql: catalog.heads(sql, *asked))
+        if not in_files:
+            return sizes, heads
         for number in in_files:
             with self._health.reading():
                 size = self._files.size_of(self._places.share(storage_index, number))
             if size is None:
                 self._lose(storage_index, number)
                 del sizes[number]
-        heads: dict[int, bytes] = {}
-        for number in sorted(wanted & sizes.keys()):
-            length = min(head, sizes[number])
-            if length > most:
-                break
-            most -= length
-            heads[number] = self.read(storage_index, number, 0, length)
-        return sizes, heads
+        lengths = catalog.head_lengths(sizes, wanted, head, most)
+        return sizes, {n: self.read(storage_index, n, 0, length) for n, length in lengths}
+
+    def heads_at_once(
+        self, storage_index: bytes, wanted: frozenset[int], head: int, most: int
+    ) -> tuple[dict[int, int], dict[int, bytes]] | None:
+        """Return what `heads` would, or None where more than a few pages may be waited for."""
+        asked = (storage_index, wanted, head, most)
+        found = self.database.read_if_free(lambda sql: catalog.heads(sql, *asked))
+        if found is None:
+            return None
+        sizes, in_files, heads = found
+        return None if in_files else (sizes, heads)
 
     def read(self, storage_index: bytes, number: int, offset: int, length: int) -> bytes:
         """Return bytes of a share, clamped to its size.

@@ -312,11 +312,27 @@ class Database:
             BrokenStoreError: the database could not be read.
         """
         with self._lock:
-            self._check_open()
-            try:
-                return function(self._sql)
-            except self._driver.Error as error:
-                raise self._as_store_error(error) from error
+            return self._call_reading(function)
+
+    def read_if_free(self, function: Callable[[Sql], T]) -> T | None:
+        """Do what `read` does if nobody has the connection now, and it is whole; else None.
+
+        Raises:
+            BrokenStoreError: the database could not be read.
+        """
+        if not self._lock.acquire(blocking=False):
+            return None
+        try:
+            return None if self._spoilt else self._call_reading(function)
+        finally:
+            self._lock.release()
+
+    def _call_reading(self, function: Callable[[Sql], T]) -> T:
+        self._check_open()
+        try:
+            return function(self._sql)
+        except self._driver.Error as error:
+            raise self._as_store_error(error) from error
 
     def rekey(self, key: bytes) -> None:
         """Encipher all of the file anew, in one transaction.

@@ -190,6 +190,14 @@ class ShareStoreContract:
         self.assertEqual(list(heads), [2, 5])
         self.assertEqual(self.call(self.store.heads, b"j" * 16, want, 9, 9), ({}, {}))
 
+    def test_heads_at_once_are_the_same_or_none(self):
+        for number in (1, 2, 5):
+            self.keep(pattern(100, number), number)
+        for most in (0, 99, 100, 220, 1000):
+            for asked in ((INDEX, frozenset({2, 5, 7}), 150, most), (b"j" * 16, {1}, 9, most)):
+                at_once = self.store.heads_at_once(*asked)
+                self.assertIn(at_once, (None, self.call(self.store.heads, *asked)))
+
     # Writing.
 
     def test_writes_in_any_order(self):

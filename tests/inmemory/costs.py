@@ -209,6 +209,7 @@ class Counting:
             self.grid.run(link())
         return {
             "put 1 kB": self.least(lambda: self.put(SMALL)),
+            "get 1 kB": self.least(lambda: get(small)),
             "link": self.least(link),
             "put 1 kB into a directory over HTTP": self.least(self.put_over_http),
             "put 1 MB": self.least(lambda: self.put(LARGE)),

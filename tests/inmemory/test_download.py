@@ -1,14 +1,21 @@
 """Downloads from shelves of shares that are good, damaged, lying, slow or missing."""
 
-from itertools import combinations
+from itertools import combinations, product
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from ampgrid.errors import AmpgridError, NotEnoughSharesError, OperationCancelledError
+from ampgrid.errors import (
+    AmpgridError,
+    NotEnoughSharesError,
+    OperationCancelledError,
+    PeerError,
+)
 from ampgrid.immutable import Downloader, Operation, ToData
+from ampgrid.immutable.pool import GRACE_SECONDS, SLOW_SECONDS
+from ampgrid.placement import permute
 from ampgrid.testing.clock import HeapClock
 from ampgrid.testing.shelves import Shelf
 from ampgrid.wire import InlineThreads
@@ -73,6 +80,101 @@ class AnyKOfNTests(DownloadCase):
         with self.assertRaises(NotEnoughSharesError) as caught:
             self.download(cap, shelves)
         self.assertEqual(1, caught.exception.found)
+
+
+class FirstServersTests(DownloadCase):
+    """Of a small file the first servers of its order are asked first, and the others in time."""
+
+    def setUp(self):
+        super().setUp()
+        self.data = some_bytes(900)
+        self.cap, self.shares = make_shares(self.data, 3, 5)
+        self.downloader = Downloader(lambda: self.shelves, InlineThreads(), self.clock)
+        self.asked = []
+        self.shelves = [self.shelf(bytes([number]) * 20) for number in range(7)]
+        order = permute(self.cap.storage_index, {s.server_id: s for s in self.shelves})
+        self.shelves.sort(key=lambda shelf: order.index(shelf.server_id))
+        self.spread()
+
+    def shelf(self, server_id):
+        shelf = Shelf(server_id, {})
+
+        async def before():
+            self.asked.append(self.shelves.index(shelf))
+
+        shelf.before = before
+        return shelf
+
+    def spread(self, first=0):
+        """Give the shares to servers from the ``first`` one of the order on."""
+        for shelf in self.shelves:
+            shelf.contents.clear()
+        for number, share in enumerate(self.shares):
+            self.shelves[first + number].contents[self.cap.storage_index, number] = share
+
+    def get(self, within):
+        """Download; return which servers were asked."""
+        self.asked.clear()
+        began = self.clock.seconds()
+        got = self.clock.run(self.downloader.download(self.cap, ToData()), 30.0)
+        self.assertEqual(got.result, self.data)
+        self.assertLessEqual(self.clock.seconds() - began, within)
+        return sorted(set(self.asked))
+
+    def test_as_many_as_are_needed_are_asked(self):
+        self.assertEqual(self.get(0), [0, 1, 2])
+
+    def test_all_are_asked_while_the_first_do_not_do(self):
+        self.spread(first=2)
+        self.assertEqual(self.get(0), list(range(7)))
+        self.spread()
+        # It is known from the answers to the next question that the first do again.
+        self.assertEqual(self.get(0), list(range(7)))
+        self.assertEqual(self.get(0), [0, 1, 2])
+
+    def test_any_trouble_with_any_of_the_first(self):
+        """None of them holds up the others by more than a moment, but one that hides its share."""
+        for troubles in product((None, "empty", "fails", "hangs", "damaged"), repeat=3):
+            if sum(trouble is not None for trouble in troubles) > 2:
+                continue
+            self.setUp()
+            for shelf, trouble in zip(self.shelves, troubles, strict=False):
+                if trouble is not None:
+                    getattr(self, trouble)(shelf)
+            asked = self.get(within=3 * GRACE_SECONDS)
+            later = [3, 4, 5, 6] if any(troubles) else []
+            self.assertEqual([place for place in asked if place > 2], later, troubles)
+
+    def empty(self, shelf):
+        shelf.contents.clear()
+
+    def fails(self, shelf):
+        async def fail():
+            raise PeerError("no")
+
+        shelf.before = fail
+
+    def hangs(self, shelf):
+        async def hang():
+            await Deferred()
+
+        shelf.before = hang
+
+    def damaged(self, shelf):
+        for place, share in shelf.contents.items():
+            shelf.contents[place] = share[:-40] + bytes(40)
+
+    def test_a_share_that_is_not_handed_over(self):
+        shelf = self.shelves[1]
+        told = shelf.shares
+
+        async def hide(*asked):
+            sizes, _heads = await told(*asked)
+            shelf.before = Deferred
+            return sizes, {}
+
+        shelf.shares = hide
+        self.assertEqual(self.get(within=SLOW_SECONDS + GRACE_SECONDS), list(range(7)))
 
 
 class DamageTests(DownloadCase):

@@ -174,6 +174,46 @@ class ReadTests(ServiceCase):
         )
         self.assertEqual(answer["heads"], {0: b"0" * 7, 3: b"3" * 7})
 
+    def test_a_small_share_is_told_of_without_a_hop(self):
+        self.successResultOf(self.client.put(b"small"))
+        hops = self.threads.hops
+        ask = {"storage_index": INDEX, "want": frozenset({0}), "head": 9}
+        answer = self.client.ask(commands.GetBuckets, **ask)
+        self.assertEqual((answer["sizes"], answer["heads"]), ({0: 5}, {0: b"small"}))
+        self.assertEqual(self.threads.hops, hops)
+
+    def test_a_large_share_is_told_of_in_a_thread(self):
+        self.client.allocate((0,), LARGE)
+        self.client.write(0, b"x" * 60_000)
+        self.client.write(60_000, b"y" * 10_000)
+        self.successResultOf(self.client.close())
+        self.threads.held = True
+        asked = self.client.send(
+            commands.GetBuckets, storage_index=INDEX, want=frozenset({0}), head=9
+        )
+        behind = self.client.send(commands.GetBuckets, storage_index=b"j" * 16)
+        self.assertNoResult(asked)
+        # Who asks while others wait for the disk waits too.
+        self.assertNoResult(behind)
+        self.threads.release()
+        self.assertEqual(self.successResultOf(asked)["heads"], {0: b"x" * 9})
+        self.assertEqual(self.successResultOf(behind)["sizes"], {})
+
+    def test_no_more_is_done_without_a_hop_once_that_was_slow(self):
+        self.successResultOf(self.client.put(b"small"))
+        looked = self.store.heads_at_once
+
+        def slowly(*asked):
+            self.clock.advance(1)
+            return looked(*asked)
+
+        self.store.heads_at_once = slowly
+        hops = self.threads.hops
+        self.assertEqual(self.client.sizes(), {0: 5})
+        self.assertEqual(self.threads.hops, hops)
+        self.assertEqual(self.client.sizes(), {0: 5})
+        self.assertEqual(self.threads.hops, hops + 1)
+
     def test_a_warm_read_needs_no_hop_where_the_system_can_tell(self):
         self.client.allocate((0,), LARGE)
         self.client.write(0, b"x" * 60_000)

@@ -113,6 +113,20 @@ class GroupCommitTests(DatabaseCase):
         self.assertEqual(sorted(self.values()), list(range(-1, 16)))
         self.assertEqual(self.database.commits, before + 2)
 
+    def test_reading_if_free_waits_for_nobody(self):
+        self.database.run(Insert(1))
+
+        def read(sql):
+            return [row[0] for row in sql.execute("SELECT value FROM numbers")]
+
+        def meanwhile(sql):
+            sql.execute("INSERT INTO numbers VALUES (2)")
+            return self.database.read_if_free(read)
+
+        self.assertEqual(self.database.read_if_free(read), [1])
+        self.assertIsNone(self.database.call(meanwhile))
+        self.assertEqual(self.database.read_if_free(read), [1, 2])
+
     def test_more_jobs_than_a_group_takes(self):
         count = MOST_JOBS_A_GROUP * 2 + 1
         outcomes = self.database.run_all([Insert(n) for n in range(count)])
