@@ -14,13 +14,15 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
+from twisted.internet.task import deferLater
+from twisted.logger import Logger, globalLogPublisher
 from twisted.python import usage
 
 from ampgrid.cli.faces import face_of
 from ampgrid.errors import AmpgridError
 from ampgrid.node.config import NodeConfig
 from ampgrid.node.directory import NodeDirectory
+from ampgrid.node.faults import strip_texts
 from ampgrid.node.lock import DirectoryLock
 from ampgrid.node.node import Node
 
@@ -62,6 +64,8 @@ class NodeService(Service):
         self._starting = Deferred.fromCoroutine(self._start())
 
     async def _start(self) -> None:
+        # Not before the reactor runs, which is when there is a log.
+        await deferLater(self._reactor, 0)
         try:
             await self._node.start()
         except AmpgridError as error:
@@ -109,6 +113,8 @@ def makeService(options: Options) -> NodeService:  # noqa: N802 - Twisted's name
     """
     from twisted.internet import reactor
 
+    # Before the observer that writes the log, which is there when the reactor runs.
+    globalLogPublisher.addObserver(strip_texts)
     directory = NodeDirectory.at(options["node-directory"])
     try:
         config = directory.load_config()

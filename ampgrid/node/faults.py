@@ -14,6 +14,8 @@ from ampgrid.errors import AmpgridError
 
 #: So many errors of a chain are named.
 _MOST_NAMED = 5
+#: Where an event keeps what was made of its fault before: texts, as others had shown them.
+_RENDERED = frozenset({"why", "log_flattened", "log_legacy"})
 
 
 class UnforeseenError(Exception):
@@ -38,6 +40,37 @@ def without_text(failure: Failure) -> Failure:
     return Failure(told, UnforeseenError, failure.getTracebackObject())
 
 
+def _without_texts(event: LogEvent) -> LogEvent:
+    """Return an event without the texts of faults; the very event if there is no fault in it."""
+    if not any(isinstance(value, Failure) for value in event.values()):
+        return event
+    safe = {
+        key: without_text(value) if isinstance(value, Failure) else value
+        for key, value in event.items()
+        if key not in _RENDERED
+    }
+    if "log_text" in safe and isinstance(safe.get("failure"), Failure):
+        # Of the older way to log, where the text is the traceback.
+        told = event.get("why")
+        del safe["log_text"]
+        safe["log_failure"] = safe.pop("failure")
+    else:
+        told = formatEvent(safe)
+    return {**safe, "log_format": "{told}", "told": told or "an unforeseen error"}
+
+
+@implementer(ILogObserver)
+def strip_texts(event: LogEvent) -> None:
+    """Take the texts of faults out of an event, for all observers that come after this one.
+
+    It is an observer itself, for a log whose other observers somebody else makes.
+    """
+    safe = _without_texts(event)
+    if safe is not event:
+        event.clear()
+        event.update(safe)
+
+
 @implementer(ILogObserver)
 class TextlessObserver:
     """Passes events on, faults without their texts.
@@ -51,16 +84,4 @@ class TextlessObserver:
 
     def __call__(self, event: LogEvent) -> None:
         """Pass an event on."""
-        failure = event.get("log_failure")
-        if failure is None:
-            self._observer(event)
-            return
-        told = event["why"] if "why" in event else formatEvent(event)
-        self._observer(
-            {
-                **event,
-                "log_format": "{told}",
-                "told": told or "an unforeseen error",
-                "log_failure": without_text(failure),
-            }
-        )
+        self._observer(_without_texts(event))

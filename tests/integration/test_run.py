@@ -52,6 +52,26 @@ main()
 """
 
 
+#: A node that cannot start, and a reactor that stumbles, for a reason that quotes a cap.
+STUMBLES_OVER_A_CAP = """
+import runpy, sys
+from twisted.python import log
+from ampgrid.node.node import Node
+def stumble():
+    raise KeyError("URI:" + "DIR2:" + "quoted" * 3)
+async def stumble_and_fail(node):
+    node._reactor.callLater(0, stumble)
+    try:
+        stumble()
+    except KeyError:
+        log.err(None, "the older way")
+        raise
+Node.start = stumble_and_fail
+sys.argv = ["twist", *sys.argv[1:]]
+runpy.run_module("twisted", run_name="__main__")
+"""
+
+
 def catches(pid: int, number: int) -> bool:
     """Tell whether a process has a handler of its own for a signal."""
     status = Path(f"/proc/{pid}/status").read_text()
@@ -268,9 +288,10 @@ class StoppingTests(RunCase):
 
 
 class TwistTests(RunCase):
-    def twist(self, *words: object) -> subprocess.Popen[bytes]:
+    def twist(self, *words: object, script: str = "") -> subprocess.Popen[bytes]:
+        how = ["-c", script] if script else ["-m", "twisted"]
         return subprocess.Popen(
-            [sys.executable, "-m", "twisted", *map(str, words)],
+            [sys.executable, *how, *map(str, words)],
             env=environment(PYTHONPATH=os.pathsep.join([str(DROPIN), str(ROOT)])),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -300,6 +321,16 @@ class TwistTests(RunCase):
         self.assertNotEqual(done.status, 0)
         self.assertIn("create-node", done.err)
         self.assertNotIn(b"Traceback", done.out)
+
+    def test_its_log_does_not_quote_what_unforeseen_errors_quote(self) -> None:
+        for kind in ("text", "json"):
+            words = ("--log-format", kind, "ampgrid", "--node-directory", self.node)
+            done = finish(self.twist(*words, script=STUMBLES_OVER_A_CAP))
+            self.assertEqual(done.status, 1)
+            self.assertNotIn(b"quoted", done.out)
+            self.assertNotIn("quoted", done.err)
+            for part in (b"the node could not start", b"the older way", b"stumble", b"Unforeseen"):
+                self.assertIn(part, done.out)
 
     def test_a_node_that_cannot_start_ends_the_process(self) -> None:
         with socket.socket() as other:
