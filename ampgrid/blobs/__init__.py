@@ -7,11 +7,10 @@
 * `ampgrid.blobs.syncing`: all of them.
 """
 
-from ampgrid.blobs.contents import Blob, ExternalBlob
-from ampgrid.blobs.manager import BlobDoc, BlobManager
-from ampgrid.blobs.port import Page, Query, Remote, SealedSource, SealedStream, Stat
-from ampgrid.blobs.syncing import SyncReport
-from ampgrid.blobs.transfers import Moved
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from ampgrid.errors import (
     BlobAlreadyExistsError,
     BlobDeletedError,
@@ -20,7 +19,26 @@ from ampgrid.errors import (
     InvalidFlagsError,
 )
 from ampgrid.formats.blobname import BlobName, Flag
+from ampgrid.lazily import names_of
 from ampgrid.store.blobrecord import Priority, SyncStatus
+
+if TYPE_CHECKING:
+    from ampgrid.blobs.contents import Blob, ExternalBlob
+    from ampgrid.blobs.manager import BlobDoc, BlobManager
+    from ampgrid.blobs.port import Page, Query, Remote, SealedSource, SealedStream, Stat
+    from ampgrid.blobs.syncing import SyncReport
+    from ampgrid.blobs.transfers import Moved
+else:
+    __getattr__ = names_of(
+        __name__,
+        {
+            "contents": ["Blob", "ExternalBlob"],
+            "manager": ["BlobDoc", "BlobManager"],
+            "port": ["Page", "Query", "Remote", "SealedSource", "SealedStream", "Stat"],
+            "syncing": ["SyncReport"],
+            "transfers": ["Moved"],
+        },
+    )
 
 __all__ = [
     "Blob",

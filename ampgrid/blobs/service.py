@@ -47,8 +47,6 @@ T = TypeVar("T")
 
 _log = Logger()
 
-#: What it is called in announcements.
-BLOB_SERVICE = "blobs"
 #: How often it looks around, seconds.
 LOOK_SECONDS = 60.0
 #: How often the latest time seen is written down, seconds.

@@ -18,6 +18,7 @@ from ampgrid._version import __version__
 from ampgrid.cli import console, exits
 from ampgrid.cli.session import Session
 from ampgrid.errors import AmpgridError, FileError
+from ampgrid.lazily import postpone
 
 #: subcommand -> (module, function, one line of help). The line stands here too so that the list
 #: of subcommands is printed without importing any; a test compares it with the function's.
@@ -102,6 +103,8 @@ class _LazyGroup(click.Group):
         """Import and return a subcommand."""
         if cmd_name not in SUBCOMMANDS:
             return None
+        # Twisted imports it, and email, HTTP and URLs with it, for programs that ask for it there.
+        postpone("http", "cookiejar")
         module, function, _ = SUBCOMMANDS[cmd_name]
         command = getattr(importlib.import_module(f"ampgrid.cli.{module}"), function)
         assert isinstance(command, click.Command)

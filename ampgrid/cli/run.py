@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 import signal
 import sys
@@ -102,7 +101,10 @@ def run(
 
     async def work(reactor: Any, stop: Stop) -> None:
         from ampgrid.cli.faces import face_of
+        from ampgrid.node.memory import settle_memory, share_one_heap
         from ampgrid.node.node import Node
+
+        share_one_heap()
 
         if until_stdin_closes:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -110,9 +112,7 @@ def run(
         node = Node(directory, config, reactor, face_of(directory, config, reactor))
         try:
             await node.start()
-            # What is there now stays: no collection need look at it again.
-            gc.collect()
-            gc.freeze()
+            settle_memory()
             _tell_ready(session, as_json=as_json)
             await stop.wait()
             _log_stop(stop.signal)

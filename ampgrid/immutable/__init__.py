@@ -4,19 +4,47 @@ Coroutines over the storage peers that are connected; they know formats and plac
 nothing of how connections are made or where shares are kept.
 """
 
-from ampgrid.immutable.bandwidth import Bandwidth
-from ampgrid.immutable.checker import BadShare, Checker, CheckReport
-from ampgrid.immutable.downloader import Downloaded, Downloader
-from ampgrid.immutable.filenode import FileNode
-from ampgrid.immutable.keeper import Keeper
-from ampgrid.immutable.kept import KeptFiles
-from ampgrid.immutable.operation import Operation
-from ampgrid.immutable.repairer import Repairer, RepairReport
-from ampgrid.immutable.schedule import Schedule
-from ampgrid.immutable.targets import DownloadTarget, ToData, ToDescriptor, ToFile
-from ampgrid.immutable.uploadables import Data, OpenFile, Spool, Uploadable
-from ampgrid.immutable.uploader import Encoding, Uploaded, Uploader, needs_shares
-from ampgrid.immutable.walker import Walker
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ampgrid.lazily import names_of
+
+if TYPE_CHECKING:
+    from ampgrid.immutable.bandwidth import Bandwidth
+    from ampgrid.immutable.checker import BadShare, Checker, CheckReport
+    from ampgrid.immutable.downloader import Downloaded, Downloader
+    from ampgrid.immutable.encoding import Encoding
+    from ampgrid.immutable.filenode import FileNode
+    from ampgrid.immutable.keeper import Keeper
+    from ampgrid.immutable.kept import KeptFiles
+    from ampgrid.immutable.operation import Operation
+    from ampgrid.immutable.repairer import Repairer, RepairReport
+    from ampgrid.immutable.schedule import Schedule
+    from ampgrid.immutable.targets import DownloadTarget, ToData, ToDescriptor, ToFile
+    from ampgrid.immutable.uploadables import Data, OpenFile, Spool, Uploadable
+    from ampgrid.immutable.uploader import Uploaded, Uploader
+    from ampgrid.immutable.walker import Walker
+else:
+    __getattr__ = names_of(
+        __name__,
+        {
+            "bandwidth": ["Bandwidth"],
+            "checker": ["BadShare", "Checker", "CheckReport"],
+            "downloader": ["Downloaded", "Downloader"],
+            "encoding": ["Encoding"],
+            "filenode": ["FileNode"],
+            "keeper": ["Keeper"],
+            "kept": ["KeptFiles"],
+            "operation": ["Operation"],
+            "repairer": ["Repairer", "RepairReport"],
+            "schedule": ["Schedule"],
+            "targets": ["DownloadTarget", "ToData", "ToDescriptor", "ToFile"],
+            "uploadables": ["Data", "OpenFile", "Spool", "Uploadable"],
+            "uploader": ["Uploaded", "Uploader"],
+            "walker": ["Walker"],
+        },
+    )
 
 __all__ = [
     "BadShare",
@@ -44,5 +72,4 @@ __all__ = [
     "Uploaded",
     "Uploader",
     "Walker",
-    "needs_shares",
 ]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
 from twisted.logger import Logger
@@ -21,9 +21,11 @@ from ampgrid.immutable.kept import PAGE, KeptFiles
 from ampgrid.immutable.operation import Operation
 from ampgrid.immutable.renewal import Lateness
 from ampgrid.immutable.schedule import HOUR, Schedule
-from ampgrid.immutable.walker import Walker
 from ampgrid.immutable.walkreport import COUNTED, Run
 from ampgrid.ports import Clock, WallClock
+
+if TYPE_CHECKING:
+    from ampgrid.immutable.walker import Walker
 
 _log = Logger()
 
@@ -43,7 +45,8 @@ class Keeper:
 
     Args:
         kept: which they are.
-        walker: looks at one of them.
+        walker: returns what looks at one of them; asked for when something is looked at, so that
+            a node which keeps no files need not load it.
         connected: returns how many storage peers are connected now.
         schedule: when files are looked at.
         bandwidth: what the walker keeps within.
@@ -55,7 +58,7 @@ class Keeper:
     def __init__(
         self,
         kept: KeptFiles,
-        walker: Walker,
+        walker: Callable[[], Walker],
         *,
         connected: Callable[[], int],
         schedule: Schedule,
@@ -269,14 +272,14 @@ class Keeper:
         part = _Part(run.operation, name)
         self._under_way[run.operation].add(part)
         try:
-            look = await self._walker.look(
+            look = await self._walker().look(
                 file, part, run.lateness, at_once=run.everything, dry=run.dry
             )
         except (OperationCancelledError, StoreError):
             raise
         except Exception:  # noqa: BLE001 - one strange file must not keep the others from it
             _log.failure("a kept file could not be looked at")
-            file = self._walker.failed(file, "it could not be looked at; see the node's log")
+            file = self._walker().failed(file, "it could not be looked at; see the node's log")
             added = run.add_unforeseen(file)
         else:
             added = run.add(file, look)

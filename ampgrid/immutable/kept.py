@@ -10,8 +10,8 @@ from twisted.logger import Logger
 
 from ampgrid.caps import ChkCap, ChkVerifierCap, LitCap
 from ampgrid.errors import FileError, StoreError
+from ampgrid.immutable.encoding import Encoding
 from ampgrid.immutable.schedule import Schedule
-from ampgrid.immutable.uploader import Encoding
 from ampgrid.ports import Threads, WallClock
 from ampgrid.storage.groups import Groups
 from ampgrid.store.keptdb import FilePut, KeptDatabase, KeptFile

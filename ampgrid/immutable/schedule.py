@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import attrs
 
-from ampgrid.immutable.checker import CheckReport
 from ampgrid.store.keptdb import KeptFile
+
+if TYPE_CHECKING:
+    from ampgrid.immutable.checker import CheckReport
 
 HOUR = 3600.0
 DAY = 24 * HOUR

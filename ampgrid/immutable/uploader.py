@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from ampgrid.caps import MAX_INLINE_SIZE, MAX_LIT_SIZE, ChkCap, ChkVerifierCap, LitCap
+from ampgrid.caps import MAX_LIT_SIZE, ChkCap, ChkVerifierCap, LitCap
 from ampgrid.commands.errors import BusyError
 from ampgrid.commands.storage import MAX_CHUNK_BYTES
 from ampgrid.crypto import hashing
@@ -32,6 +32,7 @@ from ampgrid.formats.segments import (
 )
 from ampgrid.immutable.budget import Budget
 from ampgrid.immutable.encoder import AHEAD, ShareSender
+from ampgrid.immutable.encoding import Encoding
 from ampgrid.immutable.existing import claimed_extension
 from ampgrid.immutable.operation import Operation
 from ampgrid.immutable.several import each
@@ -53,21 +54,6 @@ _BUSY_TRIES = 12
 _BUSY_SECONDS = 0.25
 #: So many servers that failed are named in the message of an error.
 _TOLD_PROBLEMS = 4
-
-
-@attrs.frozen
-class Encoding:
-    """k of n, and happiness.
-
-    Attributes:
-        needed: shares that give a file back (k).
-        happy: servers at least that must hold shares of their own.
-        total: shares that are made (n).
-    """
-
-    needed: int
-    happy: int
-    total: int
 
 
 @attrs.frozen
@@ -101,16 +87,6 @@ Link = Callable[[ChkCap | LitCap], Awaitable[None]]
 
 async def _forget(_cap: ChkVerifierCap, _encoding: Encoding) -> None:
     """Keep no list of files."""
-
-
-def needs_shares(size: int, *, inline: bool) -> bool:
-    """Tell whether a file gets shares; a smaller one is held by its cap itself.
-
-    Args:
-        size: of the file, bytes.
-        inline: whether it may be held by the entry of the directory that it goes into.
-    """
-    return size > (MAX_INLINE_SIZE if inline else MAX_LIT_SIZE)
 
 
 class Uploader:
@@ -155,7 +131,7 @@ class Uploader:
         operation: Operation,
         link: Link | None = None,
         *,
-        inline: bool = False,
+        lit_size: int = MAX_LIT_SIZE,
     ) -> Uploaded:
         """Upload what ``source`` holds; the caller closes it.
 
@@ -164,7 +140,8 @@ class Uploader:
             encoding: how.
             operation: shows the progress.
             link: puts the cap where it belongs, once the shares are stored.
-            inline: whether it may be held by the entry of a directory (`needs_shares`).
+            lit_size: a file of at most so many bytes gets no shares: its LIT cap holds it
+                (`ampgrid.caps.MAX_INLINE_SIZE` at most, for what goes into a directory).
 
         Raises:
             BadArgumentValueError: there is no convergence secret.
@@ -179,7 +156,7 @@ class Uploader:
             raise BadArgumentValueError("this node has no convergence secret; it uploads nothing")
         size = source.get_size()
         operation.enter("hashing", size)
-        if not needs_shares(size, inline=inline):
+        if size <= lit_size:
             lit = LitCap(await self._whole(source))
             operation.done = size
             if link is not None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ampgrid.crypto.identity import node_id_text
 from ampgrid.immutable.operation import Operation
 from ampgrid.immutable.renewal import Lateness
 from ampgrid.immutable.schedule import Verdict
-from ampgrid.immutable.walker import Look
 from ampgrid.store.keptdb import KeptFile
+
+if TYPE_CHECKING:
+    from ampgrid.immutable.walker import Look
 
 #: What is counted, of a run and of a period.
 COUNTED = (

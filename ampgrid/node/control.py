@@ -12,6 +12,8 @@ from typing import Any, Protocol
 from twisted.protocols import amp
 
 from ampgrid.caps import (
+    MAX_INLINE_SIZE,
+    MAX_LIT_SIZE,
     ChkCap,
     ChkVerifierCap,
     FileCap,
@@ -35,7 +37,6 @@ from ampgrid.immutable import (
     Operation,
     Repairer,
     Uploader,
-    needs_shares,
 )
 from ampgrid.immutable.judging import judged
 from ampgrid.immutable.kept import kept_json
@@ -61,12 +62,6 @@ _MOST_PROBLEM_BYTES = 50_000
 class Controlled(Protocol):
     """What the control Commands need of a node."""
 
-    uploader: Uploader
-    downloader: Downloader
-    checker: Checker
-    repairer: Repairer
-    kept: KeptFiles
-    file_keeper: Keeper
     operations: Operations
     entropy: Entropy
     spool_path: Path
@@ -76,6 +71,36 @@ class Controlled(Protocol):
     drive_keeper: DriveKeeper
     work: Threads
     streams: Threads
+
+    @property
+    def uploader(self) -> Uploader:
+        """Puts files."""
+        ...
+
+    @property
+    def downloader(self) -> Downloader:
+        """Gets files."""
+        ...
+
+    @property
+    def checker(self) -> Checker:
+        """Tells how files fare."""
+        ...
+
+    @property
+    def repairer(self) -> Repairer:
+        """Writes shares that are missing."""
+        ...
+
+    @property
+    def kept(self) -> KeptFiles:
+        """The files that it keeps."""
+        ...
+
+    @property
+    def file_keeper(self) -> Keeper:
+        """Keeps them alive."""
+        ...
 
     def encoding(self) -> Encoding:
         """Return k, happiness and n for uploads that name none."""
@@ -158,8 +183,10 @@ class ControlResponder(amp.CommandLocator):
             given = _encoding(needed, happy, total)
             source = await source_of(node, path, descriptor, progress)
             try:
-                held = given is None and (bool(inline) or grid_path is not None)
-                if needs_shares(source.get_size(), inline=held):
+                small = MAX_LIT_SIZE
+                if given is None and (inline or grid_path is not None):
+                    small = MAX_INLINE_SIZE
+                if source.get_size() > small:
                     await node.settle(given.happy if given else None, progress.check)
                 link = None
                 if grid_path is not None:
@@ -173,7 +200,7 @@ class ControlResponder(amp.CommandLocator):
                     )
                 encoding = given or node.encoding()
                 uploaded = await node.uploader.upload(
-                    source, encoding, progress, link, inline=held
+                    source, encoding, progress, link, lit_size=small
                 )
             finally:
                 source.close()

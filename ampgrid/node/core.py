@@ -6,49 +6,32 @@ This is the composition root. The machine (sockets, thread pools, databases) is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.protocols import amp
 
 from ampgrid import __version__
-from ampgrid.blobs.responder import BlobResponder
-from ampgrid.blobs.service import BLOB_SERVICE, BlobService
 from ampgrid.caps import ChkVerifierCap
 from ampgrid.crypto.identity import Identity, node_id_text, parse_node_id
-from ampgrid.errors import BadArgumentValueError, ConfigError, NotEnoughPeersError
+from ampgrid.errors import BadArgumentValueError, ConfigError
 from ampgrid.formats.address import format_hint
-from ampgrid.immutable import (
-    Bandwidth,
-    Checker,
-    Downloader,
-    Encoding,
-    Keeper,
-    KeptFiles,
-    Repairer,
-    Schedule,
-    Uploader,
-    Walker,
-)
-from ampgrid.immutable.budget import Budget
-from ampgrid.node.blobs import BlobPeers
+from ampgrid.immutable.encoding import Encoding
+from ampgrid.immutable.keeper import Keeper
+from ampgrid.immutable.kept import KeptFiles
 from ampgrid.node.config import NodeConfig
-from ampgrid.node.drive import (
-    VDRIVE_SERVICE,
-    WANTED_REPLICAS,
-    DriveFiles,
-    NodeDrive,
-)
-from ampgrid.node.drive_parts import drive_keeper, tables_over
+from ampgrid.node.drive import VDRIVE_SERVICE, AtHand, DriveFiles, NodeDrive
+from ampgrid.node.drive_parts import drive_keeper, maker_over
 from ampgrid.node.operations import Operations
 from ampgrid.node.public_root import PublicRootResponder
-from ampgrid.node.recovery import Reminder
 from ampgrid.node.reports import why_full
-from ampgrid.node.sizes import format_count
+from ampgrid.node.settling import Settling
 from ampgrid.node.surroundings import Secrets, Surroundings
+from ampgrid.node.transfers import Transfers
 from ampgrid.peers import (
     INTRODUCER_SERVICE,
     ConnectionKeeper,
@@ -56,8 +39,6 @@ from ampgrid.peers import (
     GridParameters,
     Introduced,
     IntroducedResponder,
-    Introducer,
-    IntroducerResponder,
     OwnAnnouncement,
     PeerBook,
     PeerConnection,
@@ -68,27 +49,29 @@ from ampgrid.storage.client import LeaseSecrets, StorageServer
 from ampgrid.storage.responder import StorageResponder
 from ampgrid.storage.service import StorageService
 from ampgrid.store.keptdb import KeptDatabase
-from ampgrid.vdrive.deep import Examiner
 from ampgrid.vdrive.remembered import LastingRemembered, MemoryRemembered, RecordStore
 from ampgrid.vdrive.responder import VdriveResponder
 from ampgrid.vdrive.service import VdriveService
 from ampgrid.wire import Connection, Facts, LoopbackConnection, Network
 
+if TYPE_CHECKING:
+    from ampgrid.blobs.service import BlobService
+    from ampgrid.immutable import Checker, Downloader, Repairer, Uploader
+    from ampgrid.node.blobs import BlobPeers
+    from ampgrid.node.reminder import Reminder
+    from ampgrid.peers import Introducer
+    from ampgrid.vdrive.deep import Examiner
+    from ampgrid.vdrive.maker import NodeMaker
+
 _log = Logger()
 
 STORAGE_SERVICE = "storage"
+BLOB_SERVICE = "blobs"
 SOFTWARE = f"ampgrid/{__version__}"
-#: Seconds after its start in which a node gives its peers time to be met.
-SETTLE_SECONDS = 10.0
-_LOOK_SECONDS = 0.1
-#: So long after it met somebody an introducer may be about to name more, seconds.
-_QUIET_SECONDS = 3.0
 #: Introducers, and operations, of which the status tells.
 _MOST_TOLD = 100
 #: k, happiness and n of a grid that advises nothing.
 DEFAULT_ENCODING = Encoding(3, 7, 10)
-
-_DAY = 86_400.0
 
 
 class NodeCore:
@@ -125,9 +108,8 @@ class NodeCore:
         record_store: RecordStore | None = None,
         blobs: BlobService | None = None,
     ) -> None:
-        identity = secrets.identity
         self.config = config
-        self.node_id = identity.node_id
+        self.node_id = secrets.identity.node_id
         self.storage = storage
         self.vdrive = vdrive
         self.blobs = blobs
@@ -142,17 +124,33 @@ class NodeCore:
         self._reminder = reminder
         self._addresses: tuple[str, ...] = ()
         self._started_at = world.wall()
-        self._settled_by = 0.0
-        self._met_at = 0.0
-        self._all_tried = False
         self._lease_secrets = LeaseSecrets(secrets.lease)
         self._servers: dict[bytes, StorageServer] = {}
         self.loopback = LoopbackConnection(self.node_id, world.clock)
+        self._make_connections(secrets, peer_store)
+        self._make_introduction(secrets.identity, peer_store)
+        self.transfers = Transfers(config, world, kept_store, self.servers, secrets.convergence)
+        self._make_drive(drive_files, record_store)
+        self._settling = Settling(
+            self.table,
+            self.keeper,
+            self.drive,
+            self.servers,
+            lambda: self.encoding().happy,
+            world.clock,
+        )
+        self.wait_for_peers = self._settling.wait_for_peers
+        self.settle = self._settling.settle
+        self.settle_directories = self._settling.settle_directories
+        self.table.on_connect(self._connected)
+        self.table.on_disconnect(self._disconnected)
+
+    def _make_connections(self, secrets: Secrets, peer_store: PeerStore) -> None:
+        config, world = self.config, self._world
         # Who is listed by hand is meant to be talked to, on the list of the allowed or not.
         listed = {address.node_id for address in (*config.introducers, *config.peers)}
         allowed = config.allow | listed if config.allow else None
         self.table = ConnectionTable(self.node_id, clock=world.clock, allowed=allowed)
-        self.blob_peers = BlobPeers(self.node_id, self.table, self.loopback)
         self.book = PeerBook(
             peer_store,
             own_id=self.node_id,
@@ -161,7 +159,7 @@ class NodeCore:
             by_hand=config.peers,
             in_use=lambda node_id: self.table.get(node_id) is not None,
         )
-        self.network = self._make_network(identity, secrets.grid)
+        self.network = self._make_network(secrets.identity, secrets.grid)
         self.keeper = ConnectionKeeper(
             self.book,
             self.table,
@@ -171,23 +169,6 @@ class NodeCore:
             wall=world.wall,
             uniform=world.uniform,
         )
-        self._own = OwnAnnouncement(identity, peer_store, threads=world.order, wall=world.wall)
-        self.introduced = Introduced(
-            self.book,
-            self.table,
-            peer_store,
-            introducers=[address.node_id for address in config.introducers],
-            clock=world.clock,
-            threads=world.order,
-            uniform=world.uniform,
-            public_root=self._public_root_told,
-            outrun=self._outrun,
-        )
-        self.introducer = self._make_introducer(peer_store)
-        self._make_files(kept_store, secrets.convergence)
-        self._make_drive(drive_files, record_store)
-        self.table.on_connect(self._connected)
-        self.table.on_disconnect(self._disconnected)
 
     def _make_network(self, identity: Identity, secret: bytes | None) -> Network:
         config, world = self.config, self._world
@@ -204,84 +185,28 @@ class NodeCore:
             connector=world.connector,
         )
 
-    def _make_files(self, kept_store: KeptDatabase, convergence: bytes) -> None:
+    def _make_introduction(self, identity: Identity, peer_store: PeerStore) -> None:
         config, world = self.config, self._world
-        schedule = Schedule(config.keeper_days * _DAY, world.uniform)
-        self.kept = KeptFiles(kept_store, world.order, world.wall, schedule)
-        budget = Budget()
-        self.uploader = Uploader(
-            self.servers,
-            convergence,
-            world.work,
-            config.max_segment_size,
-            self.kept.remember,
-            budget,
-            world.clock,
-        )
-        self.downloader = Downloader(self.servers, world.work, world.clock, budget)
-        self.checker = Checker(self.servers, world.work, world.clock)
-        self.repairer = Repairer(self.servers, world.work, world.clock)
-        self.file_keeper = self._make_keeper(schedule)
-
-    def _make_drive(self, files: DriveFiles | None, store: RecordStore | None) -> None:
-        config, world = self.config, self._world
-        self._remembered = None
-        if store is not None:
-            self._remembered = LastingRemembered(store, world.clock, world.order)
-        self.drive = NodeDrive(
-            files,
-            tables_over(world, self._remembered or MemoryRemembered()),
-            uploader=self.uploader,
-            downloader=self.downloader,
-            encoding=self.encoding,
-            may_write=self.require_uploads,
+        self._own = OwnAnnouncement(identity, peer_store, threads=world.order, wall=world.wall)
+        self.introduced = Introduced(
+            self.book,
+            self.table,
+            peer_store,
+            introducers=[address.node_id for address in config.introducers],
             clock=world.clock,
-            wall=world.wall,
-            entropy=world.entropy,
-            work=world.work,
-            order=world.order,
-            public_known=self._tell_public_root,
-            makes_public_root=config.public_root,
+            threads=world.order,
+            uniform=world.uniform,
+            public_root=self._public_root_told,
+            outrun=self._outrun,
         )
-        self.examiner = Examiner(self.checker, self.repairer, self.servers, self.happiness_of)
-        self.drive_keeper = drive_keeper(
-            config, world, self.drive, self.walker, self.kept, lambda: self.encoding().happy
-        )
-
-    async def _public_root_told(self, uri: str) -> None:
-        await self.drive.public_root.told(uri)
-
-    def _tell_public_root(self, uri: str) -> None:
-        if self.introducer is not None:
-            self.introducer.set_public_root(uri)
-
-    def _make_keeper(self, schedule: Schedule) -> Keeper:
-        config, world = self.config, self._world
-        bandwidth = Bandwidth(config.keeper_bandwidth, world.clock)
-        self.walker = Walker(
-            self.servers,
-            self.checker,
-            self.repairer,
-            schedule=schedule,
-            bandwidth=bandwidth,
-            wall=world.wall,
-            repair_below=config.repair_below,
-        )
-        return Keeper(
-            self.kept,
-            self.walker,
-            connected=lambda: len(self.servers()),
-            schedule=schedule,
-            bandwidth=bandwidth,
-            clock=world.clock,
-            wall=world.wall,
-            enabled=config.keeper_enabled and config.kind == "node",
-        )
+        self.introducer = self._make_introducer(peer_store)
 
     def _make_introducer(self, peer_store: PeerStore) -> Introducer | None:
         config, world = self.config, self._world
         if config.kind != "introducer":
             return None
+        from ampgrid.peers.introducer import Introducer
+
         advice = None
         if config.shares is not None:
             advice = GridParameters(config.shares.needed, config.shares.happy, config.shares.total)
@@ -293,6 +218,84 @@ class NodeCore:
             entropy=world.entropy,
             parameters=advice,
         )
+
+    def _make_drive(self, files: DriveFiles | None, store: RecordStore | None) -> None:
+        config, world = self.config, self._world
+        lasting = None
+        if store is not None:
+            lasting = LastingRemembered(store, world.clock, world.order)
+        self._remembered = lasting
+
+        def make_maker(at_hand: AtHand) -> NodeMaker:
+            remembered = lasting or MemoryRemembered()
+            return maker_over(at_hand, world, self.transfers, self.encoding, remembered)
+
+        self.drive = NodeDrive(
+            files,
+            make_maker,
+            may_write=self.require_uploads,
+            clock=world.clock,
+            entropy=world.entropy,
+            order=world.order,
+            public_known=self._tell_public_root,
+            makes_public_root=config.public_root,
+        )
+        self.drive_keeper = drive_keeper(
+            config, world, self.drive, self.transfers, lambda: self.encoding().happy
+        )
+
+    async def _public_root_told(self, uri: str) -> None:
+        await self.drive.public_root.told(uri)
+
+    def _tell_public_root(self, uri: str) -> None:
+        if self.introducer is not None:
+            self.introducer.set_public_root(uri)
+
+    # What it does for its user.
+
+    @property
+    def kept(self) -> KeptFiles:
+        """The files that it keeps."""
+        return self.transfers.kept
+
+    @property
+    def file_keeper(self) -> Keeper:
+        """Keeps them alive."""
+        return self.transfers.keeper
+
+    @property
+    def uploader(self) -> Uploader:
+        """Puts files."""
+        return self.transfers.uploader
+
+    @property
+    def downloader(self) -> Downloader:
+        """Gets files."""
+        return self.transfers.downloader
+
+    @property
+    def checker(self) -> Checker:
+        """Tells how files fare."""
+        return self.transfers.checker
+
+    @property
+    def repairer(self) -> Repairer:
+        """Writes shares that are missing."""
+        return self.transfers.repairer
+
+    @cached_property
+    def examiner(self) -> Examiner:
+        """Checks, repairs and renews all that a directory leads to."""
+        from ampgrid.vdrive.deep import Examiner
+
+        return Examiner(self.checker, self.repairer, self.servers, self.happiness_of)
+
+    @cached_property
+    def blob_peers(self) -> BlobPeers:
+        """The remotes of blobs that it can reach."""
+        from ampgrid.node.blobs import BlobPeers
+
+        return BlobPeers(self.node_id, self.table, self.loopback)
 
     # What it serves.
 
@@ -320,10 +323,20 @@ class NodeCore:
         if self.vdrive is not None:
             roles.append(VdriveResponder(self.vdrive, connection))
         if self.blobs is not None:
-            roles.append(BlobResponder(self.blobs, connection))
+            roles.append(self._blob_responder(self.blobs, connection))
         if self.introducer is not None:
+            from ampgrid.peers.introducer import IntroducerResponder
+
             roles.append(IntroducerResponder(self.introducer, connection))
         return roles
+
+    @staticmethod
+    def _blob_responder(
+        blobs: BlobService, connection: Connection | LoopbackConnection
+    ) -> amp.CommandLocator:
+        from ampgrid.blobs.responder import BlobResponder
+
+        return BlobResponder(blobs, connection)
 
     # The life of a node.
 
@@ -345,7 +358,7 @@ class NodeCore:
             self.drive.add(self.loopback)
         if self.blobs is not None:
             await self.blobs.start()
-            self.loopback.serve(BlobResponder(self.blobs, self.loopback))
+            self.loopback.serve(self._blob_responder(self.blobs, self.loopback))
 
     async def start(self, addresses: Sequence[str]) -> None:
         """Begin to dial and to announce, once its services are there and it listens.
@@ -363,7 +376,7 @@ class NodeCore:
         await self.drive_keeper.start()
         await self._announce(0)
         self.keeper.start()
-        self._settled_by = self._world.clock.seconds() + SETTLE_SECONDS
+        self._settling.begin()
 
     async def _announce(self, above: int) -> None:
         packed = await self._own.make(
@@ -411,7 +424,7 @@ class NodeCore:
     # Storage peers.
 
     def _connected(self, connection: PeerConnection) -> None:
-        self._met_at = self._world.clock.seconds()
+        self._settling.met()
         if STORAGE_SERVICE in connection.peer_services:
             self._servers[connection.peer_id] = StorageServer(connection, self._lease_secrets)
         self.drive.connected(connection)
@@ -425,81 +438,6 @@ class NodeCore:
     def servers(self) -> list[StorageServer]:
         """Return the storage peers that are connected now, this node's own store included."""
         return [s for s in self._servers.values() if s.connection.connected]
-
-    async def wait_for_peers(self, count: int, seconds: float) -> int:
-        """Wait until that many storage peers are connected; return how many are.
-
-        Raises:
-            NotEnoughPeersError: they were not within ``seconds``.
-        """
-        enough = await self.table.wait_for(
-            lambda _connections: len(self.servers()) >= count, timeout_seconds=seconds
-        )
-        found = len(self.servers())
-        if not enough:
-            raise NotEnoughPeersError(
-                f"{format_count(found, 'storage peer')} connected, {count} were asked for; "
-                "look at 'ampgrid status' for who is missing and why"
-            )
-        return found
-
-    async def settle(self, count: int | None, check: Callable[[], None]) -> None:
-        """On a node that has just started, wait until it has met its peers.
-
-        That is until ``count`` storage peers are connected and every other known one has been
-        tried, and never longer than until `SETTLE_SECONDS` after the start.
-
-        Args:
-            count: storage peers that are needed; None for the happiness of `encoding`, which
-                changes when an introducer gives its advice.
-            check: called at every look; raises to end the wait.
-        """
-
-        def enough() -> bool:
-            return len(self.servers()) >= (self.encoding().happy if count is None else count)
-
-        await self._settle(enough, check)
-
-    async def settle_directories(self, check: Callable[[], None]) -> None:
-        """On a node that has just started, wait until it has met those who keep directories.
-
-        As `settle` does, until there are as many as a directory has replicas, or everybody is
-        met who is known: in a small grid nobody else will come.
-        """
-        await self._settle(
-            lambda: len(self.drive.replicas()) >= WANTED_REPLICAS, check, self._has_met_all
-        )
-
-    def _has_met_all(self) -> bool:
-        """Tell whether everybody who is known is connected, and nobody is about to be named."""
-        peers = self.keeper.status()
-        if not peers or any(peer["state"] != "connected" for peer in peers):
-            return False
-        quiet = self._world.clock.seconds() - self._met_at >= _QUIET_SECONDS
-        return quiet or not any(peer["is_introducer"] for peer in peers)
-
-    async def _settle(
-        self,
-        enough: Callable[[], bool],
-        check: Callable[[], None],
-        complete: Callable[[], bool] = lambda: False,
-    ) -> None:
-        clock = self._world.clock
-        while clock.seconds() < self._settled_by:
-            if complete():
-                return
-            if enough():
-                # Looked at until it holds once: with many peers that is work.
-                self._all_tried = self._all_tried or not any(
-                    peer["state"] in {"holding", "dialling"} and not peer["last_error"]
-                    for peer in self.keeper.status()
-                )
-                if self._all_tried:
-                    return
-            pause: Deferred[None] = Deferred()
-            clock.callLater(_LOOK_SECONDS, pause.callback, None)
-            await pause
-            check()
 
     def require_uploads(self) -> None:
         """Refuse to write to the grid on an introducer, which has no secrets for that.

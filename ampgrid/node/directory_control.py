@@ -50,7 +50,11 @@ class Driven(Protocol):
 
     drive: NodeDrive
     operations: Operations
-    examiner: Examiner
+
+    @property
+    def examiner(self) -> Examiner:
+        """Checks, repairs and renews all that a directory leads to."""
+        ...
 
     @property
     def clock(self) -> Clock:

@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 from twisted.logger import Logger
 
 from ampgrid.caps import DirCap
 from ampgrid.errors import AmpgridError, NotEnoughPeersError
-from ampgrid.immutable import Downloader, Encoding, FileNode, Uploader
 from ampgrid.node.aliases import Aliases
 from ampgrid.node.directory import NodeDirectory
 from ampgrid.node.public_root import PublicRoot, PublicRootMaker
 from ampgrid.node.roots import Root, RootCap, RootFile
 from ampgrid.node.sizes import format_count, format_directories
 from ampgrid.peers import PeerConnection
-from ampgrid.ports import Clock, Connection, Entropy, Threads, WallClock
-from ampgrid.vdrive.dirnode import Child, DirectoryNode
-from ampgrid.vdrive.drive import VirtualDrive
-from ampgrid.vdrive.maker import NodeMaker
+from ampgrid.ports import Clock, Connection, Entropy, Threads
 from ampgrid.vdrive.paths import PRIVATE, PUBLIC, GridPath, parse_grid_path
-from ampgrid.vdrive.ports import Tables
 from ampgrid.vdrive.replica import Replica
+
+if TYPE_CHECKING:
+    from ampgrid.immutable import FileNode
+    from ampgrid.vdrive.dirnode import Child, DirectoryNode
+    from ampgrid.vdrive.drive import VirtualDrive
+    from ampgrid.vdrive.maker import NodeMaker
 
 _log = Logger()
 
@@ -32,8 +34,8 @@ VDRIVE_SERVICE = "vdrive"
 #: So many replicas a directory has; with fewer vdrive peers lies are not survived.
 WANTED_REPLICAS = 4
 
-#: Makes the tables of a node that has these replicas at hand, {node id: replica}.
-MakeTables = Callable[[Callable[[], Mapping[bytes, Replica]]], Tables]
+#: Returns the replicas that a node has at hand, {node id: replica}.
+AtHand = Callable[[], Mapping[bytes, Replica]]
 
 
 @attrs.frozen
@@ -95,44 +97,36 @@ class NodeDrive:
 
     Args:
         files: where roots and aliases are kept; None to keep them in memory.
-        make_tables: makes the tables over the peers that are connected.
-        uploader: of files.
-        downloader: of files.
-        encoding: returns k, happiness and n for uploads that name none.
+        make_maker: makes what makes nodes, over the peers that are connected; called when the
+            drive is used first, so that a node which only keeps directories for others need not
+            load it.
         may_write: refuses for a node that writes nothing to the grid of its own.
         clock: time and timers.
-        wall: wall-clock time.
         entropy: for keys and nonces.
-        work: threads in which much is sealed or opened.
         order: where files are read and written.
         public_known: called with the text of the public root's cap as soon as it is known.
         makes_public_root: whether this node makes it (an introducer).
 
     Attributes:
         private, public: the roots.
+        public_root: what is known of the public one.
         aliases: names of other directories.
-        maker: makes nodes of caps.
-        virtual: the drive (seed 001's IVirtualDrive).
     """
 
     def __init__(
         self,
         files: DriveFiles | None,
-        make_tables: MakeTables,
+        make_maker: Callable[[AtHand], NodeMaker],
         *,
-        uploader: Uploader,
-        downloader: Downloader,
-        encoding: Callable[[], Encoding],
         may_write: Callable[[], None],
         clock: Clock,
-        wall: WallClock,
         entropy: Entropy,
-        work: Threads,
         order: Threads,
         public_known: Callable[[str], None] = lambda _: None,
         makes_public_root: bool = False,
     ) -> None:
         self._replicas: dict[bytes, Replica] = {}
+        self._make_maker = make_maker
         self._clock = clock
         self._may_write = may_write
         private = RootFile(files.root, files.mark) if files else None
@@ -141,26 +135,28 @@ class NodeDrive:
         self.public = Root(public, order, entropy)
         self.public_root = PublicRoot(self.public, public_known)
         self.aliases = Aliases(files.aliases if files else None, order)
-        self.maker = NodeMaker(
-            make_tables(self.replicas),
-            downloader=downloader,
-            uploader=uploader,
-            encoding=encoding,
-            wall=wall,
-            entropy=entropy,
-            threads=work,
-        )
-        roots = KnownRoots(self.private, self.public, self.aliases)
-        self.virtual = VirtualDrive(self.maker, roots)
         self._public_maker = None
         if makes_public_root:
             self._public_maker = PublicRootMaker(
                 self.public_root,
-                self.maker.create_directory,
+                self._create,
                 self._exists,
                 lambda: len(self.replicas()),
                 clock,
             )
+
+    @cached_property
+    def maker(self) -> NodeMaker:
+        """Makes nodes of caps."""
+        return self._make_maker(self.replicas)
+
+    @cached_property
+    def virtual(self) -> VirtualDrive:
+        """The drive (seed 001's IVirtualDrive)."""
+        from ampgrid.vdrive.drive import VirtualDrive
+
+        roots = KnownRoots(self.private, self.public, self.aliases)
+        return VirtualDrive(self.maker, roots)
 
     async def start(self) -> None:
         """Read roots and aliases, and begin to make the public root if that is wanted."""
@@ -243,7 +239,10 @@ class NodeDrive:
         """
         if self.private.cap is None:
             self._may_write()
-        return await self.private.made(self.maker.create_directory, self._exists)
+        return await self.private.made(self._create, self._exists)
+
+    async def _create(self, cap: DirCap) -> DirectoryNode:
+        return await self.maker.create_directory(cap)
 
     async def _exists(self, cap: DirCap) -> bool:
         """Tell whether a directory can be found; if not, nothing is known of it.

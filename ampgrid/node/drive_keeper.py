@@ -10,22 +10,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from attrs import asdict, define, field
+from attrs import asdict, define, field, frozen
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.logger import Logger
 
 from ampgrid.caps import ChkVerifierCap, DirCap, parse_cap
 from ampgrid.errors import AmpgridError, OperationCancelledError, StoreError
-from ampgrid.immutable import FileNode, KeptFiles, Operation
+from ampgrid.immutable.kept import KeptFiles
+from ampgrid.immutable.operation import Operation
 from ampgrid.immutable.schedule import DAY, HOUR
 from ampgrid.node.roots import RootCap
 from ampgrid.ports import Clock, DelayedCall, WallClock
-from ampgrid.vdrive.dirnode import DirectoryNode
-from ampgrid.vdrive.maker import NodeMaker
 from ampgrid.vdrive.ports import TableReport
-from ampgrid.vdrive.walking import Visit, walk
+
+if TYPE_CHECKING:
+    from ampgrid.immutable import FileNode
+    from ampgrid.vdrive.dirnode import DirectoryNode
+    from ampgrid.vdrive.maker import NodeMaker
+    from ampgrid.vdrive.walking import Visit
 
 _log = Logger()
 
@@ -63,6 +67,21 @@ class Snapshots(Protocol):
             Whether one was stored.
         """
         ...
+
+
+@frozen
+class Tools:
+    """What a walk works with.
+
+    Attributes:
+        maker: makes the nodes of directories.
+        files: looks after files.
+        snapshots: stores snapshots; None to store none.
+    """
+
+    maker: NodeMaker
+    files: FileLooks
+    snapshots: Snapshots | None
 
 
 @define
@@ -141,9 +160,8 @@ class DriveKeeper:
 
     Args:
         roots: returns (name, cap) of the directories where walks begin.
-        maker: makes their nodes.
-        files: looks after files.
-        snapshots: stores snapshots; None to store none.
+        tools: returns what walks work with; asked for when one begins, so that a node which
+            walks nothing need not load it.
         kept: knows the files that another keeper looks after, and keeps marks.
         connected: returns how many vdrive peers are connected now.
         period: seconds within which all is looked at.
@@ -157,9 +175,7 @@ class DriveKeeper:
     def __init__(
         self,
         roots: Callable[[], Sequence[tuple[str, RootCap]]],
-        maker: NodeMaker,
-        files: FileLooks,
-        snapshots: Snapshots | None,
+        tools: Callable[[], Tools],
         kept: KeptFiles,
         *,
         connected: Callable[[], int],
@@ -171,9 +187,7 @@ class DriveKeeper:
         roots_problem: Callable[[], str] = lambda: "",
     ) -> None:
         self._roots = roots
-        self._maker = maker
-        self._files = files
-        self._snapshots = snapshots
+        self._tools = tools
         self._kept = kept
         self._connected = connected
         self._period = period
@@ -290,13 +304,15 @@ class DriveKeeper:
     async def _walk(
         self, walked: Walked, operation: Operation, *, full: bool, snapshots: bool
     ) -> None:
+        from ampgrid.vdrive.walking import walk
+
         seen: set[str] = set()
         if problem := self._roots_problem():
             walked.trouble("the roots", problem)
         for name, cap in self._roots():
             walking = Operation()
             operation.on_cancel(walking.cancel)
-            async for visit in walk(self._maker.node(cap), walking):
+            async for visit in walk(self._tools().maker.node(cap), walking):
                 operation.check()
                 operation.done += 1
                 verify = visit.node.get_refresh_capability()
@@ -327,6 +343,8 @@ class DriveKeeper:
         full: bool,
         snapshots: bool,
     ) -> None:
+        from ampgrid.immutable.filenode import FileNode
+
         if isinstance(visit.node, FileNode):
             if full:
                 await self._file(walked, visit.node, where, operation)
@@ -336,9 +354,9 @@ class DriveKeeper:
             walked.unreadable += 1
         if full:
             await self._directory(walked, visit.node, where)
-        cap = visit.node.cap
-        if snapshots and self._snapshots is not None and isinstance(cap, DirCap):
-            walked.snapshots += await self._snapshots.keep(cap, operation)
+        cap, keeper = visit.node.cap, self._tools().snapshots
+        if snapshots and keeper is not None and isinstance(cap, DirCap):
+            walked.snapshots += await keeper.keep(cap, operation)
 
     async def _directory(self, walked: Walked, node: DirectoryNode, where: str) -> None:
         verify = node.get_refresh_capability()
@@ -352,7 +370,7 @@ class DriveKeeper:
                     walked.trouble(where, "its replicas could not all be repaired")
         if well:
             self._suspected.pop(verify, None)
-        record = await self._maker.table(node.cap).record()
+        record = await self._tools().maker.table(node.cap).record()
         walked.few_replicas += len(record.replicas) < _WANTED_REPLICAS
         await node.renew()
         walked.renewed += 1
@@ -380,7 +398,7 @@ class DriveKeeper:
         walked.files += 1
         assert verify is not None
         repair = self._is_suspected(verify)
-        look = await self._files.look(cap, operation, repair=repair)
+        look = await self._tools().files.look(cap, operation, repair=repair)
         walked.renewed += look.renewed
         walked.repaired += look.repaired
         walked.lost += look.lost

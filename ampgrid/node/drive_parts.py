@@ -1,49 +1,75 @@
-"""Composing the drive of a node: the tables over its peers, and the keeper of directories."""
+"""Composing the drive of a node: the maker over its peers, and the keeper of directories.
+
+What a node needs once its user, or a keeper, does something is imported then.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING
 
-from ampgrid.immutable import KeptFiles, Walker
+from ampgrid.immutable.encoding import Encoding
 from ampgrid.node.config import NodeConfig
-from ampgrid.node.drive import WANTED_REPLICAS, MakeTables, NodeDrive
-from ampgrid.node.drive_keeper import DriveKeeper
-from ampgrid.node.file_looks import LinkedFiles
-from ampgrid.node.snapshots import StoredSnapshots
+from ampgrid.node.drive import WANTED_REPLICAS, AtHand, NodeDrive
+from ampgrid.node.drive_keeper import DriveKeeper, Tools
 from ampgrid.node.surroundings import Surroundings
-from ampgrid.vdrive.nodes import NodeCache
-from ampgrid.vdrive.remembered import Remembered
-from ampgrid.vdrive.replica import Replica
-from ampgrid.vdrive.table import Tables
+from ampgrid.node.transfers import Transfers
+
+if TYPE_CHECKING:
+    from ampgrid.vdrive.maker import NodeMaker
+    from ampgrid.vdrive.remembered import Remembered
 
 _DAY = 86_400.0
 
 
-def tables_over(world: Surroundings, remembered: Remembered) -> MakeTables:
-    """Return what makes the tables of a node that has certain replicas at hand."""
+def maker_over(
+    at_hand: AtHand,
+    world: Surroundings,
+    transfers: Transfers,
+    encoding: Callable[[], Encoding],
+    remembered: Remembered,
+) -> NodeMaker:
+    """Return what makes the nodes of directories and files.
 
-    def make(replicas: Callable[[], Mapping[bytes, Replica]]) -> Tables:
-        return Tables(
-            replicas,
-            clock=world.clock,
-            wall=world.wall,
-            entropy=world.entropy,
-            uniform=world.uniform,
-            threads=world.work,
-            remembered=remembered,
-            cache=NodeCache(),
-            wanted_replicas=WANTED_REPLICAS,
-        )
+    Args:
+        at_hand: returns the replicas that are connected.
+        world: what the node needs of the world.
+        transfers: uploads and downloads the files.
+        encoding: returns k, happiness and n for uploads that name none.
+        remembered: the last version seen of each directory.
+    """
+    from ampgrid.vdrive.maker import NodeMaker
+    from ampgrid.vdrive.nodes import NodeCache
+    from ampgrid.vdrive.table import Tables
 
-    return make
+    tables = Tables(
+        at_hand,
+        clock=world.clock,
+        wall=world.wall,
+        entropy=world.entropy,
+        uniform=world.uniform,
+        threads=world.work,
+        remembered=remembered,
+        cache=NodeCache(),
+        wanted_replicas=WANTED_REPLICAS,
+    )
+    return NodeMaker(
+        tables,
+        downloader=transfers.downloader,
+        uploader=transfers.uploader,
+        encoding=encoding,
+        wall=world.wall,
+        entropy=world.entropy,
+        threads=world.work,
+    )
 
 
 def drive_keeper(
     config: NodeConfig,
     world: Surroundings,
     drive: NodeDrive,
-    walker: Walker,
-    kept: KeptFiles,
+    transfers: Transfers,
     happy: Callable[[], int],
 ) -> DriveKeeper:
     """Return the keeper of a node's directories.
@@ -52,18 +78,25 @@ def drive_keeper(
         config: of the node.
         world: what it needs of the world.
         drive: whose roots and aliases are walked.
-        walker: looks after files.
-        kept: the files that the node has put itself.
+        transfers: looks after files, and knows those that the node has put itself.
         happy: returns how many servers of happiness a file should have now.
     """
-    snapshots = StoredSnapshots(drive.maker, drive.maker.uploader, drive.maker.encoding, kept)
-    looks = LinkedFiles(walker, happy, uniform=world.uniform, clock=world.clock, wall=world.wall)
+
+    @cache
+    def tools() -> Tools:
+        from ampgrid.node.file_looks import LinkedFiles
+        from ampgrid.node.snapshots import StoredSnapshots
+
+        maker = drive.maker
+        snapshots = StoredSnapshots(maker, maker.uploader, maker.encoding, transfers.kept)
+        walker, clock = transfers.walker, world.clock
+        looks = LinkedFiles(walker, happy, uniform=world.uniform, clock=clock, wall=world.wall)
+        return Tools(maker, looks, snapshots)
+
     return DriveKeeper(
         drive.walked_roots,
-        drive.maker,
-        looks,
-        snapshots,
-        kept,
+        tools,
+        transfers.kept,
         connected=lambda: len(drive.replicas()),
         period=config.keeper_days * _DAY,
         uniform=world.uniform,

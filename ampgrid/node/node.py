@@ -9,26 +9,21 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint
 from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 from twisted.protocols import amp
 
-from ampgrid.blobs.service import BlobService
 from ampgrid.errors import BrokenStoreError, ConfigError, FormatError
 from ampgrid.formats.address import format_hint
 from ampgrid.node.addresses import advertised_hints
-from ampgrid.node.blob_control import BlobControlResponder
-from ampgrid.node.blobs import blob_service, open_blob_store
 from ampgrid.node.config import NodeConfig
-from ampgrid.node.control import ControlResponder
 from ampgrid.node.core import SOFTWARE, NodeCore, hints_text
 from ampgrid.node.directory import NodeDirectory
-from ampgrid.node.directory_control import DirectoryResponder
 from ampgrid.node.drive import DriveFiles
-from ampgrid.node.recovery import Reminder, adopt_sections
+from ampgrid.node.reminder import Reminder
+from ampgrid.node.sections import adopt_sections
 from ampgrid.node.surroundings import Secrets, Surroundings
 from ampgrid.node.upkeep import directories_key, file_system, upkeep_settings, vdrive_settings
 from ampgrid.storage.service import StorageService
@@ -39,6 +34,9 @@ from ampgrid.store.rememberdb import RememberDatabase
 from ampgrid.store.shares import ShareStore
 from ampgrid.vdrive.service import VdriveService
 from ampgrid.wire import Connection, Facts, PoolThreads, listen_control, tcp_connector
+
+if TYPE_CHECKING:
+    from ampgrid.blobs.service import BlobService
 
 _log = Logger()
 
@@ -141,7 +139,23 @@ class Node:
             directory.require_store()
         directory.make_rooms()
         adopt_sections(directory)
-        secrets, world = self._secrets(), self._world()
+        is_node = config.kind == "node"
+        secrets = Secrets(
+            identity=directory.identity(),
+            grid=directory.grid_secret(config),
+            convergence=directory.convergence_secret() if is_node else b"",
+            lease=directory.lease_secret() if is_node else b"",
+        )
+        world = Surroundings(
+            clock=self._reactor,
+            wall=time.time,
+            entropy=os.urandom,
+            uniform=random.SystemRandom().uniform,
+            work=self._pool(_WORK_THREADS, "work"),
+            order=self._pool(1, "databases"),
+            streams=self._pool(_STREAM_THREADS, "streams"),
+            connector=tcp_connector(self._reactor),
+        )
         with _usable(directory.peers_path, _PEERS_ADVICE):
             peer_store = await world.order.run(PeerDatabase, directory.peers_path)
         self._peer_store = peer_store
@@ -180,27 +194,6 @@ class Node:
             await self._face.start(core)
         # Last: whoever waits for the socket finds all of the node.
         await self._listen_to_commands()
-
-    def _secrets(self) -> Secrets:
-        directory, is_node = self._directory, self._config.kind == "node"
-        return Secrets(
-            identity=directory.identity(),
-            grid=directory.grid_secret(self._config),
-            convergence=directory.convergence_secret() if is_node else b"",
-            lease=directory.lease_secret() if is_node else b"",
-        )
-
-    def _world(self) -> Surroundings:
-        return Surroundings(
-            clock=self._reactor,
-            wall=time.time,
-            entropy=os.urandom,
-            uniform=random.SystemRandom().uniform,
-            work=self._pool(_WORK_THREADS, "work"),
-            order=self._pool(1, "databases"),
-            streams=self._pool(_STREAM_THREADS, "streams"),
-            connector=tcp_connector(self._reactor),
-        )
 
     def _pool(self, most: int, name: str) -> PoolThreads:
         pool = PoolThreads(self._reactor, most, f"ampgrid {name}")
@@ -261,6 +254,8 @@ class Node:
         )
 
     async def _open_blobs(self, disk: PoolThreads, secrets: Secrets) -> BlobService:
+        from ampgrid.node.blobs import blob_service, open_blob_store
+
         path = self._directory.blobs_path
         with _usable(path, _BLOBS_ADVICE):
             store = await disk.run(
@@ -278,6 +273,11 @@ class Node:
         )
 
     def _control_roles(self, connection: Connection) -> list[amp.CommandLocator]:
+        # Until its user asks for something a node does without them, and what they load.
+        from ampgrid.node.blob_control import BlobControlResponder
+        from ampgrid.node.control import ControlResponder
+        from ampgrid.node.directory_control import DirectoryResponder
+
         assert self.core is not None
         return [
             ControlResponder(self.core, connection),
@@ -291,11 +291,10 @@ class Node:
             return None
         host, wanted = self._config.listen
         kept = self._directory.listen_port()
-        kind = TCP6ServerEndpoint if ":" in host else TCP4ServerEndpoint
         number = wanted or kept or 0
-        endpoint = kind(self._reactor, number, interface=host, backlog=1_024)
+        factory = core.network.listening_factory()
         try:
-            listening = await endpoint.listen(core.network.listening_factory())
+            listening = self._reactor.listenTCP(number, factory, 1_024, host)
         except CannotListenError as error:
             raise _cannot_listen(format_hint((host, number)) if number else host, error) from error
         self._ports.append(listening)

@@ -6,13 +6,9 @@ list and the announcements of peers are passed in, since a running node has thei
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from attrs import field, frozen
 
@@ -41,11 +37,11 @@ from ampgrid.node.config import parse_config
 from ampgrid.node.directory import (
     SECTION_PREFIX,
     NodeDirectory,
-    sync_directory,
     write_whole,
 )
 from ampgrid.node.newdirectory import OwnSecrets, write_directory
 from ampgrid.node.roots import RootFile, parse_root
+from ampgrid.node.sections import adopt_sections, adopted_sections
 from ampgrid.peers import ADVICE_KEY, GridParameters
 from ampgrid.storage.output import output_target
 from ampgrid.store.keptdb import FilePut, KeptDatabase
@@ -64,11 +60,6 @@ MOST_WORK_KIB = 4 * DEFAULT_COST.memory_kib * DEFAULT_COST.passes
 #: Kept files read or written at a time.
 _PAGE = 1000
 _MAX_SECTION_BYTES = 64 * 1024 * 1024
-_MAX_MARK_BYTES = 1000
-_NEVER = (
-    "never exported; run 'ampgrid recovery export FILE' and keep FILE and its passphrase on "
-    "another machine"
-)
 
 
 @frozen
@@ -131,34 +122,10 @@ def _cap_text(path: Path) -> str | None:
     return None if cap is None else cap.to_string()
 
 
-def adopt_sections(directory: NodeDirectory) -> None:
-    """Take what an import by an older version kept as it was and this one knows.
-
-    Raises:
-        ConfigError: the disk refused.
-    """
-    for name, path in _adopted(directory).items():
-        section = directory.private / f"{SECTION_PREFIX}{name}"
-        try:
-            if section.exists() and not path.exists():
-                section.rename(path)
-                sync_directory(directory.private)
-        except OSError as error:
-            raise ConfigError(f"{section} could not be renamed: {error.strerror}.") from error
-
-
-def _adopted(directory: NodeDirectory) -> dict[str, Path]:
-    return {
-        "private-root": directory.root_path,
-        "public-root": directory.public_root_path,
-        "aliases": directory.aliases_path,
-    }
-
-
 def _unknown_sections(directory: NodeDirectory) -> dict[str, bytes]:
     """Return the sections that an import did not know and kept."""
     found = {}
-    known = _adopted(directory)
+    known = adopted_sections(directory)
     for path in sorted(directory.private.glob(SECTION_PREFIX + "*")):
         name = path.name.removeprefix(SECTION_PREFIX)
         if is_section_name(name) and name not in known:
@@ -390,52 +357,3 @@ def note_export(directory: NodeDirectory, moment: float) -> None:
     """
     text = json.dumps({"exported_at": moment})
     write_whole(directory.exported_path, text.encode("ascii") + b"\n")
-
-
-def exported_at(directory: NodeDirectory) -> float | None:
-    """Return when a recovery file was last exported, seconds since 1970; None for never."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        with directory.exported_path.open("rb") as file:
-            found = json.loads(file.read(_MAX_MARK_BYTES)).get("exported_at")
-        if isinstance(found, int | float) and not isinstance(found, bool) and 0 <= found < 2**40:
-            return found
-    return None
-
-
-class Reminder:
-    """Says in a node's status whether it could be brought back.
-
-    Args:
-        directory: of the node.
-        kept_since: returns how many files are kept that were added after a time (seconds since
-            1970); None for a node that keeps none.
-    """
-
-    def __init__(
-        self, directory: NodeDirectory, kept_since: Callable[[float], int] | None = None
-    ) -> None:
-        self._directory = directory
-        self._kept_since = kept_since
-
-    def status(self) -> dict[str, Any]:
-        """Return when the last recovery file was exported and what it lacks, for JSON.
-
-        Returns:
-            exported_at (seconds since 1970, None for never), kept_added_since (number of files,
-            None if the node keeps no list), reminder (a sentence, empty if nothing is due).
-        """
-        at = exported_at(self._directory)
-        added = None if self._kept_since is None else self._kept_since(at or 0)
-        if at is None:
-            reminder = _NEVER
-        elif added:
-            day = datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d")
-            files = "1 file was" if added == 1 else f"{added} files were"
-            reminder = f"{files} put since the last export, on {day}; export again"
-        else:
-            reminder = ""
-        return {
-            "exported_at": None if at is None else int(at),
-            "kept_added_since": added,
-            "reminder": reminder,
-        }

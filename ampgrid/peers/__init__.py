@@ -10,15 +10,37 @@
 All of it is policy over `ampgrid.ports`; no socket is opened here.
 """
 
-from ampgrid.peers._ports import Dial, PeerConnection, PeerStore, Uniform
-from ampgrid.peers.announcements import KnownPeer, Learned, PeerBook
-from ampgrid.peers.dialler import Dialler
-from ampgrid.peers.introduced import Introduced, IntroducedResponder
-from ampgrid.peers.introducer import Introducer, IntroducerResponder
-from ampgrid.peers.keeping import INTRODUCER_SERVICE, ConnectionKeeper
-from ampgrid.peers.own import OwnAnnouncement
-from ampgrid.peers.parameters import ADVICE_KEY, GridParameters
-from ampgrid.peers.table import ConnectionTable
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ampgrid.lazily import names_of
+
+if TYPE_CHECKING:
+    from ampgrid.peers._ports import Dial, PeerConnection, PeerStore, Uniform
+    from ampgrid.peers.announcements import KnownPeer, Learned, PeerBook
+    from ampgrid.peers.dialler import Dialler
+    from ampgrid.peers.introduced import Introduced, IntroducedResponder
+    from ampgrid.peers.introducer import Introducer, IntroducerResponder
+    from ampgrid.peers.keeping import INTRODUCER_SERVICE, ConnectionKeeper
+    from ampgrid.peers.own import OwnAnnouncement
+    from ampgrid.peers.parameters import ADVICE_KEY, GridParameters
+    from ampgrid.peers.table import ConnectionTable
+else:
+    __getattr__ = names_of(
+        __name__,
+        {
+            "_ports": ["Dial", "PeerConnection", "PeerStore", "Uniform"],
+            "announcements": ["KnownPeer", "Learned", "PeerBook"],
+            "dialler": ["Dialler"],
+            "introduced": ["Introduced", "IntroducedResponder"],
+            "introducer": ["Introducer", "IntroducerResponder"],
+            "keeping": ["INTRODUCER_SERVICE", "ConnectionKeeper"],
+            "own": ["OwnAnnouncement"],
+            "parameters": ["ADVICE_KEY", "GridParameters"],
+            "table": ["ConnectionTable"],
+        },
+    )
 
 __all__ = [
     "ADVICE_KEY",

@@ -8,6 +8,4 @@ in ``tests/model``.
 Spec: ``docs/specs/register.md``.
 """
 
-from ampgrid.register import acceptor, membership, memory, reader, recovery, words, writer
-
 __all__ = ["acceptor", "membership", "memory", "reader", "recovery", "words", "writer"]

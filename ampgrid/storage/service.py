@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -25,13 +25,14 @@ from ampgrid.storage.buckets import ConnectionBuckets
 from ampgrid.storage.groups import Groups, do_all
 from ampgrid.storage.promptness import Promptness
 from ampgrid.storage.scrub import Watched
-from ampgrid.storage.share_export import export_share
-from ampgrid.storage.tahoe_files import Report
-from ampgrid.storage.tahoe_import import Progress, import_shares
 from ampgrid.storage.upkeep import Upkeep, UpkeepSettings
 from ampgrid.store import Allocated, LeaseTerms, Put, Request, Room, Store
 from ampgrid.store.catalog import NOBODY
 from ampgrid.store.port import Incoming, Task
+
+if TYPE_CHECKING:
+    from ampgrid.storage.tahoe_files import Report
+    from ampgrid.storage.tahoe_import import Progress
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -288,6 +289,8 @@ class StorageService:
             BusyError: the service is ending.
             StoreError: there is no room, or the store failed.
         """
+        from ampgrid.storage.tahoe_import import import_shares
+
         self._check_serving()
         self._changed = True
         now = self.upkeep.time.now
@@ -303,6 +306,8 @@ class StorageService:
             BusyError: the service is ending.
             NotStoredError: there is no such share.
         """
+        from ampgrid.storage.share_export import export_share
+
         self._check_serving()
         work = partial(export_share, self._store, storage_index, number, descriptor)
         size: int = await self._finished_before_end(work)

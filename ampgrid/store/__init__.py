@@ -9,13 +9,33 @@
 This room does I/O and knows neither network, clock nor secrets.
 """
 
-from ampgrid.store.filesystem import FileSystem, PosixFileSystem
-from ampgrid.store.keptdb import FilePut, KeptDatabase, KeptFile
-from ampgrid.store.leases import LEASE_SECONDS, LeaseTerms
-from ampgrid.store.peerdb import PeerDatabase
-from ampgrid.store.port import SMALL_SHARE_BYTES, Allocated, Put, Request, Store
-from ampgrid.store.shares import ShareStore
-from ampgrid.store.space import Room
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ampgrid.lazily import names_of
+
+if TYPE_CHECKING:
+    from ampgrid.store.filesystem import FileSystem, PosixFileSystem
+    from ampgrid.store.keptdb import FilePut, KeptDatabase, KeptFile
+    from ampgrid.store.leases import LEASE_SECONDS, LeaseTerms
+    from ampgrid.store.peerdb import PeerDatabase
+    from ampgrid.store.port import SMALL_SHARE_BYTES, Allocated, Put, Request, Store
+    from ampgrid.store.shares import ShareStore
+    from ampgrid.store.space import Room
+else:
+    __getattr__ = names_of(
+        __name__,
+        {
+            "filesystem": ["FileSystem", "PosixFileSystem"],
+            "keptdb": ["FilePut", "KeptDatabase", "KeptFile"],
+            "leases": ["LEASE_SECONDS", "LeaseTerms"],
+            "peerdb": ["PeerDatabase"],
+            "port": ["SMALL_SHARE_BYTES", "Allocated", "Put", "Request", "Store"],
+            "shares": ["ShareStore"],
+            "space": ["Room"],
+        },
+    )
 
 __all__ = [
     "LEASE_SECONDS",

@@ -29,19 +29,8 @@ from ampgrid.store.keptdb import KeptDatabase, KeptFile
 from ampgrid.testing.clock import HeapClock
 from ampgrid.testing.shelves import Shelf
 from ampgrid.wire import InlineThreads
-from tests.material import some_bytes
 
 DAY = 86_400.0
-DATA = some_bytes(3_000)
-
-
-def failing(error: Exception) -> Any:
-    """Return a function that raises."""
-
-    def fail(*_args: object) -> None:
-        raise error
-
-    return fail
 
 
 class LeasedShelf(Shelf):
@@ -116,7 +105,7 @@ class World:
         )
         self.keeper = Keeper(
             self.kept,
-            self.walker,
+            lambda: self.walker,
             connected=lambda: len(servers()),
             schedule=schedule,
             bandwidth=self.bandwidth,

@@ -13,7 +13,7 @@ from ampgrid.caps import ChkCap, ChkVerifierCap, DirCap
 from ampgrid.errors import NotReachableError, OperationCancelledError
 from ampgrid.immutable import KeptFiles, Operation, Schedule
 from ampgrid.immutable.uploader import Encoding
-from ampgrid.node.drive_keeper import SECOND_LOOK_SECONDS, DriveKeeper, FileLook
+from ampgrid.node.drive_keeper import SECOND_LOOK_SECONDS, DriveKeeper, FileLook, Tools
 from ampgrid.store.keptdb import KeptDatabase
 from ampgrid.testing.drive import MemoryDrive
 from ampgrid.vdrive.dirnode import DirectoryNode
@@ -77,9 +77,7 @@ class KeeperCase(SynchronousTestCase):
         self.kept = KeptFiles(self.database, InlineThreads(), self.wall, schedule)
         return DriveKeeper(
             lambda: [("private", self.root.cap), *self.aliases],
-            self.drive.maker,
-            self.files,
-            self.snapshots,
+            lambda: Tools(self.drive.maker, self.files, self.snapshots),
             self.kept,
             connected=lambda: self.peers,
             period=7 * DAY,

@@ -30,15 +30,14 @@ from ampgrid.node.creation import create_introducer, create_node
 from ampgrid.node.directory import NodeDirectory, write_whole
 from ampgrid.node.recovery import (
     Known,
-    Reminder,
     export_to,
-    exported_at,
     gather,
     known_at_rest,
     note_export,
     read_export,
     restore,
 )
+from ampgrid.node.reminder import Reminder, exported_at
 from ampgrid.node.roots import RootFile
 from ampgrid.store.peerdb import PeerDatabase
 
