@@ -73,6 +73,9 @@ class AllocateBuckets(GridCommand):
 class WriteShare(GridCommand):
     """Write bytes of a share at an offset inside its allocated size.
 
+    The answer makes room for the next write; the bytes may be on their way to the disk yet. If
+    the disk then refuses them, later writes to the bucket and its close answer that.
+
     :answered-by: storage peers
     :needs: AllocateBuckets on this connection
     :bound: 65 KiB, answer 32 bytes

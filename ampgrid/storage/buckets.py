@@ -5,26 +5,40 @@ and the number of the share. What names one bucket is done in the order of its a
 before the answer to the allocation is known: a step waits in the bucket's queue until those
 before it are done. Buckets do not wait for each other. Writes that wait together are done in
 one hop into a thread; those of a small share, which is collected in memory, at once.
+
+A hop costs as much as several writes. So a write that goes on where the share ended so far is
+answered once its bytes are here, *ahead*, and brought to the file with others. It can contradict
+nothing, so only the disk can refuse it, and then the next write and the close answer that. What
+is ahead has a bound for each connection and one for all; beyond it a write is answered when it
+is in the file.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from typing import Literal, Protocol
 
 import attrs
 from twisted.internet.defer import Deferred
 
 from ampgrid.commands import errors as e
+from ampgrid.commands.storage import MAX_CHUNK_BYTES
 from ampgrid.ports import Clock
+from ampgrid.storage.allowance import Allowance
 from ampgrid.storage.ports import Work
 from ampgrid.store import SMALL_SHARE_BYTES, LeaseTerms, Request
 from ampgrid.store.port import Incoming
+from ampgrid.store.uploads import Write
 
 #: The most open buckets of one connection.
 MOST_BUCKETS = 512
 #: The most bytes of small shares that one connection has collected in memory.
 MOST_MEMORY_BYTES = 2**20
+#: So many bytes of a share that are ahead are brought to its file together.
+STEP_BYTES = 8 * MAX_CHUNK_BYTES
+#: The most bytes of one connection that are ahead: a step on its way, and one that is gathered.
+MOST_AHEAD_BYTES = 2**20
 #: How long a bucket may be without a new byte before it is dropped, seconds.
 IDLE_SECONDS = 30 * 60.0
 #: How slowly a share may come, bytes a second; its bucket lives `IDLE_SECONDS` longer than that.
@@ -35,9 +49,26 @@ BucketKey = tuple[int, int]
 
 @attrs.define(eq=False)
 class _Write:
+    """Bytes to be written.
+
+    Attributes:
+        done: fires when they are in the file; None if nobody waits for that.
+        ahead: how many of them are counted as ahead.
+    """
+
     offset: int
     data: bytes
-    done: Deferred[None] = attrs.field(factory=Deferred)
+    done: Deferred[None] | None = None
+    ahead: int = 0
+
+    def tell(self, error: Exception | None) -> None:
+        """Tell whoever waits what has become of it."""
+        if self.done is None:
+            return
+        if error is None:
+            self.done.callback(None)
+        else:
+            self.done.errback(error)
 
 
 @attrs.define(eq=False)
@@ -51,7 +82,12 @@ def _no_bucket() -> e.NoBucketError:
 
 
 class _Owner(Protocol):
+    #: What the connection may have ahead.
+    ahead: Allowance
+
     def ended(self, bucket: Bucket) -> None: ...
+
+    def write_out(self) -> None: ...
 
 
 class Bucket:
@@ -72,11 +108,18 @@ class Bucket:
         self._clock = clock
         self._upload: Incoming | None = None
         self._steps: deque[_Write | _End] = deque()
+        #: Whether somebody waits for a step, or there are enough of them.
+        self._due = False
         self._running = False
         self._closing = False
         self._ended = False
         self._opened_at = self._grown_at = clock.seconds()
         self._covered = 0
+        #: Where what was asked to be written ends, and how much of it stands in steps ahead.
+        self._end = 0
+        self._ahead = 0
+        #: Why something that was answered ahead could not be written.
+        self._failure: Exception | None = None
 
     # What the caller asks.
 
@@ -89,15 +132,43 @@ class Bucket:
             if error is not None:
                 raise error
             return
-        step = _Write(offset, data)
-        self._queue(step)
-        await step.done
+        if upload is not None and self._take_ahead(upload, offset, data):
+            return
+        done: Deferred[None] = Deferred()
+        self._queue(_Write(offset, data, done))
+        self._end = max(self._end, offset + len(data))
+        await done
+
+    def _take_ahead(self, upload: Incoming, offset: int, data: bytes) -> bool:
+        """Take bytes that need no answer from the disk, if they are such."""
+        end = offset + len(data)
+        if self._ended or self._failure is not None or upload.in_memory:
+            return False
+        if offset != self._end or not offset < end <= upload.size:
+            return False
+        if not self._owner.ahead.take(len(data)):
+            # What other buckets gather must not hold up this one for long.
+            self._owner.write_out()
+            return False
+        self._end = end
+        self._ahead += len(data)
+        # Nothing of it was there before.
+        self._covered += len(data)
+        self._grown_at = self._clock.seconds()
+        self._steps.append(_Write(offset, data, ahead=len(data)))
+        if self._ahead >= STEP_BYTES:
+            self.write_out()
+        return True
 
     def write_later(self, offset: int, data: bytes) -> None:
         """Queue a write whose failure shows in the bucket's end."""
-        step = _Write(offset, data)
-        step.done.addErrback(lambda _failure: None)
-        self._queue(step)
+        self._queue(_Write(offset, data))
+        self._end = max(self._end, offset + len(data))
+
+    def write_out(self) -> None:
+        """Bring what is ahead to the file, if it is not on its way there."""
+        self._due = True
+        self._start()
 
     async def end(self, how: Literal["close", "abort"]) -> None:
         """Store the share, or throw it away, after what was asked before."""
@@ -141,23 +212,23 @@ class Bucket:
         if self._ended:
             raise _no_bucket()
         self._steps.append(step)
-        self._start()
+        self.write_out()
 
     def _start(self) -> None:
-        if self._upload is not None and self._steps and not self._running:
+        if self._upload is not None and self._steps and self._due and not self._running:
             self._running = True
             self._work.spawn(self._run(self._upload))
 
     async def _run(self, upload: Incoming) -> None:
         try:
-            while self._steps:
+            while self._steps and self._due:
                 step = self._steps.popleft()
-                if isinstance(step, _End):
-                    await self._run_end(upload, step)
-                else:
+                if isinstance(step, _Write):
                     await self._run_writes(upload, step)
+                elif await self._run_end(upload, step):
+                    return
                 if self._ended:
-                    # Dropped meanwhile, or ended by this step; after a close this does nothing.
+                    # Dropped meanwhile, or not stored.
                     await self._discard(upload)
                     return
         finally:
@@ -167,36 +238,50 @@ class Bucket:
         steps = [first]
         while self._steps and isinstance(self._steps[0], _Write):
             steps.append(self._steps.popleft())  # type: ignore[arg-type]
-        writes = [(step.offset, step.data) for step in steps]
+        self._due = bool(self._steps)
+        ahead = sum(step.ahead for step in steps)
+        self._ahead -= ahead
         try:
-            if upload.in_memory:
-                outcomes = upload.write(writes)
-            else:
-                outcomes = await self._work.in_thread(upload.write, writes)
-        except Exception as error:  # noqa: BLE001 - told to whoever waits
-            for step in steps:
-                step.done.errback(error)
-            return
+            outcomes = await self._write(upload, [(step.offset, step.data) for step in steps])
+        finally:
+            self._owner.ahead.give_back(ahead)
         self._look_whether_grown(upload)
         for step, outcome in zip(steps, outcomes, strict=True):
-            if outcome is None:
-                step.done.callback(None)
-            else:
-                step.done.errback(outcome)
+            if outcome is not None and step.done is None and self._failure is None:
+                self._failure = outcome
+            step.tell(outcome)
 
-    async def _run_end(self, upload: Incoming, step: _End) -> None:
+    async def _write(self, upload: Incoming, writes: list[Write]) -> Sequence[Exception | None]:
+        """Return for each write why it was not done, None if it was."""
+        try:
+            if self._failure is not None:
+                raise self._failure
+            if upload.in_memory:
+                return upload.write(writes)
+            return await self._work.in_thread(upload.write, writes)
+        except Exception as error:  # noqa: BLE001 - told to whoever waits
+            return [error] * len(writes)
+
+    async def _run_end(self, upload: Incoming, step: _End) -> bool:
+        """Store the share or throw it away; tell whether that was done."""
         try:
             if step.how == "close":
                 self._closing = True
-                await self._work.store_upload(upload)
+                await self._store(upload)
             else:
                 await self._discard(upload)
         except Exception as error:  # noqa: BLE001 - told to whoever waits
             self._finish()
             step.done.errback(error)
-        else:
-            self._finish()
-            step.done.callback(None)
+            return False
+        self._finish()
+        step.done.callback(None)
+        return True
+
+    async def _store(self, upload: Incoming) -> None:
+        if self._failure is not None:
+            raise self._failure
+        await self._work.store_upload(upload)
 
     async def _discard(self, upload: Incoming) -> None:
         if upload.in_memory:
@@ -211,7 +296,10 @@ class Bucket:
         self._owner.ended(self)
         steps, self._steps = self._steps, deque()
         for step in steps:
-            if isinstance(step, _End) and step.how == "abort":
+            if isinstance(step, _Write):
+                self._owner.ahead.give_back(step.ahead)
+                step.tell(_no_bucket())
+            elif step.how == "abort":
                 step.done.callback(None)
             else:
                 step.done.errback(_no_bucket())
@@ -255,6 +343,7 @@ class ConnectionBuckets:
         self._peer = peer
         self._buckets: dict[BucketKey, Bucket] = {}
         self._memory_bytes = 0
+        self.ahead = Allowance(MOST_AHEAD_BYTES, work.ahead)
         self._lost = False
 
     def __len__(self) -> int:
@@ -359,12 +448,18 @@ class ConnectionBuckets:
         for bucket in list(self._buckets.values()):
             bucket.drop()
 
-    def drop_overdue(self) -> None:
-        """Throw away what takes too long."""
+    def look_around(self) -> None:
+        """Throw away what takes too long, and hold nothing ahead for long."""
         now = self._clock.seconds()
         for bucket in list(self._buckets.values()):
             if bucket.is_overdue(now):
                 bucket.drop()
+        self.write_out()
+
+    def write_out(self) -> None:
+        """Bring what is ahead to the files."""
+        for bucket in list(self._buckets.values()):
+            bucket.write_out()
 
     def ended(self, bucket: Bucket) -> None:
         """Forget a bucket; called by it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, ParamSpec, Protocol, TypeVar
 
+from ampgrid.storage.allowance import Allowance
 from ampgrid.store import Allocated, Put, Request
 from ampgrid.store.port import Incoming
 
@@ -13,7 +14,13 @@ T = TypeVar("T")
 
 
 class Work(Protocol):
-    """What needs the store or a thread. Errors are those of the store."""
+    """What needs the store or a thread. Errors are those of the store.
+
+    Attributes:
+        ahead: what all connections together may have answered before it is in a file.
+    """
+
+    ahead: Allowance
 
     async def allocate(self, request: Request, *, in_memory: bool) -> Allocated:
         """Reserve room; see `ampgrid.store.port.Store.allocating`.

@@ -20,6 +20,7 @@ from twisted.logger import Logger
 from ampgrid.commands import errors as e
 from ampgrid.errors import StoreError
 from ampgrid.ports import Clock, DelayedCall, Entropy, Threads, WallClock
+from ampgrid.storage.allowance import Allowance
 from ampgrid.storage.background import Background
 from ampgrid.storage.buckets import ConnectionBuckets
 from ampgrid.storage.groups import Groups, do_all
@@ -41,6 +42,8 @@ _log = Logger()
 
 #: The most open buckets of all connections.
 MOST_OPEN_BUCKETS = 8192
+#: The most bytes of all connections that were answered before they are in a file.
+MOST_AHEAD_BYTES = 32 * 2**20
 #: How often overdue buckets are looked for, seconds.
 LOOK_SECONDS = 60.0
 #: The most groups of reads under way.
@@ -86,6 +89,7 @@ class StorageService:
         self._timer: DelayedCall | None = None
         self._serving = False
         self._open_buckets = 0
+        self.ahead = Allowance(MOST_AHEAD_BYTES)
         self._changed = False
         self.upkeep = Upkeep(
             store,
@@ -121,7 +125,7 @@ class StorageService:
 
     def _look_around(self) -> None:
         for buckets in list(self._connections):
-            buckets.drop_overdue()
+            buckets.look_around()
         self.upkeep.tick()
         if self._changed:
             self._changed = False

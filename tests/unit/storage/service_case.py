@@ -46,6 +46,10 @@ class SteppedThreads:
         done, function, arguments, keywords = self._waiting.pop(which)
         maybeDeferred(function, *arguments, **keywords).chainDeferred(done)
 
+    def fail(self, error):
+        """Let one waiting call fail before it does anything."""
+        self._waiting.pop(0)[0].errback(error)
+
     def release(self):
         """Run all that wait, and hold nothing any more."""
         self.held = False
@@ -187,6 +191,7 @@ class ServiceCase(SynchronousTestCase):
     def stop(self):
         self.threads.release()
         self.successResultOf(Deferred.fromCoroutine(self.service.stop()))
+        self.assertEqual(self.service.ahead.held, 0)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def leftovers(self):

@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred
 from ampgrid.commands import errors as e
 from ampgrid.storage import service
 from ampgrid.storage.buckets import IDLE_SECONDS, MOST_BUCKETS, MOST_MEMORY_BYTES, SLOWEST
+from ampgrid.storage.service import LOOK_SECONDS
 from tests.unit.storage.service_case import INDEX, LARGE, Client, ServiceCase
 
 
@@ -38,9 +39,10 @@ class OrderTests(ServiceCase):
         self.successResultOf(self.client.allocate((0,), LARGE))
         self.threads.held = True
         hops = self.threads.hops
-        first = self.client.write(0, b"a" * 1000)
+        # From its end to its beginning: what goes on in order is answered before.
+        first = self.client.write(LARGE - 1000, b"a" * 1000)
         self.assertEqual(self.threads.hops, hops + 1)
-        rest = [self.client.write(at, b"a" * 1000) for at in range(1000, LARGE, 1000)]
+        rest = [self.client.write(at, b"a" * 1000) for at in range(LARGE - 2000, 0, -1000)]
         self.threads.step()
         self.successResultOf(first)
         self.assertEqual(self.threads.hops, hops + 2)
@@ -64,7 +66,7 @@ class OrderTests(ServiceCase):
     def test_buckets_do_not_wait_for_each_other(self):
         self.successResultOf(self.client.allocate((0, 1), LARGE))
         self.threads.held = True
-        slow, quick = self.client.write(0, b"x", 0), self.client.write(0, b"x", 1)
+        slow, quick = self.client.write(9, b"x", 0), self.client.write(9, b"x", 1)
         self.threads.step(1)
         self.successResultOf(quick)
         self.assertNoResult(slow)
@@ -111,7 +113,8 @@ class EndTests(ServiceCase):
     def test_a_lost_connection_deletes_what_is_not_closed(self):
         self.successResultOf(self.client.allocate((0, 1, 2), LARGE))
         self.successResultOf(self.client.allocate((3,), 100, 2))
-        self.successResultOf(self.client.write(0, b"x" * 50_000))
+        self.successResultOf(self.client.write(9, b"x" * 50_000))
+        self.successResultOf(self.client.write(50_009, b"x" * 1_000))
         self.assertEqual(len(self.leftovers()), 1)
         other = Client(self, b"q" * 20)
         self.successResultOf(other.allocate((0,), LARGE))
@@ -219,7 +222,7 @@ class EndTests(ServiceCase):
     def test_a_slow_disk_is_not_idleness(self):
         self.successResultOf(self.client.allocate((0,), LARGE))
         self.threads.held = True
-        writing = self.client.write(0, b"x" * 60_000)
+        writing = self.client.write(9, b"x" * 60_000)
         for _ in range(40):
             self.clock.advance(60)
         self.threads.release()
@@ -229,7 +232,7 @@ class EndTests(ServiceCase):
         self.successResultOf(self.client.put(b"kept"))
         self.successResultOf(self.client.allocate((1, 2), LARGE))
         self.threads.held = True
-        writing = self.client.write(0, b"x" * 1000, 1)
+        writing = self.client.write(9, b"x" * 1000, 1)
         stopping = Deferred.fromCoroutine(self.service.stop())
         self.assertNoResult(stopping)
         self.threads.release()
@@ -268,6 +271,7 @@ class BoundTests(ServiceCase):
         for number in range(fit + 3):
             self.successResultOf(self.client.allocate((number,), size, number))
             self.successResultOf(self.client.write(0, bytes([number]) * size, number, number))
+        self.clock.advance(LOOK_SECONDS)
         self.assertEqual(len(self.leftovers()), 3)
         for number in range(fit + 3):
             self.successResultOf(self.client.close(number, number))

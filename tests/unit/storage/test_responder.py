@@ -365,7 +365,7 @@ class SpaceTests(ServiceCase):
         self.start(files=disk)
         self.client.allocate((0,), LARGE)
         disk.plan(0, error=errno.ENOSPC)
-        self.client.failed(e.StoreFailedError, self.client.write(0, b"x" * 60_000))
+        self.client.failed(e.StoreFailedError, self.client.write(1, b"x" * 60_000))
         disk.heal()
         self.client.failed(e.NoSpaceError, self.client.close())
         self.assertEqual(self.leftovers(), [])
