@@ -23,6 +23,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from ampgrid.commands.storage import MAX_CHUNK_BYTES
 from ampgrid.crypto.identity import Identity
+from ampgrid.storage.allowance import Allowance
 from ampgrid.storage.buckets import ConnectionBuckets
 from ampgrid.storage.responder import StorageResponder
 from ampgrid.store import Allocated, LeaseTerms, Request
@@ -56,6 +57,7 @@ class NullService:
     """What a `StorageResponder` asks of a service, with nothing behind it."""
 
     def __init__(self, clock: Any) -> None:
+        self.ahead = Allowance(0)
         self._clock = clock
 
     def buckets(self, peer: bytes) -> ConnectionBuckets:
