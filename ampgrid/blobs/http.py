@@ -20,7 +20,7 @@ from typing import Any
 from treq.client import HTTPClient
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import UNKNOWN_LENGTH, IAgent
+from twisted.web.iweb import IAgent
 
 from ampgrid.blobs.adapting import check_listing, check_source, taken
 from ampgrid.blobs.httpanswers import (
@@ -28,6 +28,7 @@ from ampgrid.blobs.httpanswers import (
     SKIP,
     HttpAnswer,
     HttpStream,
+    answer_of,
     checked_url,
     flags_of,
     moment_of,
@@ -316,11 +317,28 @@ class HttpRemote:
             CancelledError: the caller does not wait for it any more.
             Exception: what the source failed with.
         """
-        if self._closed:
-            raise RemoteUnavailableError("The remote was closed.")
         params = dict(params or {})
         if name is not None:
             params["namespace"] = name.namespace
+        response = await self._response(method, name, params, headers or {}, body)
+        answer = answer_of(response, AnswerBody(self._clock, self._stall_seconds))
+        if answer.status == 403 and self._explains:
+            reason = await first_line(answer.body)
+            if reason:
+                raise BlobRefusedError(reason)
+        return answer
+
+    async def _response(
+        self,
+        method: str,
+        name: BlobName | None,
+        params: Mapping[str, str],
+        headers: Mapping[str, str],
+        body: bytes | tuple[SealedSource, int, int] | None,
+    ) -> Any:
+        """Return Twisted's response to a request; see `_ask`."""
+        if self._closed:
+            raise RemoteUnavailableError("The remote was closed.")
         gave_up = False
 
         def give_up() -> None:
@@ -335,11 +353,11 @@ class HttpRemote:
         elif body is not None:
             data = SourceBody(*body, stall.moved)
         request: Deferred[Any] = Deferred.fromCoroutine(
-            self._request(method, name, params, headers or {}, data)
+            self._request(method, name, params, headers, data)
         )
         self._under_way.add(request)
         try:
-            response = await request
+            return await request
         except Exception as error:
             if isinstance(data, SourceBody) and data.error is not None:
                 raise data.error from None
@@ -354,18 +372,6 @@ class HttpRemote:
         finally:
             stall.stop()
             self._under_way.discard(request)
-        taken = AnswerBody(self._clock, self._stall_seconds)
-        told = {
-            key.decode("latin-1").lower(): values[0].decode("latin-1")
-            for key, values in response.headers.getAllRawHeaders()
-        }
-        size = None if response.length is UNKNOWN_LENGTH else int(response.length)
-        response.deliverBody(taken)
-        if response.code == 403 and self._explains:
-            reason = await first_line(taken)
-            if reason:
-                raise BlobRefusedError(reason)
-        return HttpAnswer(response.code, told, size, taken)
 
     async def _request(
         self,
@@ -381,7 +387,7 @@ class HttpRemote:
         return await self._client.request(
             method,
             self._base + ("" if name is None else name.blob_id),
-            params=dict(params),
+            params=params,
             headers=told,
             data=data,
             allow_redirects=False,

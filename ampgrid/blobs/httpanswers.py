@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from attrs import frozen
 from twisted.internet.defer import CancelledError
 from twisted.internet.error import ConnectingCancelledError
+from twisted.web.iweb import UNKNOWN_LENGTH, IResponse
 
 from ampgrid.blobs.adapting import deleted, missing
 from ampgrid.blobs.httpbody import AnswerBody
@@ -93,6 +94,17 @@ class HttpStream:
 
 
 # What a server says.
+
+
+def answer_of(response: IResponse, body: AnswerBody) -> HttpAnswer:
+    """Return the answer of which a response is the head; its body begins to come into ``body``."""
+    told = {
+        key.decode("latin-1").lower(): values[0].decode("latin-1")
+        for key, values in response.headers.getAllRawHeaders()
+    }
+    size = None if response.length is UNKNOWN_LENGTH else int(response.length)
+    response.deliverBody(body)
+    return HttpAnswer(response.code, told, size, body)
 
 
 def stream_of(answer: HttpAnswer, name: BlobName, offset: int) -> HttpStream:

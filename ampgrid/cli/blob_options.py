@@ -60,79 +60,86 @@ class BlobOptions:
     external_quota: int
 
 
+#: The options that `BlobOptions` is made of, as help shows them: where and whose the blobs are,
+#: what proves and opens it, and the bounds.
+_WHERE = (
+    click.option(
+        "--remote",
+        metavar="URL",
+        envvar="AMPGRID_BLOB_REMOTE",
+        help="Where the remote is: https://HOST/blobs/, grid:PATH or amp:NODEID.",
+    ),
+    click.option(
+        "--path",
+        "blob_path",
+        metavar="DIR",
+        envvar="AMPGRID_BLOB_PATH",
+        type=click.Path(path_type=Path),
+        help="Directory of the local store; the node's, or ~/.ampgrid-blobs, if not said.",
+    ),
+    click.option(
+        "--user",
+        metavar="NAME",
+        envvar="AMPGRID_BLOB_USER",
+        default="me",
+        show_default=True,
+        help="Whose blobs they are, at the remote and here.",
+    ),
+    click.option("--namespace", metavar="NAME", help="In which namespace they are."),
+)
+_MEANS = (
+    click.option(
+        "--cert-file",
+        metavar="FILE",
+        envvar="AMPGRID_BLOB_CERT_FILE",
+        type=click.Path(path_type=Path),
+        help="Certificates that the remote's must chain to, PEM; else the system's.",
+    ),
+    click.option(
+        "--secret-file",
+        metavar="FILE",
+        envvar="AMPGRID_BLOB_SECRET_FILE",
+        type=click.Path(path_type=Path),
+        help=f"The secret (see 'blob secret'); else {SECRET_VARIABLE}, or DIR/secret.",
+    ),
+    click.option(
+        "--token-file",
+        metavar="FILE",
+        envvar="AMPGRID_BLOB_TOKEN_FILE",
+        type=click.Path(path_type=Path),
+        help=f"The token for the remote; else {TOKEN_VARIABLE}.",
+    ),
+    click.option(
+        "--passphrase-file",
+        metavar="FILE",
+        help="Its first line opens the local store; else the node's key, AMPGRID_PASSPHRASE, "
+        "or it is asked for.",
+    ),
+)
+_BOUNDS = (
+    click.option(
+        "--attempts",
+        metavar="N",
+        default=8,
+        show_default=True,
+        type=click.IntRange(1, 1000),
+        help="Tries of what the remote does not answer.",
+    ),
+    click.option(
+        "--external-quota",
+        metavar="SIZE",
+        default="1GiB",
+        show_default=True,
+        type=SIZE,
+        envvar="AMPGRID_BLOB_EXTERNAL_QUOTA",
+        help="What blobs of other schemes may take of the local store, all together.",
+    ),
+)
+
+
 def blob_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options that `BlobOptions` is made of."""
-    options = (
-        click.option(
-            "--remote",
-            metavar="URL",
-            envvar="AMPGRID_BLOB_REMOTE",
-            help="Where the remote is: https://HOST/blobs/, grid:PATH or amp:NODEID.",
-        ),
-        click.option(
-            "--path",
-            "blob_path",
-            metavar="DIR",
-            envvar="AMPGRID_BLOB_PATH",
-            type=click.Path(path_type=Path),
-            help="Directory of the local store; the node's, or ~/.ampgrid-blobs, if not said.",
-        ),
-        click.option(
-            "--user",
-            metavar="NAME",
-            envvar="AMPGRID_BLOB_USER",
-            default="me",
-            show_default=True,
-            help="Whose blobs they are, at the remote and here.",
-        ),
-        click.option("--namespace", metavar="NAME", help="In which namespace they are."),
-        click.option(
-            "--cert-file",
-            metavar="FILE",
-            envvar="AMPGRID_BLOB_CERT_FILE",
-            type=click.Path(path_type=Path),
-            help="Certificates that the remote's must chain to, PEM; else the system's.",
-        ),
-        click.option(
-            "--secret-file",
-            metavar="FILE",
-            envvar="AMPGRID_BLOB_SECRET_FILE",
-            type=click.Path(path_type=Path),
-            help=f"The secret (see 'blob secret'); else {SECRET_VARIABLE}, or DIR/secret.",
-        ),
-        click.option(
-            "--token-file",
-            metavar="FILE",
-            envvar="AMPGRID_BLOB_TOKEN_FILE",
-            type=click.Path(path_type=Path),
-            help=f"The token for the remote; else {TOKEN_VARIABLE}.",
-        ),
-        click.option(
-            "--passphrase-file",
-            metavar="FILE",
-            help="Its first line opens the local store; else the node's key, AMPGRID_PASSPHRASE, "
-            "or it is asked for.",
-        ),
-        click.option(
-            "--attempts",
-            metavar="N",
-            default=8,
-            show_default=True,
-            type=click.IntRange(1, 1000),
-            help="Tries of what the remote does not answer.",
-        ),
-        click.option(
-            "--external-quota",
-            metavar="SIZE",
-            default="1GiB",
-            show_default=True,
-            type=SIZE,
-            envvar="AMPGRID_BLOB_EXTERNAL_QUOTA",
-            help="What blobs of other schemes may take of the local store, all together.",
-        ),
-        json_option,
-    )
-    for option in reversed(options):
+    for option in reversed((*_WHERE, *_MEANS, *_BOUNDS, json_option)):
         function = option(function)
     return function
 
@@ -243,7 +250,7 @@ def run_blobs(
         BadArgumentValueError: an option is missing, or wrong.
         KeyboardInterrupt: it was interrupted.
     """
-    from ampgrid.cli.reactor import first_of, run_with_reactor
+    from ampgrid.cli.reactor import run_with_reactor
 
     if remote and not options.remote:
         raise BadArgumentValueError("Name the remote with --remote, or in AMPGRID_BLOB_REMOTE.")
@@ -251,14 +258,9 @@ def run_blobs(
     way = _way(session, options.remote, token) if options.remote else None
     key = key_of(session, options) if local else None
     if local:
-        try:
-            options.path.mkdir(parents=True, mode=0o700, exist_ok=True)
-        except OSError as error:
-            raise FileError(f"{options.path} could not be made: {error.strerror}.") from error
+        _make_directory(options.path)
 
     async def run(reactor: Any, stop: Stop) -> T:
-        from twisted.internet.defer import Deferred
-
         from ampgrid.blobs import BlobManager
         from ampgrid.blobs.bounds import Bounds
 
@@ -278,12 +280,7 @@ def run_blobs(
                 clock=reactor,
             )
             try:
-                working = Deferred.fromCoroutine(work(blobs))
-                done = await first_of(working, stop.wait())
-                if not done:
-                    working.cancel()
-                    raise KeyboardInterrupt
-                return done[0]
+                return await _unless_stopped(work(blobs), stop)
             finally:
                 await blobs.close()
 
@@ -291,6 +288,31 @@ def run_blobs(
         return run_with_reactor(run)
     except WrongKeyError as error:
         raise wrong_key(error, session, key) from None
+
+
+def _make_directory(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"{path} could not be made: {error.strerror}.") from error
+
+
+async def _unless_stopped(work: Coroutine[Any, Any, T], stop: Stop) -> T:
+    """Return what a coroutine returns.
+
+    Raises:
+        KeyboardInterrupt: the wish to stop came first; the work is given up.
+    """
+    from twisted.internet.defer import Deferred
+
+    from ampgrid.cli.reactor import first_of
+
+    working = Deferred.fromCoroutine(work)
+    done = await first_of(working, stop.wait())
+    if not done:
+        working.cancel()
+        raise KeyboardInterrupt
+    return done[0]
 
 
 def wrong_key(error: WrongKeyError, session: Session, key: bytes | str | None) -> WrongKeyError:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ampgrid.immutable.schedule import Schedule
     from ampgrid.immutable.targets import DownloadTarget, ToData, ToDescriptor, ToFile
     from ampgrid.immutable.uploadables import Data, OpenFile, Spool, Uploadable
-    from ampgrid.immutable.uploader import Uploaded, Uploader
+    from ampgrid.immutable.uploader import Uploaded, Uploader, needs_shares
     from ampgrid.immutable.walker import Walker
 else:
     __getattr__ = names_of(
@@ -41,7 +41,7 @@ else:
             "schedule": ["Schedule"],
             "targets": ["DownloadTarget", "ToData", "ToDescriptor", "ToFile"],
             "uploadables": ["Data", "OpenFile", "Spool", "Uploadable"],
-            "uploader": ["Uploaded", "Uploader"],
+            "uploader": ["Uploaded", "Uploader", "needs_shares"],
             "walker": ["Walker"],
         },
     )
@@ -72,4 +72,5 @@ __all__ = [
     "Uploaded",
     "Uploader",
     "Walker",
+    "needs_shares",
 ]

@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from ampgrid.caps import MAX_LIT_SIZE, ChkCap, ChkVerifierCap, LitCap
+from ampgrid.caps import MAX_INLINE_SIZE, MAX_LIT_SIZE, ChkCap, ChkVerifierCap, LitCap
 from ampgrid.commands.errors import BusyError
 from ampgrid.commands.storage import MAX_CHUNK_BYTES
 from ampgrid.crypto import hashing
@@ -89,6 +89,16 @@ async def _forget(_cap: ChkVerifierCap, _encoding: Encoding) -> None:
     """Keep no list of files."""
 
 
+def needs_shares(size: int, *, inline: bool) -> bool:
+    """Tell whether a file gets shares; a smaller one is held by its cap itself.
+
+    Args:
+        size: of the file, bytes.
+        inline: whether it may be held by the entry of the directory that it goes into.
+    """
+    return size > (MAX_INLINE_SIZE if inline else MAX_LIT_SIZE)
+
+
 class Uploader:
     """Uploads files.
 
@@ -131,7 +141,7 @@ class Uploader:
         operation: Operation,
         link: Link | None = None,
         *,
-        lit_size: int = MAX_LIT_SIZE,
+        inline: bool = False,
     ) -> Uploaded:
         """Upload what ``source`` holds; the caller closes it.
 
@@ -140,8 +150,7 @@ class Uploader:
             encoding: how.
             operation: shows the progress.
             link: puts the cap where it belongs, once the shares are stored.
-            lit_size: a file of at most so many bytes gets no shares: its LIT cap holds it
-                (`ampgrid.caps.MAX_INLINE_SIZE` at most, for what goes into a directory).
+            inline: whether it may be held by the entry of a directory (`needs_shares`).
 
         Raises:
             BadArgumentValueError: there is no convergence secret.
@@ -156,7 +165,7 @@ class Uploader:
             raise BadArgumentValueError("this node has no convergence secret; it uploads nothing")
         size = source.get_size()
         operation.enter("hashing", size)
-        if size <= lit_size:
+        if not needs_shares(size, inline=inline):
             lit = LitCap(await self._whole(source))
             operation.done = size
             if link is not None:

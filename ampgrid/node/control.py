@@ -12,8 +12,6 @@ from typing import Any, Protocol
 from twisted.protocols import amp
 
 from ampgrid.caps import (
-    MAX_INLINE_SIZE,
-    MAX_LIT_SIZE,
     ChkCap,
     ChkVerifierCap,
     FileCap,
@@ -37,6 +35,7 @@ from ampgrid.immutable import (
     Operation,
     Repairer,
     Uploader,
+    needs_shares,
 )
 from ampgrid.immutable.judging import judged
 from ampgrid.immutable.kept import kept_json
@@ -183,10 +182,8 @@ class ControlResponder(amp.CommandLocator):
             given = _encoding(needed, happy, total)
             source = await source_of(node, path, descriptor, progress)
             try:
-                small = MAX_LIT_SIZE
-                if given is None and (inline or grid_path is not None):
-                    small = MAX_INLINE_SIZE
-                if source.get_size() > small:
+                held = given is None and (bool(inline) or grid_path is not None)
+                if needs_shares(source.get_size(), inline=held):
                     await node.settle(given.happy if given else None, progress.check)
                 link = None
                 if grid_path is not None:
@@ -200,7 +197,7 @@ class ControlResponder(amp.CommandLocator):
                     )
                 encoding = given or node.encoding()
                 uploaded = await node.uploader.upload(
-                    source, encoding, progress, link, lit_size=small
+                    source, encoding, progress, link, inline=held
                 )
             finally:
                 source.close()

@@ -324,9 +324,12 @@ def render_config(config: NodeConfig) -> str:
         if introducer
         else "",
     )
-    if introducer:
-        return text
-    return text + _NODE.format(
+    return text if introducer else text + _render_services(config)
+
+
+def _render_services(config: NodeConfig) -> str:
+    """Return what the ``node.toml`` of a node has beyond an introducer's."""
+    return _NODE.format(
         enabled=str(config.storage_enabled).lower(),
         reserve=_size(config.reserve),
         quota='# quota = "500G"' if config.quota is None else f"quota = {_size(config.quota)}",

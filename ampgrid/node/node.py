@@ -139,23 +139,7 @@ class Node:
             directory.require_store()
         directory.make_rooms()
         adopt_sections(directory)
-        is_node = config.kind == "node"
-        secrets = Secrets(
-            identity=directory.identity(),
-            grid=directory.grid_secret(config),
-            convergence=directory.convergence_secret() if is_node else b"",
-            lease=directory.lease_secret() if is_node else b"",
-        )
-        world = Surroundings(
-            clock=self._reactor,
-            wall=time.time,
-            entropy=os.urandom,
-            uniform=random.SystemRandom().uniform,
-            work=self._pool(_WORK_THREADS, "work"),
-            order=self._pool(1, "databases"),
-            streams=self._pool(_STREAM_THREADS, "streams"),
-            connector=tcp_connector(self._reactor),
-        )
+        secrets, world = self._secrets(), self._world()
         with _usable(directory.peers_path, _PEERS_ADVICE):
             peer_store = await world.order.run(PeerDatabase, directory.peers_path)
         self._peer_store = peer_store
@@ -194,6 +178,27 @@ class Node:
             await self._face.start(core)
         # Last: whoever waits for the socket finds all of the node.
         await self._listen_to_commands()
+
+    def _secrets(self) -> Secrets:
+        directory, is_node = self._directory, self._config.kind == "node"
+        return Secrets(
+            identity=directory.identity(),
+            grid=directory.grid_secret(self._config),
+            convergence=directory.convergence_secret() if is_node else b"",
+            lease=directory.lease_secret() if is_node else b"",
+        )
+
+    def _world(self) -> Surroundings:
+        return Surroundings(
+            clock=self._reactor,
+            wall=time.time,
+            entropy=os.urandom,
+            uniform=random.SystemRandom().uniform,
+            work=self._pool(_WORK_THREADS, "work"),
+            order=self._pool(1, "databases"),
+            streams=self._pool(_STREAM_THREADS, "streams"),
+            connector=tcp_connector(self._reactor),
+        )
 
     def _pool(self, most: int, name: str) -> PoolThreads:
         pool = PoolThreads(self._reactor, most, f"ampgrid {name}")

@@ -19,16 +19,16 @@ from ampgrid.formats.pointer import Pointer
 from ampgrid.immutable import Data, Encoding, FileNode, KeptFiles, Operation, Uploader
 from ampgrid.immutable.several import each
 from ampgrid.vdrive.maker import NodeMaker
-from ampgrid.vdrive.recovering import (
+from ampgrid.vdrive.recovering import recover
+from ampgrid.vdrive.replica import Replica
+from ampgrid.vdrive.seeker import in_order
+from ampgrid.vdrive.snapshots import (
     MAX_SNAPSHOT_BYTES,
     POINTER_PEERS,
     make_snapshot,
     put_pointer,
-    recover,
-    survey,
 )
-from ampgrid.vdrive.replica import Replica
-from ampgrid.vdrive.seeker import in_order
+from ampgrid.vdrive.surveying import survey
 from ampgrid.vdrive.table import Table
 
 

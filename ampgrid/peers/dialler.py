@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from automat import TypeMachineBuilder, pep614
+from automat import TypeMachineBuilder
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectError
 from twisted.logger import Logger
@@ -160,165 +160,177 @@ class _Attempt:
         self._dial.cancel()
 
 
-def _make_machine() -> Callable[[_Core], _Dialling]:  # noqa: C901, PLR0915 - the table of it
-    """Build the machine.
+# The machine. Its states::
+#
+#     idle       no address, or not begun: nothing happens
+#     holding    an address is fresh; the lower node id is given its head start
+#     dialling   a dial is under way
+#     connected  there is a connection
+#     waiting    back-off after a failure or a loss
+#     stopped    for good
 
-    Inputs, outputs and states::
 
-        idle       no address, or not begun: nothing happens
-        holding    an address is fresh; the lower node id is given its head start
-        dialling   a dial is under way
-        connected  there is a connection
-        waiting    back-off after a failure or a loss
-        stopped    for good
-    """
-    machine = TypeMachineBuilder(_Dialling, _Core)
+def _hold(c: _Dialling, s: _Core, hints: tuple[Hint, ...]) -> _Wait:
+    s.enter("holding")
+    s.hints = hints
+    s.failures = 0
+    return _Wait(c, s, s.head_start)
 
-    def hold(c: _Dialling, s: _Core, hints: tuple[Hint, ...]) -> _Wait:
-        s.enter("holding")
-        s.hints = hints
+
+def _attempt(c: _Dialling, s: _Core) -> _Attempt:
+    s.enter("dialling")
+    return _Attempt(c, s)
+
+
+def _wait(c: _Dialling, s: _Core, why: str | None = None) -> _Wait:
+    if why is not None:
+        s.last_error = why
+    s.enter("waiting")
+    if why is None and s.clock.seconds() - s.connected_at >= STABLE_SECONDS:
         s.failures = 0
-        return _Wait(c, s, s.head_start)
-
-    def attempt(c: _Dialling, s: _Core) -> _Attempt:
-        s.enter("dialling")
-        return _Attempt(c, s)
-
-    def wait(c: _Dialling, s: _Core, why: str | None = None) -> _Wait:
-        if why is not None:
-            s.last_error = why
-        s.enter("waiting")
-        if why is None and s.clock.seconds() - s.connected_at >= STABLE_SECONDS:
-            s.failures = 0
-        s.failures += 1
-        delay = back_off(s.failures, s.uniform)
-        if why is None:
-            # A connection was lost, and both ends know it: the lower id dials.
-            delay += s.head_start
-        return _Wait(c, s, delay)
-
-    # States:
-    idle = machine.state("idle")
-    holding = machine.state("holding", hold)
-    dialling = machine.state("dialling", attempt)
-    connected = machine.state("connected")
-    waiting = machine.state("waiting", wait)
-    stopped = machine.state("stopped")
-
-    # Transitions without behaviour:
-    idle.upon(_Dialling.addresses_known).to(holding).returns(None)
-    idle.upon(_Dialling.addresses_gone).loop().returns(None)
-    idle.upon(_Dialling.disconnected).loop().returns(None)
-    idle.upon(_Dialling.wait_over).loop().returns(None)
-    idle.upon(_Dialling.dial_succeeded).loop().returns(None)
-    idle.upon(_Dialling.dial_failed).loop().returns(None)
-    holding.upon(_Dialling.disconnected).loop().returns(None)
-    holding.upon(_Dialling.dial_succeeded).loop().returns(None)
-    holding.upon(_Dialling.dial_failed).loop().returns(None)
-    dialling.upon(_Dialling.disconnected).loop().returns(None)
-    dialling.upon(_Dialling.wait_over).loop().returns(None)
-    dialling.upon(_Dialling.dial_failed).to(waiting).returns(None)
-    connected.upon(_Dialling.connected).loop().returns(None)
-    connected.upon(_Dialling.disconnected).to(waiting).returns(None)
-    connected.upon(_Dialling.wait_over).loop().returns(None)
-    connected.upon(_Dialling.dial_succeeded).loop().returns(None)
-    connected.upon(_Dialling.dial_failed).loop().returns(None)
-    waiting.upon(_Dialling.disconnected).loop().returns(None)
-    waiting.upon(_Dialling.dial_succeeded).loop().returns(None)
-    waiting.upon(_Dialling.dial_failed).loop().returns(None)
-    stopped.upon(_Dialling.addresses_known).loop().returns(None)
-    stopped.upon(_Dialling.addresses_gone).loop().returns(None)
-    stopped.upon(_Dialling.connected).loop().returns(None)
-    stopped.upon(_Dialling.disconnected).loop().returns(None)
-    stopped.upon(_Dialling.stop).loop().returns(None)
-    stopped.upon(_Dialling.wait_over).loop().returns(None)
-    stopped.upon(_Dialling.dial_succeeded).loop().returns(None)
-    stopped.upon(_Dialling.dial_failed).loop().returns(None)
-
-    # Transitions with behaviour:
-    @pep614(holding.upon(_Dialling.addresses_known).loop())
-    def hold_again(
-        c: _Dialling,  # noqa: ARG001
-        s: _Core,
-        timer: _Wait,  # noqa: ARG001
-        hints: tuple[Hint, ...],
-    ) -> None:
-        s.hints = hints
-
-    @pep614(holding.upon(_Dialling.wait_over).to(dialling))
-    @pep614(waiting.upon(_Dialling.wait_over).to(dialling))
-    def has_waited(c: _Dialling, s: _Core, timer: _Wait) -> None:  # noqa: ARG001
-        timer.cancel()
-
-    @pep614(waiting.upon(_Dialling.addresses_known).to(holding))
-    def retry_at_once(
-        c: _Dialling,  # noqa: ARG001
-        s: _Core,  # noqa: ARG001
-        timer: _Wait,
-        hints: tuple[Hint, ...],  # noqa: ARG001
-    ) -> None:
-        timer.cancel()
-
-    @pep614(dialling.upon(_Dialling.addresses_known, nodata=True).loop())
-    @pep614(connected.upon(_Dialling.addresses_known).loop())
-    def remember_addresses(c: _Dialling, s: _Core, hints: tuple[Hint, ...]) -> None:  # noqa: ARG001
-        s.hints = hints
-        s.failures = 0
-
-    @pep614(connected.upon(_Dialling.addresses_gone).loop())
-    def forget_addresses(c: _Dialling, s: _Core) -> None:  # noqa: ARG001
-        s.hints = ()
-
-    @pep614(holding.upon(_Dialling.addresses_gone).to(idle))
-    @pep614(waiting.upon(_Dialling.addresses_gone).to(idle))
-    def rest(c: _Dialling, s: _Core, timer: _Wait) -> None:  # noqa: ARG001
-        timer.cancel()
-        s.hints = ()
-        s.enter("idle")
-
-    @pep614(dialling.upon(_Dialling.addresses_gone).to(idle))
-    def dial_no_more(c: _Dialling, s: _Core, dial: _Attempt) -> None:  # noqa: ARG001
-        dial.cancel()
-        s.hints = ()
-        s.enter("idle")
-
-    @pep614(idle.upon(_Dialling.connected).to(connected))
-    def was_dialled(c: _Dialling, s: _Core) -> None:  # noqa: ARG001
-        s.enter_connected()
-
-    @pep614(holding.upon(_Dialling.connected).to(connected))
-    @pep614(waiting.upon(_Dialling.connected).to(connected))
-    def wait_no_more(c: _Dialling, s: _Core, timer: _Wait) -> None:  # noqa: ARG001
-        timer.cancel()
-        s.enter_connected()
-
-    @pep614(dialling.upon(_Dialling.connected).to(connected))
-    @pep614(dialling.upon(_Dialling.dial_succeeded).to(connected))
-    def dial_has_done(c: _Dialling, s: _Core, dial: _Attempt) -> None:  # noqa: ARG001
-        # Most often it is this dial's own connection, told by the table before the dial returns.
-        dial.let_go()
-        s.enter_connected()
-
-    @pep614(idle.upon(_Dialling.stop).to(stopped))
-    @pep614(connected.upon(_Dialling.stop).to(stopped))
-    def stop(c: _Dialling, s: _Core) -> None:  # noqa: ARG001
-        s.enter("stopped")
-
-    @pep614(holding.upon(_Dialling.stop).to(stopped))
-    @pep614(waiting.upon(_Dialling.stop).to(stopped))
-    def stop_waiting(c: _Dialling, s: _Core, timer: _Wait) -> None:  # noqa: ARG001
-        timer.cancel()
-        s.enter("stopped")
-
-    @pep614(dialling.upon(_Dialling.stop).to(stopped))
-    def stop_dialling(c: _Dialling, s: _Core, dial: _Attempt) -> None:  # noqa: ARG001
-        dial.cancel()
-        s.enter("stopped")
-
-    return machine.build()
+    s.failures += 1
+    delay = back_off(s.failures, s.uniform)
+    if why is None:
+        # A connection was lost, and both ends know it: the lower id dials.
+        delay += s.head_start
+    return _Wait(c, s, delay)
 
 
-_Machine = _make_machine()
+# States:
+_machine = TypeMachineBuilder(_Dialling, _Core)
+_idle = _machine.state("idle")
+_holding = _machine.state("holding", _hold)
+_dialling = _machine.state("dialling", _attempt)
+_connected = _machine.state("connected")
+_waiting = _machine.state("waiting", _wait)
+_stopped = _machine.state("stopped")
+
+# Transitions without behaviour:
+_idle.upon(_Dialling.addresses_known).to(_holding).returns(None)
+_idle.upon(_Dialling.addresses_gone).loop().returns(None)
+_idle.upon(_Dialling.disconnected).loop().returns(None)
+_idle.upon(_Dialling.wait_over).loop().returns(None)
+_idle.upon(_Dialling.dial_succeeded).loop().returns(None)
+_idle.upon(_Dialling.dial_failed).loop().returns(None)
+_holding.upon(_Dialling.disconnected).loop().returns(None)
+_holding.upon(_Dialling.dial_succeeded).loop().returns(None)
+_holding.upon(_Dialling.dial_failed).loop().returns(None)
+_dialling.upon(_Dialling.disconnected).loop().returns(None)
+_dialling.upon(_Dialling.wait_over).loop().returns(None)
+_dialling.upon(_Dialling.dial_failed).to(_waiting).returns(None)
+_connected.upon(_Dialling.connected).loop().returns(None)
+_connected.upon(_Dialling.disconnected).to(_waiting).returns(None)
+_connected.upon(_Dialling.wait_over).loop().returns(None)
+_connected.upon(_Dialling.dial_succeeded).loop().returns(None)
+_connected.upon(_Dialling.dial_failed).loop().returns(None)
+_waiting.upon(_Dialling.disconnected).loop().returns(None)
+_waiting.upon(_Dialling.dial_succeeded).loop().returns(None)
+_waiting.upon(_Dialling.dial_failed).loop().returns(None)
+_stopped.upon(_Dialling.addresses_known).loop().returns(None)
+_stopped.upon(_Dialling.addresses_gone).loop().returns(None)
+_stopped.upon(_Dialling.connected).loop().returns(None)
+_stopped.upon(_Dialling.disconnected).loop().returns(None)
+_stopped.upon(_Dialling.stop).loop().returns(None)
+_stopped.upon(_Dialling.wait_over).loop().returns(None)
+_stopped.upon(_Dialling.dial_succeeded).loop().returns(None)
+_stopped.upon(_Dialling.dial_failed).loop().returns(None)
+
+# Transitions with behaviour:
+
+
+@_holding.upon(_Dialling.addresses_known).loop()
+def _hold_again(
+    c: _Dialling,  # noqa: ARG001
+    s: _Core,
+    timer: _Wait,  # noqa: ARG001
+    hints: tuple[Hint, ...],
+) -> None:
+    s.hints = hints
+
+
+@_holding.upon(_Dialling.wait_over).to(_dialling)
+@_waiting.upon(_Dialling.wait_over).to(_dialling)
+def _has_waited(c: _Dialling, s: _Core, timer: _Wait) -> None:  # noqa: ARG001
+    timer.cancel()
+
+
+@_waiting.upon(_Dialling.addresses_known).to(_holding)
+def _retry_at_once(
+    c: _Dialling,  # noqa: ARG001
+    s: _Core,  # noqa: ARG001
+    timer: _Wait,
+    hints: tuple[Hint, ...],  # noqa: ARG001
+) -> None:
+    timer.cancel()
+
+
+@_dialling.upon(_Dialling.addresses_known, nodata=True).loop()
+@_connected.upon(_Dialling.addresses_known).loop()
+def _remember_addresses(c: _Dialling, s: _Core, hints: tuple[Hint, ...]) -> None:  # noqa: ARG001
+    s.hints = hints
+    s.failures = 0
+
+
+@_connected.upon(_Dialling.addresses_gone).loop()
+def _forget_addresses(c: _Dialling, s: _Core) -> None:  # noqa: ARG001
+    s.hints = ()
+
+
+@_holding.upon(_Dialling.addresses_gone).to(_idle)
+@_waiting.upon(_Dialling.addresses_gone).to(_idle)
+def _rest(c: _Dialling, s: _Core, timer: _Wait) -> None:  # noqa: ARG001
+    timer.cancel()
+    s.hints = ()
+    s.enter("idle")
+
+
+@_dialling.upon(_Dialling.addresses_gone).to(_idle)
+def _dial_no_more(c: _Dialling, s: _Core, dial: _Attempt) -> None:  # noqa: ARG001
+    dial.cancel()
+    s.hints = ()
+    s.enter("idle")
+
+
+@_idle.upon(_Dialling.connected).to(_connected)
+def _was_dialled(c: _Dialling, s: _Core) -> None:  # noqa: ARG001
+    s.enter_connected()
+
+
+@_holding.upon(_Dialling.connected).to(_connected)
+@_waiting.upon(_Dialling.connected).to(_connected)
+def _wait_no_more(c: _Dialling, s: _Core, timer: _Wait) -> None:  # noqa: ARG001
+    timer.cancel()
+    s.enter_connected()
+
+
+@_dialling.upon(_Dialling.connected).to(_connected)
+@_dialling.upon(_Dialling.dial_succeeded).to(_connected)
+def _dial_has_done(c: _Dialling, s: _Core, dial: _Attempt) -> None:  # noqa: ARG001
+    # Most often it is this dial's own connection, told by the table before the dial returns.
+    dial.let_go()
+    s.enter_connected()
+
+
+@_idle.upon(_Dialling.stop).to(_stopped)
+@_connected.upon(_Dialling.stop).to(_stopped)
+def _stop(c: _Dialling, s: _Core) -> None:  # noqa: ARG001
+    s.enter("stopped")
+
+
+@_holding.upon(_Dialling.stop).to(_stopped)
+@_waiting.upon(_Dialling.stop).to(_stopped)
+def _stop_waiting(c: _Dialling, s: _Core, timer: _Wait) -> None:  # noqa: ARG001
+    timer.cancel()
+    s.enter("stopped")
+
+
+@_dialling.upon(_Dialling.stop).to(_stopped)
+def _stop_dialling(c: _Dialling, s: _Core, dial: _Attempt) -> None:  # noqa: ARG001
+    dial.cancel()
+    s.enter("stopped")
+
+
+_Machine = _machine.build()
 
 
 class Dialler:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -155,16 +156,11 @@ class DirectoryStore:
             files, path.with_name(f"{path.stem}-ballast"), reserve, SMALL_BALLAST_BYTES
         )
 
-        def free_bytes() -> int:
-            try:
-                return ballast.usable(files.free_bytes(path.parent))
-            except OSError as error:
-                raise BrokenStoreError(f"the disk gives no answer: {error.strerror}") from error
-
         def make_ballast() -> None:
             with suppress(OSError):
                 ballast.make(files.free_bytes(path.parent))
 
+        free_bytes = partial(_free_bytes, files, path, ballast)
         accounts, rows = Accounts(quota, reserve, free_bytes), Rows()
 
         def begin(sql: Sql) -> None:
@@ -172,15 +168,7 @@ class DirectoryStore:
             rows.clear()
             accounts.load(sql)
 
-        try:
-            ballast.settle(files.free_bytes(path.parent))
-            if files.size_of(path) is None:
-                # The log of a lost database would bring parts of it back.
-                files.unlink(path.with_name(f"{path.name}-wal"))
-        except OSError as error:
-            raise ConfigError(
-                f"the directory of {path.name} cannot be used: {error.strerror}"
-            ) from error
+        _settle(files, path, ballast)
         database = Database(
             path, DIRECTORY_SCHEMA, health.mark_broken, ballast.drop, files, key, begin
         )
@@ -492,6 +480,27 @@ def _page(root: bytes, after: bytes | None, read: NodeReader) -> tuple[bytes, ..
             break
         found.append(node)
     return tuple(found)
+
+
+def _free_bytes(files: FileSystem, path: Path, ballast: Ballast) -> int:
+    """Return what may be taken of the disk that holds a store, in bytes."""
+    try:
+        return ballast.usable(files.free_bytes(path.parent))
+    except OSError as error:
+        raise BrokenStoreError(f"the disk gives no answer: {error.strerror}") from error
+
+
+def _settle(files: FileSystem, path: Path, ballast: Ballast) -> None:
+    """Make ready the directory of a store that is about to be opened."""
+    try:
+        ballast.settle(files.free_bytes(path.parent))
+        if files.size_of(path) is None:
+            # The log of a lost database would bring parts of it back.
+            files.unlink(path.with_name(f"{path.name}-wal"))
+    except OSError as error:
+        raise ConfigError(
+            f"the directory of {path.name} cannot be used: {error.strerror}"
+        ) from error
 
 
 def _begin_time(sql: Sql, wall: float) -> timekeeping.Beginning:

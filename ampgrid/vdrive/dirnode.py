@@ -8,11 +8,11 @@ Of a read-only node every child is read-only too, at any depth.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TypeAlias
 
-from ampgrid.caps import MAX_INLINE_SIZE, MAX_LIT_SIZE, Cap
+from ampgrid.caps import Cap
 from ampgrid.errors import (
     AmpgridError,
     BadArgumentValueError,
@@ -20,7 +20,6 @@ from ampgrid.errors import (
     ChildExistsError,
     ConditionFailedError,
     FormatError,
-    GridError,
     IntegrityError,
     NotMutableError,
 )
@@ -44,6 +43,12 @@ __all__ = ["Addable", "Child", "DirectoryNode", "Listing"]
 #: What `DirectoryNode.set_children` takes for one name.
 Addable: TypeAlias = "Link | Linkable | Cap | str"
 
+#: Told what has a name now, None for nothing; raises where that is not to be replaced.
+Allow: TypeAlias = Callable[["Child | None"], None]
+
+#: The same of what is in a slot, sealed: name, slot and entry.
+_Judge: TypeAlias = Callable[[str, bytes, "bytes | None"], None]
+
 #: More entries than these are sealed in a thread; for few the way there would take longer.
 _SEALED_AT_ONCE = 32
 
@@ -51,7 +56,7 @@ _SEALED_AT_ONCE = 32
 class _DeclinedError(ConditionFailedError):
     """A plan does not go on: what it found on its base is against it."""
 
-    def __init__(self, reason: GridError) -> None:
+    def __init__(self, reason: AmpgridError) -> None:
         super().__init__(str(reason))
         self.reason = reason
 
@@ -120,6 +125,43 @@ class DirectoryNode(DirectoryReader):
         Raises:
             ChildExistsError: there is one, and it was not to be replaced.
         """
+
+        def judge(name: str, _slot: bytes, sealed: bytes | None) -> None:
+            if sealed is not None and not overwrite:
+                raise _DeclinedError(_exists(name))
+
+        await self._link(children, judge)
+
+    async def replace_child(self, name: str, child: Linkable | Cap | str, allow: Allow) -> bool:
+        """Link a file or a directory if what has its name may be replaced (see `set_uri`).
+
+        Args:
+            name: of the child.
+            child: what is linked.
+            allow: asked on the base of the change, so nothing comes in between; asked again
+                where that was not the last one.
+
+        Returns:
+            Whether a child of that name was replaced.
+
+        Raises:
+            AmpgridError: what ``allow`` raised; or what has the name is damaged.
+        """
+        replaced = False
+
+        def judge(_name: str, slot: bytes, sealed: bytes | None) -> None:
+            nonlocal replaced
+            before = None if sealed is None else self._child(self._sealer.open(slot, sealed))
+            try:
+                allow(before)
+            except AmpgridError as error:
+                raise _DeclinedError(error) from None
+            replaced = before is not None
+
+        await self._link({name: child}, judge)
+        return replaced
+
+    async def _link(self, children: Mapping[str, Addable], judge: _Judge) -> None:
         self._require_mutable()
         links: dict[bytes, tuple[str, LinkableCap, Metadata | None]] = {}
         for given, what in children.items():
@@ -135,8 +177,7 @@ class DirectoryNode(DirectoryReader):
             found = await lookup(tuple(links))
             now = self._maker.wall()
             for slot, (name, _cap, _said) in links.items():
-                if found[slot] is not None and not overwrite:
-                    raise _DeclinedError(_exists(name))
+                judge(name, slot, found[slot])
 
             def seal_all() -> Changes:
                 changes: dict[bytes, bytes] = {}
@@ -191,7 +232,7 @@ class DirectoryNode(DirectoryReader):
             uploadable,
             encoding or maker.encoding(),
             operation or Operation(),
-            lit_size=MAX_LIT_SIZE if encoding else MAX_INLINE_SIZE,
+            inline=encoding is None,
         )
         await self.set_uri(name, uploaded.cap, said, overwrite=overwrite)
         return FileNode(uploaded.cap, maker.downloader)

@@ -6,7 +6,7 @@ a directory does not exist is never concluded: too few answers are too few answe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -32,20 +32,35 @@ def in_order(ground: Ground) -> list[Replica]:
     return [peers[node_id] for node_id in permute(ground.index, peers)]
 
 
-async def identify(peers: Sequence[Replica]) -> list[ReplicaId]:
-    """Return the ids of those of some peers that answer, in their order."""
-    work = {
-        number: lambda peer=peer: Deferred.fromCoroutine(peer.id())
-        for number, peer in enumerate(peers)
-    }
-    outcomes = await each(work)
-    ids: list[ReplicaId] = []
+async def ask_all(
+    peers: Sequence[Replica], ask: Callable[[Replica], Awaitable[object]]
+) -> list[object]:
+    """Ask some peers at once; return their answers or errors, in their order.
+
+    They are kept here: one that leaves meanwhile fails when it is asked, and is not looked up.
+    """
+
+    async def asking(peer: Replica) -> object:
+        return await ask(peer)
+
+    def start(peer: Replica) -> Callable[[], Deferred[object]]:
+        return lambda: Deferred.fromCoroutine(asking(peer))
+
+    outcomes = await each({number: start(peer) for number, peer in enumerate(peers)})
     for outcome in outcomes.values():
-        if isinstance(outcome, ReplicaId):
-            ids.append(outcome)
-        elif not isinstance(outcome, AmpgridError):
+        if isinstance(outcome, Exception) and not isinstance(outcome, AmpgridError):
             raise outcome
-    return ids
+    return list(outcomes.values())
+
+
+async def identify(peers: Sequence[Replica]) -> dict[ReplicaId, Replica]:
+    """Return those of some peers that answer, by their ids, in their order."""
+    answers = await ask_all(peers, lambda peer: peer.id())
+    return {
+        answer: peer
+        for peer, answer in zip(peers, answers, strict=True)
+        if isinstance(answer, ReplicaId)
+    }
 
 
 class Seeker:

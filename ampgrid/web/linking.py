@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from attrs import evolve, frozen
+from attrs import define, field
 
 from ampgrid.caps import Cap
 from ampgrid.errors import ChildExistsError, NoSuchChildError, NotMutableError
 from ampgrid.immutable import FileNode
-from ampgrid.vdrive.dirnode import DirectoryNode
+from ampgrid.vdrive.dirnode import Child, DirectoryNode
 from ampgrid.vdrive.paths import GridPath
 from ampgrid.web.call import Call
 from ampgrid.web.errors import BadRequestError, PreconditionError
@@ -37,91 +37,93 @@ def replacing(call: Call, default: Replace) -> Replace:
     return told[0] if told else default  # type: ignore[return-value]
 
 
-@frozen
+@define
 class Linking:
     """A name in a directory under which something is going to be linked.
+
+    Whether that may be is decided by the change of the directory itself, so nothing that others
+    put there meanwhile is lost.
 
     Attributes:
         parent: the directory.
         name: in it.
-        replaces: whether something has that name now.
-        overwrite: whether that may be replaced.
-        etag: of the file that has that name now; empty if no file has it.
+        replace: what of what has the name may be replaced.
+        known: the header If-Match, of a file that has to have the name.
+        unknown: the header If-None-Match, of one that must not have it.
+        replaced: whether something was replaced.
     """
 
     parent: DirectoryNode
     name: str
-    replaces: bool
-    overwrite: bool
-    etag: str = ""
+    replace: Replace
+    known: str | None = None
+    unknown: str | None = None
+    replaced: bool = field(default=False, init=False)
+
+    async def look(self) -> None:
+        """Refuse now what would be refused when it is linked, before an upload in vain.
+
+        Raises:
+            ChildExistsError: what has the name may not be replaced.
+            PreconditionError: it is not what the client knows.
+        """
+        try:
+            before = await self.parent.get_child(self.name)
+        except NoSuchChildError:
+            self._allow(None)
+        else:
+            self._allow(before)
 
     async def link(self, cap: Cap) -> None:
         """Link a cap.
 
         Raises:
-            ChildExistsError: something has the name by now, and may not be replaced.
+            ChildExistsError, PreconditionError: see `look`.
         """
-        await self.parent.set_uri(self.name, cap, overwrite=self.overwrite)
+        self.replaced = await self.parent.replace_child(self.name, cap, self._allow)
 
     @property
     def status(self) -> int:
         """Of HTTP, when it is linked: 201 for what is new, 200 for what was replaced."""
-        return 200 if self.replaces else 201
+        return 200 if self.replaced else 201
+
+    def _allow(self, before: Child | None) -> None:
+        node = None if before is None else before.node
+        if node is not None and self.replace == "none":
+            raise ChildExistsError(f"there is a {self.name!r} in this directory already")
+        if isinstance(node, DirectoryNode) and self.replace == "only-files":
+            raise ChildExistsError(
+                f"{self.name!r} is a directory; give overwrite=true to put a file in its place"
+            )
+        etag = etag_of(node.get_uri()) if isinstance(node, FileNode) else ""
+        if self.known is not None and (node is None or not matches(self.known, etag)):
+            raise PreconditionError("what is there is not what If-Match says")
+        if self.unknown is not None and node is not None and matches(self.unknown, etag):
+            raise PreconditionError("what is there is what If-None-Match says")
 
 
 async def linking_at(call: Call, place: GridPath, replace: Replace) -> Linking:
     """Return how to link at a place; directories that are missing on the way are made.
 
-    Whatever can be refused is refused now, before anything is uploaded.
+    The headers If-Match and If-None-Match say what may have its name.
 
     Raises:
         NotDirectoryError: a file is in the way.
+        NotMutableError: the directory can only be read.
     """
-    drive = call.gateway.core.drive
-    parent, name = await drive.parent(place, make=True)
-    linking = await linking_in(parent, name, replace)
-    return _as_known(call, linking)
+    parent, name = await call.gateway.core.drive.parent(place, make=True)
+    linking = linking_in(parent, name, replace)
+    linking.known = call.request.getHeader("If-Match")
+    linking.unknown = call.request.getHeader("If-None-Match")
+    return linking
 
 
-def _as_known(call: Call, linking: Linking) -> Linking:
-    """Check the headers If-Match and If-None-Match against what is there.
-
-    That nothing may be there is looked at again when it is linked; that it is this very file may
-    change until then.
-
-    Raises:
-        PreconditionError: they do not hold.
-    """
-    etag = linking.etag
-    known = call.request.getHeader("If-Match")
-    if known is not None and not (linking.replaces and matches(known, etag)):
-        raise PreconditionError("what is there is not what If-Match says")
-    unknown = call.request.getHeader("If-None-Match")
-    if unknown is None:
-        return linking
-    if linking.replaces and matches(unknown, etag):
-        raise PreconditionError("what is there is what If-None-Match says")
-    return evolve(linking, overwrite=linking.overwrite and linking.replaces)
-
-
-async def linking_in(parent: DirectoryNode, name: str, replace: Replace) -> Linking:
+def linking_in(parent: DirectoryNode, name: str, replace: Replace) -> Linking:
     """Return how to link under a name in a directory.
 
     Raises:
         NotMutableError: the directory can only be read.
-        ChildExistsError: something has the name, and may not be replaced.
     """
     if not parent.is_mutable():
         raise NotMutableError("this directory is read-only through the cap that was given")
-    try:
-        before = await parent.get(name)
-    except NoSuchChildError:
-        return Linking(parent, name, replaces=False, overwrite=replace != "none")
-    if replace == "none":
-        raise ChildExistsError(f"there is a {name!r} in this directory already")
-    if replace == "only-files" and not isinstance(before, FileNode):
-        raise ChildExistsError(
-            f"{name!r} is a directory; give overwrite=true to put a file in its place"
-        )
-    etag = etag_of(before.get_uri()) if isinstance(before, FileNode) else ""
-    return Linking(parent, name, replaces=True, overwrite=True, etag=etag)
+    return Linking(parent, name, replace)

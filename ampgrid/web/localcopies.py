@@ -91,6 +91,7 @@ async def _upload_file(call: Call, folder: Folder, name: str) -> Answer:
     place = child_place(call)
     await settle(call, place)
     linking = await linking_at(call, place, replacing(call, "only-files"))
+    await linking.look()
     with call.under_way("upload") as job:
         call.request.cancels(job.operation)
         await core.settle(None, job.operation.check)

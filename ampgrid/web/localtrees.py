@@ -8,7 +8,7 @@ from typing import Any
 from attrs import define, field, frozen
 from twisted.internet.defer import Deferred
 
-from ampgrid.caps import MAX_INLINE_SIZE, Cap, ChkCap, LitCap, parse_cap
+from ampgrid.caps import Cap, ChkCap, LitCap, parse_cap
 from ampgrid.errors import NoSuchChildError, NotDirectoryError
 from ampgrid.immutable import FileNode, Operation
 from ampgrid.immutable.several import each
@@ -227,9 +227,7 @@ async def upload_file(
     operation.on_cancel(part.cancel)
     source = await core.work.run(folder.reading, name)
     try:
-        uploaded = await core.uploader.upload(
-            source, core.encoding(), part, lit_size=MAX_INLINE_SIZE
-        )
+        uploaded = await core.uploader.upload(source, core.encoding(), part, inline=True)
     finally:
         source.close()
     operation.done += uploaded.size

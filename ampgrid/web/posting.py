@@ -77,10 +77,10 @@ async def _upload(call: Call) -> Answer:
     call.gateway.core.require_uploads()
     directory = await found_directory(call)
     replace = replacing(call, "only-files")
-    linkings = [await linking_in(directory, name, replace) for name, _ in files]
+    linkings = [linking_in(directory, name, replace) for name, _ in files]
     sources = [file.source for _, file in files]
     uploaded = await upload_all(call, list(zip(sources, linkings, strict=True)))
-    status = 200 if all(linking.replaces for linking in linkings) else 201
+    status = 200 if all(linking.replaced for linking in linkings) else 201
     return text("\n".join(each.cap.to_string() for each in uploaded), status)
 
 
@@ -108,7 +108,7 @@ async def _link(call: Call) -> Answer:
     name, cap = child_name(call, "name"), given_cap(call.need("uri"))
     call.gateway.core.require_uploads()
     directory = await found_directory(call)
-    linking = await linking_in(directory, name, replacing(call, "all"))
+    linking = linking_in(directory, name, replacing(call, "all"))
     await linking.link(cap)
     return text(cap.to_string(), linking.status)
 
@@ -152,7 +152,7 @@ async def _move(call: Call, source: GridPath, target: GridPath) -> None:
     here, there = await drive.place(source), await drive.place(target)
     replace = replacing(call, "all")
     if replace == "only-files" and here != there:
-        await linking_in(*await drive.virtual.get_parent(there), replace)
+        await linking_in(*await drive.virtual.get_parent(there), replace).look()
     await drive.virtual.move(here, there, overwrite=replace != "none")
 
 

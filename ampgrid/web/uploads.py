@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ampgrid.caps import MAX_INLINE_SIZE, MAX_LIT_SIZE
-from ampgrid.immutable import Uploadable, Uploaded
+from ampgrid.immutable import Uploadable, Uploaded, needs_shares
 from ampgrid.web.call import Call
 from ampgrid.web.linking import Linking
 
@@ -21,6 +20,7 @@ async def upload_all(
 ) -> list[Uploaded]:
     """Upload one after the other, and link each as soon as it is there.
 
+    Nothing is uploaded where it is known beforehand that one could not be linked.
     The work is one job, under the handle that ``ophandle=`` gives, and ends when the client goes.
 
     Args:
@@ -29,23 +29,27 @@ async def upload_all(
 
     Raises:
         NotHappyError: the shares of one could not be placed; it was not linked.
-        ChildExistsError: something has a name by now, and may not be replaced.
+        ChildExistsError: something has a name, and may not be replaced.
+        PreconditionError: what has it is not what the client knows.
     """
     core = call.gateway.core
     core.require_uploads()
     sizes = [source.get_size() for source, _ in sources]
+    for size, (_, linking) in zip(sizes, sources, strict=True):
+        # A single file that its entry holds is not uploaded before it is linked.
+        if linking is not None and (len(sources) > 1 or needs_shares(size, inline=True)):
+            await linking.look()
     done: list[Uploaded] = []
     with call.under_way("upload", sum(sizes)) as job:
         call.request.cancels(job.operation)
-        for source, linking in sources:
-            link, small = None, MAX_LIT_SIZE
-            if linking is not None:
-                link, small = linking.link, MAX_INLINE_SIZE
-            if source.get_size() > small:
+        for size, (source, linking) in zip(sizes, sources, strict=True):
+            inline = linking is not None
+            if needs_shares(size, inline=inline):
                 await core.settle(None, job.operation.check)
+            link = None if linking is None else linking.link
             done.append(
                 await core.uploader.upload(
-                    source, core.encoding(), job.operation, link, lit_size=small
+                    source, core.encoding(), job.operation, link, inline=inline
                 )
             )
         job.result = {

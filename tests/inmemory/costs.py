@@ -41,9 +41,13 @@ from ampgrid.store.filesystem import PosixFileSystem
 from ampgrid.store.sql import Database
 from ampgrid.testing import grid as grid_module
 from ampgrid.testing.grid import MemoryGrid
+from ampgrid.testing.pipes import join
+from ampgrid.web.gateway import Gateway
+from ampgrid.web.tokens import Tokens
 from ampgrid.wire import InlineThreads, boxes
 from ampgrid.wire.prompt import PromptTls
 from tests.material import some_bytes
+from tests.unit.web.kit import Client, read_reply, request_bytes
 
 RECORDED = Path(__file__).with_name("costs.json")
 #: Each thing is done so often, and what costs least counts: timers may have been due meanwhile.
@@ -124,7 +128,13 @@ class Counting:
         core = self.grid.client.core
         self._core = core
         self._directory = self.grid.run(core.drive.virtual.create_directory())
+        self._gateway = Gateway(core, Tokens(b"t" * 32))
         self._made = 0
+
+    def stop(self) -> None:
+        """End it."""
+        self._gateway.stop()
+        self.grid.stop()
 
     def cost(self, do: Callable[[], Coroutine[Any, Any, Any]]) -> dict[str, int]:
         """Do something, and count."""
@@ -164,6 +174,18 @@ class Counting:
         self._made += 1
         return some_bytes(size, b"file %d" % self._made)
 
+    async def put_over_http(self) -> None:
+        """Put a file into a directory that does not have it, over a connection of HTTP."""
+        self._made += 1
+        path = f"/uri/{self._directory.get_uri()}/file {self._made}".replace(" ", "%20")
+        client = Client()
+        channel = self._gateway.factory.buildProtocol(None)
+        assert channel is not None
+        join(self.grid.clock, client, channel)
+        client.transport.write(request_bytes("PUT", path, self._new(SMALL)))
+        await client.ended
+        assert read_reply(client.received).status == 201
+
     async def put(self, size: int) -> Any:
         """Put a file that is not there yet; returns its cap."""
         source = Data(self._new(size))
@@ -189,6 +211,7 @@ class Counting:
             "put 1 kB": self.least(lambda: self.put(SMALL)),
             "get 1 kB": self.least(lambda: get(small)),
             "link": self.least(link),
+            "put 1 kB into a directory over HTTP": self.least(self.put_over_http),
             "put 1 MB": self.least(lambda: self.put(LARGE)),
             "get 1 MB": self.least(lambda: get(large)),
             "put 8 MB": self.least(lambda: self.put(HUGE)),
@@ -203,7 +226,7 @@ def measure() -> dict[str, dict[str, int]]:
         try:
             return counting.measure()
         finally:
-            counting.grid.stop()
+            counting.stop()
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import attrs
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from ampgrid.caps import MAX_INLINE_SIZE, parse_cap
+from ampgrid.caps import parse_cap
 from ampgrid.commands.errors import WireError
 from ampgrid.erasure import isal_engine, zfec_engine
 from ampgrid.errors import AmpgridError, FileChangedError, NotEnoughSharesError, NotHappyError
@@ -197,7 +197,7 @@ class ChangingTests(GridCase):
                 linked.append(cap)
 
             uploading = grid.client.core.uploader.upload(
-                source, grid.encoding, Operation(), link, lit_size=MAX_INLINE_SIZE
+                source, grid.encoding, Operation(), link, inline=True
             )
             with self.assertRaises(FileChangedError):
                 grid.run(uploading)

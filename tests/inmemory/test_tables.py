@@ -14,8 +14,9 @@ from ampgrid.crypto.directory_keys import WriteKeys
 from ampgrid.errors import NotReachableError, UncertainChangeError
 from ampgrid.testing.grid import MemoryGrid, MemoryNode
 from ampgrid.vdrive.nodes import NodeCache
-from ampgrid.vdrive.recovering import recover, survey
+from ampgrid.vdrive.recovering import recover
 from ampgrid.vdrive.remembered import MemoryRemembered
+from ampgrid.vdrive.surveying import survey
 from ampgrid.vdrive.table import Table, Tables
 from ampgrid.wire import InlineThreads
 

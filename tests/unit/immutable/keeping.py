@@ -29,8 +29,19 @@ from ampgrid.store.keptdb import KeptDatabase, KeptFile
 from ampgrid.testing.clock import HeapClock
 from ampgrid.testing.shelves import Shelf
 from ampgrid.wire import InlineThreads
+from tests.material import some_bytes
 
 DAY = 86_400.0
+DATA = some_bytes(3_000)
+
+
+def failing(error: Exception) -> Any:
+    """Return a function that raises."""
+
+    def fail(*_args: object) -> None:
+        raise error
+
+    return fail
 
 
 class LeasedShelf(Shelf):

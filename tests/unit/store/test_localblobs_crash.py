@@ -12,7 +12,7 @@ from ampgrid.store import blobwriting
 from ampgrid.store.blobrecord import SyncStatus
 from ampgrid.store.localblobs import LocalBlobStore
 from tests.drivers import OtherDriver
-from tests.unit.store.test_localblobs import KEY, StoreCase, rows_of
+from tests.unit.store.localblob_case import KEY, StoreCase, rows_of
 
 
 class Watched:

@@ -8,6 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from ampgrid.caps import ChkVerifierCap, DirCap, DirVerifierCap, LitCap, parse_cap
 from ampgrid.crypto.base32 import b2a
 from ampgrid.errors import (
+    AmpgridError,
     BadArgumentValueError,
     BadCapError,
     BadNameError,
@@ -23,7 +24,7 @@ from ampgrid.immutable import Data, FileNode
 from ampgrid.testing.drive import MemoryDrive
 from ampgrid.testing.tables import MemoryTables
 from ampgrid.vdrive.children import Link
-from ampgrid.vdrive.dirnode import DirectoryNode
+from ampgrid.vdrive.dirnode import Child, DirectoryNode
 from ampgrid.vdrive.maker import NodeMaker
 
 LIT = LitCap(b"x")
@@ -264,6 +265,48 @@ class RaceTests(DirnodeCase):
         self.run_one(self.root.set_uri("a", LitCap(b"mine")))
         child = self.run_one(self.root.get_child("a"))
         self.assertEqual((child.metadata["created"], child.metadata["note"]), (3, "theirs"))
+
+    def test_what_may_be_replaced_is_asked_of_the_version_that_is_changed(self) -> None:
+        _tables, other = self.other_client()
+        asked: list[str | None] = []
+
+        def allow(before: Child | None) -> None:
+            asked.append(None if before is None else before.node.get_uri())
+            if before is not None and isinstance(before.node, DirectoryNode):
+                raise ChildExistsError("a directory")
+
+        async def slip_in(index: bytes) -> None:
+            self.drive.tables.before_accept = None
+            await other.set_uri("a", there)
+
+        for there in (LIT.to_string(), self.drive_uri()):
+            self.drive.tables.before_accept = slip_in
+            work = self.root.replace_child("a", LitCap(b"mine"), allow)
+            if there == LIT.to_string():
+                self.assertTrue(self.run_one(work))
+                self.run_one(self.root.delete("a"))
+            else:
+                with self.assertRaisesRegex(ChildExistsError, "a directory"):
+                    self.run_one(work)
+            self.assertEqual(asked, [None, there])
+            asked.clear()
+        self.assertEqual(self.run_one(self.root.get("a")).get_uri(), there)
+        self.assertFalse(self.run_one(self.root.replace_child("b", LIT, allow)))
+
+    def test_what_is_damaged_is_not_replaced_by_who_asks_what_it_is(self) -> None:
+        slot = self.root._sealer.slot_of("a")
+
+        async def spoil(_lookup: object) -> dict[bytes, bytes | None]:
+            return {slot: b"no entry"}
+
+        self.run_one(self.root._table.change(spoil, [slot]))
+        with self.assertRaises(AmpgridError):
+            self.run_one(self.root.replace_child("a", LIT, lambda _before: None))
+        self.run_one(self.root.set_uri("a", LIT))
+
+    def drive_uri(self) -> str:
+        """Return the cap of a new directory."""
+        return self.run_one(self.drive.create_directory()).get_uri()
 
     def test_a_name_deleted_meanwhile(self) -> None:
         _tables, other = self.other_client()

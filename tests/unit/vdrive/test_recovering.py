@@ -18,13 +18,9 @@ from ampgrid.errors import (
 )
 from ampgrid.formats.pointer import Pointer
 from ampgrid.testing.replicas import MemoryReplica
-from ampgrid.vdrive.recovering import (
-    Snapshot,
-    make_snapshot,
-    put_pointer,
-    recover,
-    survey,
-)
+from ampgrid.vdrive.recovering import recover
+from ampgrid.vdrive.snapshots import Snapshot, make_snapshot, put_pointer
+from ampgrid.vdrive.surveying import survey
 from tests.unit.vdrive.test_table import Case, slot_of
 
 

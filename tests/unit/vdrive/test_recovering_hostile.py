@@ -19,7 +19,9 @@ from ampgrid.register import acceptor
 from ampgrid.testing.liars import ZOO, Liar
 from ampgrid.testing.replicas import Kept
 from ampgrid.testing.replicaworld import Client, ReplicaWorld
-from ampgrid.vdrive.recovering import make_snapshot, put_pointer, recover, survey
+from ampgrid.vdrive.recovering import recover
+from ampgrid.vdrive.snapshots import make_snapshot, put_pointer
+from ampgrid.vdrive.surveying import survey
 from ampgrid.vdrive.table import Table
 from tests.unit.vdrive.test_recovering import CAP
 from tests.unit.vdrive.test_table import Case

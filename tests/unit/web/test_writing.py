@@ -139,7 +139,24 @@ class ConditionTest(WritingCase):
             self.wait(client)
         statuses = sorted(read_reply(client.received).status for client in clients)
         self.assertEqual((statuses[0], statuses.count(201)), (201, 1))
-        self.assertTrue(set(statuses[1:]) <= {409, 412})
+        self.assertEqual(set(statuses[1:]), {412})
+
+    def test_of_racers_who_know_the_same_one_wins(self) -> None:
+        self.put(f"{self.url}/a", b"0")
+        etag = self.get(f"{self.url}/a").headers["ETag"]
+        clients = []
+        for number in range(4):
+            client = self.connect()
+            client.transport.write(
+                request_bytes("PUT", f"{self.url}/a", b"by %d" % number, {"If-Match": etag})
+            )
+            clients.append(client)
+        for client in clients:
+            self.wait(client)
+        statuses = [read_reply(client.received).status for client in clients]
+        self.assertEqual(sorted(statuses), [200, 412, 412, 412])
+        winner = statuses.index(200)
+        self.assertEqual(self.get(f"{self.url}/a").body, b"by %d" % winner)
 
 
 class ReadOnlyTest(WritingCase):
@@ -223,6 +240,17 @@ class MoveTest(WritingCase):
 
 
 class FormTest(WritingCase):
+    def test_of_several_files_none_is_linked_if_one_cannot_be(self) -> None:
+        self.put(f"{self.url}/b/inner", b"1")
+        for data in (b"1", some_bytes(2_000)):
+            reply = self.post(self.url, {"a": data, "b": data}, t="upload")
+            self.assert_status(reply, 409)
+        self.assertEqual(self.names(self.url), ["b"])
+        reply = self.post(self.url, {"a": b"1", "b": b"2"}, t="upload", overwrite="true")
+        self.assert_status(reply, 201)
+        reply = self.post(self.url, {"a": b"3", "b": b"4"}, t="upload")
+        self.assert_status(reply, 200)
+
     def test_forms_without_a_file(self) -> None:
         self.assert_status(self.post(self.url, {}, t="upload"), 400)
         self.assert_status(self.post(self.url, t="upload", file="text"), 400)
