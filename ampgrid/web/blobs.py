@@ -54,8 +54,6 @@ from ampgrid.web.streaming import stream
 if TYPE_CHECKING:
     from ampgrid.web.request import GatewayRequest
 
-BLOBS = "blobs"
-
 _TAG_BYTES = 16
 #: So many bytes go from the spool to the store at once, and from the store to a client.
 _PIECE_BYTES = 512 * 1024

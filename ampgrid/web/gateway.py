@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from ampgrid.node.core import NodeCore
 from ampgrid.ports import Entropy
@@ -11,12 +13,14 @@ from ampgrid.web.gate import Gate
 from ampgrid.web.guesses import Guesses
 from ampgrid.web.jobs import Jobs
 from ampgrid.web.localfiles import LocalFiles
-from ampgrid.web.pages import Pages
 from ampgrid.web.password import Password
 from ampgrid.web.routing import Router
 from ampgrid.web.sections import sections
 from ampgrid.web.spool import SpoolRoom
 from ampgrid.web.tokens import Tokens
+
+if TYPE_CHECKING:
+    from ampgrid.web.pages import Pages
 
 
 class Gateway:
@@ -50,9 +54,15 @@ class Gateway:
         self.guesses = Guesses(core.clock)
         self.spool = SpoolRoom(core.spool_path, core.entropy, core.work, core.spool_reserve)
         self.jobs = Jobs(core.operations, core.wall, core.entropy)
-        self.pages = Pages(core.config.nickname)
         self.router = Router(sections())
         self.factory = GatewayFactory(self, core.clock)
+
+    @cached_property
+    def pages(self) -> Pages:
+        """Makes pages for people; scripts do without."""
+        from ampgrid.web.pages import Pages
+
+        return Pages(self.core.config.nickname)
 
     def stop(self) -> None:
         """Close every connection."""

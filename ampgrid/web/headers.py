@@ -6,8 +6,6 @@ import re
 from collections.abc import Mapping
 from urllib.parse import quote
 
-from ampgrid.vdrive.metadata import guess_type
-
 #: On every answer. ``no-store``: caps and what they open stay out of the browser's disk.
 ALWAYS: Mapping[str, str] = {
     "X-Content-Type-Options": "nosniff",
@@ -41,6 +39,8 @@ def content_type(name: str | None) -> str:
     >>> content_type("notes.txt"), content_type(None)
     ('text/plain; charset=utf-8', 'application/octet-stream')
     """
+    from ampgrid.vdrive.metadata import guess_type
+
     guessed = guess_type(name) if name else None
     if guessed is None:
         return UNKNOWN_TYPE

@@ -16,14 +16,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from ampgrid.node.sizes import format_count, format_size
-from ampgrid.vdrive.dirnode import DirectoryNode, Listing
 from ampgrid.vdrive.paths import GridPath
 from ampgrid.web.paging import sheet_of
 from ampgrid.web.places import GLOBAL, URI, quoted, url_of
-from ampgrid.web.rows import names_of, rows_of, sums_of
 from ampgrid.web.tokens import FIELD, HEADER
 
 if TYPE_CHECKING:
+    from ampgrid.vdrive.dirnode import DirectoryNode, Listing
     from ampgrid.web.call import Call
 
 #: Characters of a page that are sent at once.
@@ -113,6 +112,8 @@ class Pages:
         Raises:
             BadRequestError: ``page=`` is no number of a page.
         """
+        from ampgrid.web.rows import rows_of, sums_of
+
         said, children = call.arg("page"), listing.children.values()
         sheet = sheet_of(said, len(children))
         if said is None and sheet.pages > 1 and call.wants() != "html":
@@ -135,6 +136,8 @@ class Pages:
 
     def _names(self, call: Call, place: GridPath, listing: Listing) -> Iterator[str]:
         """Yield a page in pieces that has all names of a directory, and nothing else."""
+        from ampgrid.web.rows import names_of
+
         return self.streamed(
             "names.html",
             call,

@@ -57,8 +57,6 @@ from ampgrid.web.streaming import stream
 if TYPE_CHECKING:
     from ampgrid.web.request import GatewayRequest
 
-REMOTE_BLOBS = "remote-blobs"
-
 _TAG_BYTES = 16
 #: Directories of the grid whose listings are remembered.
 _MOST_REMEMBERED = 16

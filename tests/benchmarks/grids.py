@@ -29,6 +29,7 @@ from ampgrid.node.config import EncodingParameters, NodeConfig
 from ampgrid.node.creation import create_introducer, create_node, render_config
 from ampgrid.node.directory import NodeDirectory
 from ampgrid.wire.unixsocket import connect_control
+from tests.benchmarks.measuring import environment
 
 HOST = "127.0.0.1"
 #: Storage nodes, and shares as k/happiness/n.
@@ -374,7 +375,7 @@ class AmpgridGrid(Grid):
 
     def environment(self) -> dict[str, str]:
         """Return an environment in which the same ampgrid is found."""
-        return {**os.environ, "PYTHONPATH": str(_HOME)}
+        return environment(PYTHONPATH=str(_HOME))
 
 
 def _configure(directory: NodeDirectory, **settings: Any) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.benchmarks.amounts import Amount
+from tests.benchmarks.measuring import environment
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Runs that count, and those before.
@@ -37,7 +38,9 @@ def measure(words: Sequence[str], runs: int = RUNS) -> Amount:
     took, cpu = [], []
     for run in range(WARM_RUNS + runs):
         before, began = _spent(), time.perf_counter()
-        subprocess.run([*program(), *words], check=True, capture_output=True, cwd=ROOT)
+        subprocess.run(
+            [*program(), *words], check=True, capture_output=True, cwd=ROOT, env=environment()
+        )
         if run >= WARM_RUNS:
             took.append(time.perf_counter() - began)
             cpu.append(_spent() - before)

@@ -16,6 +16,16 @@ def write_random(path: Path, size: int) -> None:
             size -= len(piece)
 
 
+def environment(**more: str) -> dict[str, str]:
+    """Return an environment in which modules are kept compiled.
+
+    That is how they are after an installation; a checkout in which nothing may be written would
+    be compiled again at every start.
+    """
+    kept = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    return kept | more
+
+
 def cpu_seconds(pids: Iterable[int]) -> float:
     """Return the processor time that processes have used so far, user and system together."""
     ticks = 0
