@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ampgrid.immutable.bandwidth import Bandwidth
     from ampgrid.immutable.checker import BadShare, Checker, CheckReport
     from ampgrid.immutable.downloader import Downloaded, Downloader
+    from ampgrid.immutable.earlykey import EarlyKey
     from ampgrid.immutable.encoding import Encoding
     from ampgrid.immutable.filenode import FileNode
     from ampgrid.immutable.keeper import Keeper
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
     from ampgrid.immutable.operation import Operation
     from ampgrid.immutable.repairer import Repairer, RepairReport
     from ampgrid.immutable.schedule import Schedule
+    from ampgrid.immutable.spool import Spool
     from ampgrid.immutable.targets import DownloadTarget, ToData, ToDescriptor, ToFile
-    from ampgrid.immutable.uploadables import Data, OpenFile, Spool, Uploadable
+    from ampgrid.immutable.uploadables import Data, OpenFile, Uploadable
     from ampgrid.immutable.uploader import Uploaded, Uploader, needs_shares
     from ampgrid.immutable.walker import Walker
 else:
@@ -32,6 +34,7 @@ else:
             "bandwidth": ["Bandwidth"],
             "checker": ["BadShare", "Checker", "CheckReport"],
             "downloader": ["Downloaded", "Downloader"],
+            "earlykey": ["EarlyKey"],
             "encoding": ["Encoding"],
             "filenode": ["FileNode"],
             "keeper": ["Keeper"],
@@ -39,8 +42,9 @@ else:
             "operation": ["Operation"],
             "repairer": ["Repairer", "RepairReport"],
             "schedule": ["Schedule"],
+            "spool": ["Spool"],
             "targets": ["DownloadTarget", "ToData", "ToDescriptor", "ToFile"],
-            "uploadables": ["Data", "OpenFile", "Spool", "Uploadable"],
+            "uploadables": ["Data", "OpenFile", "Uploadable"],
             "uploader": ["Uploaded", "Uploader", "needs_shares"],
             "walker": ["Walker"],
         },
@@ -55,6 +59,7 @@ __all__ = [
     "DownloadTarget",
     "Downloaded",
     "Downloader",
+    "EarlyKey",
     "Encoding",
     "FileNode",
     "Keeper",

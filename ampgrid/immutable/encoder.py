@@ -43,7 +43,7 @@ class ShareSender:
         key: of the file, 16 bytes.
         source: the plaintext.
         key_check: a fresh convergent hasher, by which the second pass proves that it read what
-            the first one read.
+            the first one read; None for a source that cannot have changed.
         threads: where reading, enciphering, coding and hashing happen.
         operation: progress and cancelling.
     """
@@ -53,7 +53,7 @@ class ShareSender:
         encoder: FileEncoder,
         key: bytes,
         source: Uploadable,
-        key_check: hashing.ConvergentKey,
+        key_check: hashing.ConvergentKey | None,
         threads: Threads,
         operation: Operation,
     ) -> None:
@@ -72,7 +72,8 @@ class ShareSender:
         return plaintext, self._encoder.encode_segment(index, plaintext)
 
     def _absorb(self, plaintext: bytes, segment: EncodedSegment) -> None:
-        self._key_check.update(plaintext)
+        if self._key_check is not None:
+            self._key_check.update(plaintext)
         self._encoder.absorb(segment)
 
     async def segments(self, deliver: Callable[[EncodedSegment], Deferred[None]]) -> FileTail:
@@ -107,7 +108,8 @@ class ShareSender:
             for unwanted in ahead:
                 unwanted.addErrback(lambda _failure: None)
         await self._threads.run(self._source.check_unchanged)
-        if not hmac.compare_digest(self._key_check.digest(), self._key):
+        check = self._key_check
+        if check is not None and not hmac.compare_digest(check.digest(), self._key):
             raise FileChangedError("the file changed while it was being uploaded; try again")
         return await self._threads.run(self._encoder.finish)
 

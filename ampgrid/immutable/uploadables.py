@@ -1,8 +1,9 @@
 """What can be uploaded: bytes, a file, a stream that is spooled first (seed 001's IUploadable).
 
 The convergent key needs the whole plaintext before the first byte can be enciphered, so what is
-uploaded is read twice, at any offset, from worker threads. A file that changes between the two
-passes is refused: one key and counter must never encipher two plaintexts.
+uploaded is read twice, at any offset, from worker threads. What changes between the two passes is
+refused: one key and counter must never encipher two plaintexts. A stream waits in
+`ampgrid.immutable.spool`.
 """
 
 from __future__ import annotations
@@ -12,9 +13,7 @@ import stat
 from pathlib import Path
 from typing import Protocol
 
-from ampgrid.crypto import cipher
 from ampgrid.errors import FileChangedError, FileError
-from ampgrid.ports import Entropy
 
 #: Files up to this size are read once and kept in memory, bytes.
 IN_MEMORY_BYTES = 1024 * 1024
@@ -36,6 +35,10 @@ class Uploadable(Protocol):
             FileError: they cannot be read.
             FileChangedError: they are not there any more.
         """
+        ...
+
+    def is_steady(self) -> bool:
+        """Tell whether every read gives the same bytes, or fails."""
         ...
 
     def check_unchanged(self) -> None:
@@ -68,6 +71,10 @@ class Data:
     def read_at(self, offset: int, length: int) -> bytes:
         """Return bytes."""
         return self._data[offset : offset + length]
+
+    def is_steady(self) -> bool:
+        """Tell that bytes stay what they are."""
+        return True
 
     def check_unchanged(self) -> None:
         """Do nothing: bytes stay what they are."""
@@ -150,6 +157,10 @@ class OpenFile:
             raise FileChangedError("the file became shorter while it was being uploaded")
         return data
 
+    def is_steady(self) -> bool:
+        """Tell that others may write the file."""
+        return False
+
     def check_unchanged(self) -> None:
         """Compare size and times with those at the beginning."""
         if self._look() != self._mark:
@@ -157,80 +168,6 @@ class OpenFile:
 
     def close(self) -> None:
         """Close the descriptor."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-
-
-class Spool:
-    """A stream, kept in a file under a key that is held in memory only.
-
-    Whoever finds the file after a crash finds noise: it is enciphered, has no name once it is
-    open, and its key died with the process.
-
-    Args:
-        folder: where the file is made; the node's own ``spool`` directory.
-        entropy: where the key comes from.
-        most: the most bytes that are taken.
-    """
-
-    def __init__(self, folder: Path, entropy: Entropy, most: int = 2**63 - 1) -> None:
-        self._key = entropy(16)
-        self._most = most
-        self._size = 0
-        try:
-            self._descriptor = os.open(folder, os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise FileError(f"cannot make a spool file: {error.strerror}") from error
-
-    def add(self, data: bytes) -> None:
-        """Append bytes of the stream (blocking).
-
-        Raises:
-            FileError: the disk does not take them.
-        """
-        if self._size + len(data) > self._most:
-            raise FileError("the stream is longer than the spool takes")
-        secret = memoryview(cipher.encrypt_at(self._key, self._size, data))
-        try:
-            while secret:
-                written = os.pwrite(self._descriptor, secret, self._size)
-                secret = secret[written:]
-                self._size += written
-        except OSError as error:
-            raise FileError(f"cannot write the spool file: {error.strerror}") from error
-
-    def add_from(self, descriptor: int) -> bool:
-        """Append what can be read from a descriptor now (blocking); False at its end."""
-        try:
-            data = os.read(descriptor, 1024 * 1024)
-        except OSError as error:
-            raise FileError(f"cannot read the input: {error.strerror}") from error
-        if data:
-            self.add(data)
-        return bool(data)
-
-    def get_size(self) -> int:
-        """Return the number of bytes that were added."""
-        return self._size
-
-    def read_at(self, offset: int, length: int) -> bytes:
-        """Return bytes of the stream."""
-        pieces: list[bytes] = []
-        position = offset
-        while position < offset + length:
-            secret = os.pread(self._descriptor, offset + length - position, position)
-            if not secret:
-                raise FileError("the spool file is shorter than what was written to it")
-            pieces.append(cipher.decrypt_at(self._key, position, secret))
-            position += len(secret)
-        return b"".join(pieces)
-
-    def check_unchanged(self) -> None:
-        """Do nothing: nobody else can open the file."""
-
-    def close(self) -> None:
-        """Close the file, which has no name any more."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1

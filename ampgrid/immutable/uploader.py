@@ -31,11 +31,13 @@ from ampgrid.formats.segments import (
     segment_size_for,
 )
 from ampgrid.immutable.budget import Budget
+from ampgrid.immutable.earlykey import EarlyKey, KeyParameters
 from ampgrid.immutable.encoder import AHEAD, ShareSender
 from ampgrid.immutable.encoding import Encoding
 from ampgrid.immutable.existing import claimed_extension
 from ampgrid.immutable.operation import Operation
 from ampgrid.immutable.several import each
+from ampgrid.immutable.spool import Spool
 from ampgrid.immutable.uploadables import SMALL_BYTES, Data, Uploadable
 from ampgrid.placement import PlacementPlan, permute
 from ampgrid.ports import Clock, Threads
@@ -130,6 +132,12 @@ class Uploader:
         self._remember = remember
         self._budget = budget or Budget()
 
+    def early_key(self, size: int, encoding: Encoding) -> EarlyKey:
+        """Return what finds the key of a file of so many bytes, at least 1, as they come in."""
+        segment_size = segment_size_for(size, encoding.needed, self._max_segment_size)
+        parameters = KeyParameters(size, encoding.needed, encoding.total, segment_size)
+        return EarlyKey(self._convergence, parameters)
+
     async def upload_data(self, data: bytes, encoding: Encoding) -> Uploaded:
         """Upload bytes (see `upload`)."""
         return await self.upload(Data(data), encoding, Operation())
@@ -206,18 +214,25 @@ class Uploader:
         segment_size = segment_size_for(size, encoding.needed, self._max_segment_size)
         if num_segments(size, segment_size) > MAX_SEGMENTS:
             raise FileError("the file is too large for segments of this size")
+        early = source.early_key if isinstance(source, Spool) else None
         if size <= segment_size:
             # Read once: what is in memory cannot change between the two passes.
             source = Data(await self._whole(source))
         # A small file is encoded before a thread had even begun.
         threads = InlineThreads() if size <= SMALL_BYTES else self._threads
-        key = await self._convergent_key(source, encoding, segment_size, operation, threads)
+        parameters = KeyParameters(size, encoding.needed, encoding.total, segment_size)
+        key = None if early is None else early.found(parameters)
+        if key is None:
+            key = await self._convergent_key(source, parameters, operation, threads)
+        operation.done = size
+        steady = source.is_steady()
         own_extension: bytes | None = None
         for _attempt in range(_ATTEMPTS):
             upload = _Upload(
                 key=key,
                 source=source,
-                key_check=self._hasher(encoding, segment_size),
+                # What is always the same is not hashed again to see that it is.
+                key_check=None if steady else parameters.hasher(self._convergence),
                 segment_size=segment_size,
                 encoding=encoding,
                 servers=self._servers(),
@@ -232,21 +247,11 @@ class Uploader:
             own_extension = upload.own_extension
         raise NotHappyError("servers hold foreign shares in the place of this file's")
 
-    def _hasher(self, encoding: Encoding, segment_size: int) -> hashing.ConvergentKey:
-        return hashing.ConvergentKey(
-            self._convergence, encoding.needed, encoding.total, segment_size
-        )
-
     async def _convergent_key(
-        self,
-        source: Uploadable,
-        encoding: Encoding,
-        segment_size: int,
-        operation: Operation,
-        threads: Threads,
+        self, source: Uploadable, parameters: KeyParameters, operation: Operation, threads: Threads
     ) -> bytes:
-        hasher = self._hasher(encoding, segment_size)
-        size = source.get_size()
+        hasher = parameters.hasher(self._convergence)
+        size = parameters.size
 
         def hash_piece(start: int) -> int:
             piece = source.read_at(start, min(_HASH_PIECE, size - start))
@@ -267,7 +272,7 @@ class _Upload:
         *,
         key: bytes,
         source: Uploadable,
-        key_check: hashing.ConvergentKey,
+        key_check: hashing.ConvergentKey | None,
         segment_size: int,
         encoding: Encoding,
         servers: Sequence[StorageServer],

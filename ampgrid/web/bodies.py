@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 
 from attrs import frozen
 
-from ampgrid.immutable import Data, Uploadable
+from ampgrid.immutable import Data, EarlyKey, Uploadable
 from ampgrid.web.errors import BadRequestError, TooLargeError
 from ampgrid.web.spool import Keeping, SpoolRoom
 
@@ -24,15 +24,18 @@ class Want:
     Attributes:
         kind: what is made of it.
         most: bytes of a text, or of a file, at most; None for a file of any size.
+        keyed: whether a file goes to the grid, so that its key is found while it comes in.
     """
 
     kind: Kind
     most: int | None = TEXT_BYTES
+    keyed: bool = False
 
 
 NOTHING = Want("none")
 A_TEXT = Want("text")
 A_FILE = Want("file", None)
+AN_UPLOAD = Want("file", None, keyed=True)
 A_FORM = Want("form")
 
 
@@ -155,10 +158,18 @@ class FileBody:
         room: where.
         flow: of the connection.
         most: bytes at most; None for any size.
+        early_key: finds the key of the file as it comes in; None if nobody wants it, or if its
+            size is not known before.
     """
 
-    def __init__(self, room: SpoolRoom, flow: Flow, most: int | None = None) -> None:
-        self._keeping = Keeping(room, flow.pause, flow.resume, flow.fail, most)
+    def __init__(
+        self,
+        room: SpoolRoom,
+        flow: Flow,
+        most: int | None = None,
+        early_key: EarlyKey | None = None,
+    ) -> None:
+        self._keeping = Keeping(room, flow.pause, flow.resume, flow.fail, most, early_key)
         self._source: Uploadable | None = None
 
     def add(self, data: bytes) -> None:

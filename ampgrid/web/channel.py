@@ -37,6 +37,10 @@ MOST_CONNECTIONS = 256
 LINGER_SECONDS = 5.0
 #: Seconds in which the client reads what is left of the last answer of a connection.
 LAST_SECONDS = 300.0
+#: Bytes that are read at once, and so many of a body that goes to the disk: each read is a turn
+#: of the reactor, and above some 256 KiB the memory that it takes costs more than the turns.
+READ_BYTES = 64 * 1024
+BODY_READ_BYTES = 256 * 1024
 MOST_HEADERS = 100
 #: A length of more digits is none of any body.
 _MOST_DIGITS = 30
@@ -125,7 +129,12 @@ class GatewayChannel(HTTPChannel):
             # It was answered, and its time to read that runs.
             return
         self._drop_deadline()
+        self.transport.bufferSize = READ_BYTES
         super().allContentReceived()
+
+    def expect_much(self) -> None:
+        """Read more at once: a large body comes."""
+        self.transport.bufferSize = BODY_READ_BYTES
 
     def requestDone(self, request: GatewayRequest) -> None:  # noqa: N802
         """Await the next head, or that the client reads the rest of the last answer."""

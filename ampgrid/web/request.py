@@ -6,6 +6,7 @@ from contextlib import suppress
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, AnyStr, cast
 
+from attrs import evolve
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionLost
 from twisted.logger import Logger
@@ -13,7 +14,7 @@ from twisted.python.failure import Failure
 from twisted.web import http
 
 from ampgrid.errors import OperationCancelledError
-from ampgrid.immutable import Operation
+from ampgrid.immutable import EarlyKey, Operation
 from ampgrid.node.faults import without_text
 from ampgrid.web.answers import Answer
 from ampgrid.web.bodies import TEXT_BYTES, FileBody, Flow, NoBody, TextBody, Want
@@ -26,6 +27,7 @@ from ampgrid.web.jobs import Job
 from ampgrid.web.ranges import http_date
 from ampgrid.web.refusals import answer_to, as_bytes, shown
 from ampgrid.web.routing import Route, Target, read_target
+from ampgrid.web.spool import MEMORY_BYTES
 from ampgrid.web.tokens import HEADER
 
 if TYPE_CHECKING:
@@ -87,6 +89,10 @@ class GatewayRequest(http.Request):
         self._route = route = self._let_in(target, uri)
         if length != 0:
             self._body = self._made_body(self._wanted(route), length)
+        if isinstance(self._body, FileBody | FilesForm) and (
+            length is None or length > MEMORY_BYTES
+        ):
+            self.channel.expect_much()
         if route.announces and isinstance(self._body, FileBody | FilesForm):
             self._announce(target.arguments.get("ophandle"))
 
@@ -149,7 +155,7 @@ class GatewayRequest(http.Request):
     def _wanted(self, route: Route) -> Want:
         """Return what is made of the body, under the bound that whoever asks has."""
         most = route.most(self) if route.most is not None else None
-        return route.body if most is None else Want(route.body.kind, most)
+        return route.body if most is None else evolve(route.body, most=most)
 
     def _values(self, name: str) -> list[str]:
         """Return the values of a header; what is no UTF-8 is like nothing that counts."""
@@ -179,7 +185,7 @@ class GatewayRequest(http.Request):
             raise TooLargeError(f"this takes a body of {want.most} bytes at most")
         if want.kind == "file":
             room.check(length or 0)
-            return FileBody(room, flow, want.most)
+            return FileBody(room, flow, want.most, self._early_key(want, length))
         content_type = self._target.content_type if self._target is not None else ""
         if want.kind == "form" and is_form(content_type):
             if not content_type.lower().startswith("multipart/"):
@@ -189,6 +195,13 @@ class GatewayRequest(http.Request):
         if want.kind == "none":
             return NoBody()
         return TextBody(TEXT_BYTES if want.most is None else want.most)
+
+    def _early_key(self, want: Want, length: int | None) -> EarlyKey | None:
+        """Return what finds the key of a file while it comes in, if that saves reading it."""
+        if not want.keyed or length is None or length <= MEMORY_BYTES:
+            return None
+        core = self.gateway.core
+        return core.uploader.early_key(length, core.encoding())
 
     def _refuse(self, error: Exception) -> None:
         """Note why the request is refused; told at once if much of it is still to come."""

@@ -1,4 +1,4 @@
-"""Where bodies wait: in memory if they are small, else enciphered in the node's ``spool/``.
+"""Where bodies wait: in memory if they are small, else sealed in the node's ``spool/``.
 
 The key of a spooled body is in memory only, so nothing that is left behind can be read. Bytes go
 to the disk in a thread; while it is behind, the client is not read.
@@ -12,8 +12,9 @@ from pathlib import Path
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from ampgrid.crypto.hashing import Buffer
 from ampgrid.errors import FileError
-from ampgrid.immutable import Data, Spool, Uploadable
+from ampgrid.immutable import Data, EarlyKey, Spool, Uploadable
 from ampgrid.node.streams import leave_free
 from ampgrid.ports import Entropy, Threads
 from ampgrid.web.errors import NoSpaceError, TooLargeError
@@ -64,9 +65,9 @@ class SpoolRoom:
         except FileError as error:
             raise NoSpaceError(str(error)) from error
 
-    def make(self) -> Spool:
-        """Return a new file (blocking)."""
-        return Spool(self._folder, self._entropy)
+    def make(self, early_key: EarlyKey | None = None) -> Spool:
+        """Return a new file (blocking), which finds its key as it comes in if that is given."""
+        return Spool(self._folder, self._entropy, early_key=early_key)
 
 
 class Slice:
@@ -91,6 +92,10 @@ class Slice:
         """Return bytes; none of what stands behind them."""
         return self._whole.read_at(self._start + offset, min(length, self._size - offset))
 
+    def is_steady(self) -> bool:
+        """Tell whether the whole always gives the same bytes."""
+        return self._whole.is_steady()
+
     def check_unchanged(self) -> None:
         """Look whether the whole is still what it was."""
         self._whole.check_unchanged()
@@ -108,6 +113,7 @@ class Keeping:
         resume: called when more can.
         fail: called with what went wrong, as soon as it did.
         most: bytes taken at most; None for no bound.
+        early_key: finds the key of the file that they are, if they are one.
     """
 
     def __init__(
@@ -117,8 +123,10 @@ class Keeping:
         resume: Callable[[], None],
         fail: Callable[[Exception], None],
         most: int | None = None,
+        early_key: EarlyKey | None = None,
     ) -> None:
         self._room = room
+        self._early_key = early_key
         self._pause = pause
         self._resume = resume
         self._fail = fail
@@ -129,6 +137,8 @@ class Keeping:
         self._counted = 0
         self._writing = False
         self._paused = False
+        #: Whether no more will come.
+        self._ended = False
         self._closed = False
         self._error: Exception | None = None
         self._idle: Deferred[None] | None = None
@@ -160,21 +170,24 @@ class Keeping:
         Deferred.fromCoroutine(self._write_all()).addBoth(self._wrote)
 
     async def _write_all(self) -> None:
-        """Write what waits, until nothing does."""
+        """Write what waits, in whole pieces until no more will come."""
         room = self._room
-        while self._waiting and not self._closed:
-            data, self._waiting = bytes(self._waiting), bytearray()
+        while len(self._waiting) >= (1 if self._ended else PIECE_BYTES) and not self._closed:
+            data, self._waiting = self._waiting, bytearray()
+            self._go_on()
             await room.threads.run(self._write_some, data)
             self._counted += len(data)
             room.used += len(data)
-            if self._paused:
-                self._paused = False
-                self._resume()
 
-    def _write_some(self, data: bytes) -> None:
+    def _go_on(self) -> None:
+        if self._paused:
+            self._paused = False
+            self._resume()
+
+    def _write_some(self, data: Buffer) -> None:
         """Write bytes (in a thread)."""
         if self._spool is None:
-            self._spool = self._room.make()
+            self._spool = self._room.make(self._early_key)
         self._room.check(len(data))
         self._spool.add(data)
 
@@ -185,9 +198,7 @@ class Keeping:
             self._error = error if isinstance(error, Exception) else FileError("interrupted")
             self._waiting = bytearray()
             self._fail(self._error)
-        if self._paused:
-            self._paused = False
-            self._resume()
+        self._go_on()
         if self._closed:
             self._drop()
         if self._idle is not None:
@@ -201,6 +212,7 @@ class Keeping:
             NoSpaceError: the disk has no room for it.
             FileError: the disk failed.
         """
+        self._ended = True
         while self._writing or (self._waiting and self.size > MEMORY_BYTES):
             if not self._writing:
                 self._write()

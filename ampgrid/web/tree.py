@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from ampgrid.web import checking, localcopies, posting, reading, sharing, writing
 from ampgrid.web.answers import Answer, as_json, page
-from ampgrid.web.bodies import A_FILE, A_FORM, NOTHING, Want
+from ampgrid.web.bodies import A_FORM, AN_UPLOAD, NOTHING, Want
 from ampgrid.web.call import Call
 from ampgrid.web.errors import BadRequestError
 from ampgrid.web.places import URI
@@ -30,14 +30,14 @@ GETS: dict[str, Action] = {
 }
 #: What ``PUT ?t=`` does.
 PUTS: dict[str, Route] = {
-    "": Route(writing.put_file, A_FILE, announces=True),
+    "": Route(writing.put_file, AN_UPLOAD, announces=True),
     "uri": Route(writing.put_cap, _A_CAP),
     "mkdir": Route(writing.make_directories, NOTHING),
     "upload": Route(localcopies.upload, NOTHING, always_token=True),
 }
 #: What ``PUT /uri?t=`` does.
 UNLINKED_PUTS: dict[str, Route] = {
-    "": Route(writing.put_unlinked, A_FILE, announces=True),
+    "": Route(writing.put_unlinked, AN_UPLOAD, announces=True),
     "mkdir": Route(writing.make_unlinked, NOTHING),
 }
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from twisted.logger import globalLogPublisher
 
+from ampgrid.immutable import Encoding, Spool
 from ampgrid.node.faults import UnforeseenError
 from ampgrid.web import channel, outflow, spool
 from ampgrid.web.headers import ALWAYS
@@ -41,6 +42,33 @@ class BodyTest(GatewayCase):
             self.assertEqual(again.text, cap)
             sent = self.post("/uri", {"x": data}, t="upload")
             self.assertEqual((sent.status, sent.text), (201, cap))
+
+    def test_a_file_whose_length_is_told_is_read_once(self) -> None:
+        read: list[int] = []
+        original = Spool.read_at
+
+        def counting(kept: Spool, offset: int, length: int) -> bytes:
+            read.append(length)
+            return original(kept, offset, length)
+
+        self.patch(Spool, "read_at", counting)
+        data = some_bytes(2 * spool.PIECE_BYTES + 7, b"read once")
+        cap = self.assert_status(self.put("/uri", data), 201).text
+        self.assertEqual(sum(read), len(data))
+        self.assertEqual(self.get(f"/uri/{cap}").body, data)
+
+    def test_an_encoding_that_changes_while_a_file_comes_in(self) -> None:
+        data = some_bytes(2 * spool.PIECE_BYTES, b"other encoding")
+        whole = request_bytes("PUT", "/uri", data)
+        client = self.connect()
+        client.transport.write(whole[:-10])
+        self.grid.clock.advance(1)
+        self.patch(self.gateway.core, "encoding", lambda: Encoding(1, 2, 2))
+        client.transport.write(whole[-10:])
+        self.wait(client)
+        cap = read_reply(client.received).body
+        self.assertEqual(cap, self.put("/uri", data).body)
+        self.assertEqual(self.get(f"/uri/{cap.decode()}").body, data)
 
     def test_nothing_is_left_in_the_spool(self) -> None:
         before = sorted(self.spooled())

@@ -1,0 +1,56 @@
+"""The convergent key of a file, found while its bytes come in.
+
+The key depends on the size of the file and on how it will be encoded, so both have to be known
+before. Who then uploads it with other parameters finds the key anew.
+"""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from ampgrid.crypto.hashing import Buffer, ConvergentKey
+
+
+@frozen
+class KeyParameters:
+    """What the convergent key of a file depends on, beside its bytes.
+
+    Attributes:
+        size: of the file, bytes.
+        needed: shares that give it back (k).
+        total: shares that are made (n).
+        segment_size: bytes.
+    """
+
+    size: int
+    needed: int
+    total: int
+    segment_size: int
+
+    def hasher(self, secret: bytes) -> ConvergentKey:
+        """Return what the bytes are fed to; ``secret`` is the convergence secret."""
+        return ConvergentKey(secret, self.needed, self.total, self.segment_size)
+
+
+class EarlyKey:
+    """Finds a key.
+
+    Args:
+        secret: the convergence secret.
+        parameters: of the file that is awaited.
+    """
+
+    def __init__(self, secret: bytes, parameters: KeyParameters) -> None:
+        self._parameters = parameters
+        self._hasher = parameters.hasher(secret)
+        self._taken = 0
+
+    def update(self, data: Buffer) -> None:
+        """Take the next bytes."""
+        self._hasher.update(data)
+        self._taken += len(data)
+
+    def found(self, parameters: KeyParameters) -> bytes | None:
+        """Return the key, 16 bytes; None if the file is another than was awaited."""
+        whole = self._taken == parameters.size and self._parameters == parameters
+        return self._hasher.digest() if whole else None

@@ -1,0 +1,158 @@
+"""The spool: what was put in comes out, from any offset, or an error does."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from ampgrid.errors import FileError
+from ampgrid.immutable import EarlyKey, Spool
+from ampgrid.immutable.earlykey import KeyParameters
+from ampgrid.immutable.spool import BLOCK_BYTES
+from tests.material import some_bytes
+
+SEALED = BLOCK_BYTES + 16
+#: Around the ends of blocks.
+SIZES = [
+    base + near for base in (0, BLOCK_BYTES, 3 * BLOCK_BYTES) for near in (-1, 0, 1) if base + near
+]
+
+
+class SpoolCase(SynchronousTestCase):
+    def spool(self, **settings: Any) -> Spool:
+        spool = Spool(Path(tempfile.gettempdir()), os.urandom, **settings)
+        self.addCleanup(spool.close)
+        return spool
+
+    def filled(self, size: int) -> tuple[Spool, bytes]:
+        spool, data = self.spool(), some_bytes(size)
+        spool.add(data)
+        return spool, data
+
+
+class ReadingTest(SpoolCase):
+    def test_pieces_of_any_size_come_back_as_one_stream(self) -> None:
+        data = some_bytes(3 * BLOCK_BYTES + 1)
+        for piece in (1_000, *SIZES[1:], len(data)):
+            spool = self.spool()
+            for start in range(0, len(data), piece):
+                spool.add(data[start : start + piece])
+            self.assertEqual(spool.get_size(), len(data))
+            self.assertEqual(spool.read_at(0, len(data)), data, piece)
+
+    def test_every_range_around_the_ends_of_blocks(self) -> None:
+        for size in SIZES:
+            if size < 0:
+                continue
+            spool, data = self.filled(size)
+            ends = sorted({0, *(each for each in SIZES if 0 < each <= size)})
+            for start in ends:
+                for end in ends:
+                    if start <= end:
+                        self.assertEqual(spool.read_at(start, end - start), data[start:end])
+
+    def test_nothing_is_behind_its_end(self) -> None:
+        for size in (0, 10, BLOCK_BYTES):
+            spool, _data = self.filled(size)
+            self.assertEqual(spool.read_at(size, 0), b"")
+            with self.assertRaises(FileError):
+                spool.read_at(0, size + 1)
+            with self.assertRaises(FileError):
+                spool.read_at(size, 1)
+
+    def test_no_more_than_it_takes(self) -> None:
+        spool = self.spool(most=10)
+        spool.add(b"0123456789")
+        with self.assertRaises(FileError):
+            spool.add(b"0")
+
+    def test_a_stream_of_a_descriptor(self) -> None:
+        reading, writing = os.pipe()
+        os.write(writing, b"some")
+        os.close(writing)
+        spool = self.spool()
+        while spool.add_from(reading):
+            pass
+        os.close(reading)
+        self.assertEqual(spool.read_at(0, 4), b"some")
+
+
+class DiskTest(SpoolCase):
+    def test_what_the_disk_changed_is_not_given_back(self) -> None:
+        spool, data = self.filled(3 * BLOCK_BYTES)
+        for offset in (0, BLOCK_BYTES, SEALED + 7):
+            (before,) = os.pread(spool._descriptor, 1, offset)
+            os.pwrite(spool._descriptor, bytes([before ^ 1]), offset)
+            with self.assertRaisesRegex(FileError, "did not keep"):
+                spool.read_at(0, len(data))
+            self.assertEqual(spool.read_at(2 * BLOCK_BYTES, 9), data[2 * BLOCK_BYTES :][:9])
+            os.pwrite(spool._descriptor, bytes([before]), offset)
+        self.assertEqual(spool.read_at(0, len(data)), data)
+
+    def test_a_block_has_one_place(self) -> None:
+        spool, _data = self.filled(2 * BLOCK_BYTES)
+        os.pwrite(spool._descriptor, os.pread(spool._descriptor, SEALED, SEALED), 0)
+        with self.assertRaises(FileError):
+            spool.read_at(0, 1)
+
+    def test_a_file_that_was_cut(self) -> None:
+        spool, _data = self.filled(2 * BLOCK_BYTES)
+        os.ftruncate(spool._descriptor, SEALED + 100)
+        self.assertEqual(len(spool.read_at(0, BLOCK_BYTES)), BLOCK_BYTES)
+        for start in (0, BLOCK_BYTES):
+            with self.assertRaises(FileError):
+                spool.read_at(start, BLOCK_BYTES + 1 if not start else 1)
+
+    def test_a_disk_that_takes_a_little_at_a_time(self) -> None:
+        def little(descriptor: int, pieces: list[Any], at: int) -> int:
+            return os.pwrite(descriptor, b"".join(pieces)[:50_000], at)
+
+        self.patch(os, "pwritev", little)
+        spool, data = self.filled(3 * BLOCK_BYTES + 5)
+        self.assertEqual(spool.read_at(0, len(data)), data)
+
+    def test_no_nonce_is_used_twice_where_the_disk_fails(self) -> None:
+        spool = self.spool()
+        used: list[bytes] = []
+
+        class Recorder:
+            def __init__(self, cipher: Any) -> None:
+                self.cipher = cipher
+
+            def encrypt(self, nonce: bytes, data: Any, associated: None) -> Any:
+                used.append(nonce)
+                return self.cipher.encrypt(nonce, data, associated)
+
+        def full(*_args: Any) -> int:
+            raise OSError(28, "No space left on device")
+
+        spool._cipher = Recorder(spool._cipher)
+        with self.patch(os, "pwritev", full), self.assertRaises(FileError):
+            spool.add(bytes(2 * BLOCK_BYTES))
+        spool.add(bytes([1]) * 2 * BLOCK_BYTES)
+        self.assertEqual(len(set(used)), 4)
+
+
+class EarlyKeyTest(SpoolCase):
+    def test_the_key_is_that_of_all_bytes_and_these_parameters(self) -> None:
+        data = some_bytes(2 * BLOCK_BYTES + 9)
+        parameters = KeyParameters(len(data), 3, 5, 1_000_002)
+        hasher = parameters.hasher(b"secret")
+        hasher.update(data)
+        spool = self.spool(early_key=EarlyKey(b"secret", parameters))
+        assert spool.early_key is not None
+        for start in range(0, len(data), 10_000):
+            self.assertIsNone(spool.early_key.found(parameters))
+            spool.add(data[start : start + 10_000])
+        self.assertEqual(spool.early_key.found(parameters), hasher.digest())
+        for other in (
+            KeyParameters(len(data), 3, 6, 1_000_002),
+            KeyParameters(len(data), 2, 5, 1_000_002),
+            KeyParameters(len(data), 3, 5, 1_000_005),
+            KeyParameters(len(data) - 1, 3, 5, 1_000_002),
+        ):
+            self.assertIsNone(spool.early_key.found(other))
