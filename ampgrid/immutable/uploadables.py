@@ -15,8 +15,6 @@ from typing import Protocol
 
 from ampgrid.errors import FileChangedError, FileError
 
-#: Files up to this size are read once and kept in memory, bytes.
-IN_MEMORY_BYTES = 1024 * 1024
 #: Files up to this size are hashed and encoded without a thread, bytes.
 SMALL_BYTES = 16 * 1024
 

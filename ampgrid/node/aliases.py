@@ -6,7 +6,7 @@ at each change, after it was read again: a line put in by hand is not lost.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -188,7 +188,7 @@ class Aliases:
                 raise BadArgumentValueError(f"there are {MOST_ALIASES} aliases already")
             await self._write({**self._caps, name: cap})
 
-        await self._in_turn(add)
+        await self._turn.run(add)
 
     async def remove(self, name: str) -> RootCap:
         """Forget an alias; returns the cap that it stood for.
@@ -207,16 +207,9 @@ class Aliases:
             await self._write(left)
             return cap
 
-        return await self._in_turn(remove)
+        return await self._turn.run(remove)
 
     async def _write(self, caps: dict[str, RootCap]) -> None:
         if self._path is not None:
             await self._threads.run(write_whole, self._path, pack_aliases(caps))
         self._caps = caps
-
-    async def _in_turn(self, work: Callable[[], Awaitable[T]]) -> T:
-        await self._turn.acquire()
-        try:
-            return await work()
-        finally:
-            self._turn.release()

@@ -224,7 +224,7 @@ class Root:
             self.cap = cap
             return cap
 
-        return self.cap if self.cap is not None else await self._in_turn(make)
+        return self.cap if self.cap is not None else await self._turn.run(make)
 
     async def _draft(self) -> DirCap | None:
         if self._file is None:
@@ -255,11 +255,4 @@ class Root:
                 raise IntegrityError("another root than the known one was told; it is refused")
             return False
 
-        return await self._in_turn(take)
-
-    async def _in_turn(self, work: Callable[[], Awaitable[T]]) -> T:
-        await self._turn.acquire()
-        try:
-            return await work()
-        finally:
-            self._turn.release()
+        return await self._turn.run(take)

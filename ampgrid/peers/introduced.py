@@ -110,7 +110,6 @@ class Introduced:
         self._announcement: bytes | None = None
         self._sequence = -1
         self._parameters: GridParameters | None = None
-        self._watchers: list[Callable[[GridParameters], None]] = []
         self._running = False
 
     async def start(self) -> None:
@@ -277,10 +276,6 @@ class Introduced:
         """What an introducer advised last, or None."""
         return self._parameters
 
-    def on_parameters(self, watcher: Callable[[GridParameters], None]) -> None:
-        """Call ``watcher`` with the encoding parameters when they change."""
-        self._watchers.append(watcher)
-
     async def set_parameters(self, connection: Connection, parameters: GridParameters) -> None:
         """Take the encoding parameters that an introducer advises; durable when it returns.
 
@@ -297,8 +292,6 @@ class Introduced:
             return
         self._parameters = parameters
         await self._threads.run(self._database.set_meta, ADVICE_KEY, parameters.pack())
-        for watcher in list(self._watchers):
-            watcher(parameters)
 
     # The public root.
 

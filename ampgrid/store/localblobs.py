@@ -30,6 +30,7 @@ from ampgrid.errors import (
 )
 from ampgrid.formats.blobname import BlobName
 from ampgrid.store.blobrecord import LocalBlob, Priority, SyncStatus
+from ampgrid.store.filesystem import PosixFileSystem
 from ampgrid.store.sql import Database, Schema, Sql
 from ampgrid.store.sqlcipher import copy_into
 
@@ -369,11 +370,7 @@ class LocalBlobStore:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        PosixFileSystem().fsync_directory(path.parent)
 
     def check(self) -> list[str]:
         """Return what SQLite and SQLCipher find wrong with the file, nothing if all is well.

@@ -136,21 +136,6 @@ class MemoryTables:
             )
         return MemoryTable(self, index, keys)
 
-    def drop_replaced_nodes(self) -> None:
-        """Forget what is under no present root, as replicas do after an hour."""
-        for kept in self.kept.values():
-            used: dict[bytes, bytes] = {}
-
-            def read(
-                node: bytes, kept: _Kept = kept, used: dict[bytes, bytes] = used
-            ) -> bytes | None:
-                used[node] = kept.nodes[node]
-                return used[node]
-
-            for _entry in trie.entries(kept.record.root, read):
-                pass
-            kept.nodes = used
-
 
 class MemoryTable:
     """One table (`ampgrid.vdrive.ports.Table`).

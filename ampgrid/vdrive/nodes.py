@@ -81,11 +81,6 @@ class NodeCache:
             _digest, old = self._nodes.popitem(last=False)
             self._size -= len(old) + _NODE_OVERHEAD
 
-    def put_all(self, nodes: Mapping[bytes, bytes]) -> None:
-        """Keep nodes, {hash: node}."""
-        for digest, node in nodes.items():
-            self.put(digest, node)
-
 
 class Desk:
     """The nodes of one piece of work: they stay at hand until it is done.

@@ -98,7 +98,6 @@ class Reading:
         self._asked: set[ReplicaId] = set()
         self._push: words.SendAccept[Record] | None = None
         self._timer: DelayedCall | None = None
-        self._committed: Record | None = None
         self._found: Deferred[Any] = Deferred()
         self._ended: Deferred[Any] = Deferred()
         self._begun: reader.Step[Record] = reader.begin(contacts, thorough=thorough)

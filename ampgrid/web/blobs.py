@@ -179,6 +179,18 @@ def announced_tag(call: Call) -> bytes | None:
 # Putting.
 
 
+def announced_flags(call: Call) -> tuple[Flag, ...]:
+    """Return the flags that a body lists; raises `BadRequestError` and `InvalidFlagsError`."""
+    text = call.body.text if isinstance(call.body, TextBody) else ""
+    try:
+        said = json.loads(text)
+    except (ValueError, RecursionError):
+        raise BadRequestError("the body is no JSON list of flags") from None
+    if not isinstance(said, list):
+        raise InvalidFlagsError("The flags of a blob are a list of names.")
+    return checked_flags(said)
+
+
 async def _put(call: Call) -> Answer:
     source = call.body.source if isinstance(call.body, FileBody) else Data(b"")
     part = call.request.getHeader("Content-Range")
@@ -384,14 +396,7 @@ async def _delete(call: Call) -> Answer:
 
 
 async def _set_flags(call: Call) -> Answer:
-    text = call.body.text if isinstance(call.body, TextBody) else ""
-    try:
-        said = json.loads(text)
-    except (ValueError, RecursionError):
-        raise BadRequestError("the body is no JSON list of flags") from None
-    if not isinstance(said, list):
-        raise InvalidFlagsError("The flags of a blob are a list of names.")
-    await _service(call).set_flags(_account(call), _name(call), checked_flags(said))
+    await _service(call).set_flags(_account(call), _name(call), announced_flags(call))
     return _done()
 
 

@@ -171,6 +171,3 @@ class _File:
 def _last_name(filename: str) -> str:
     """Return the name of a file without its directories: some browsers send a whole path."""
     return filename.replace("\\", "/").rpartition("/")[2]
-
-
-Form = FieldsForm | FilesForm

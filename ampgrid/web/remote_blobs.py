@@ -11,7 +11,6 @@ Spec: ``docs/specs/blobs.md#http``.
 
 from __future__ import annotations
 
-import json
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
@@ -26,19 +25,19 @@ from ampgrid.errors import (
     BlobRefusedError,
     FormatError,
     InvalidBlobError,
-    InvalidFlagsError,
     NoRootError,
     NotDirectoryError,
     NotMutableError,
     RemoteUnavailableError,
     UsageError,
 )
-from ampgrid.formats.blobname import BlobName, checked_flags
+from ampgrid.formats.blobname import BlobName
 from ampgrid.immutable import Data, Operation, Uploadable
 from ampgrid.node.blobs import blobs_root, grid_blobs
 from ampgrid.web import answers
 from ampgrid.web.answers import Answer
 from ampgrid.web.blobs import (
+    announced_flags,
     announced_tag,
     begin_blob,
     credentials_of,
@@ -46,7 +45,7 @@ from ampgrid.web.blobs import (
     selection_of,
     tag_text,
 )
-from ampgrid.web.bodies import A_FILE, A_TEXT, FileBody, TextBody
+from ampgrid.web.bodies import A_FILE, A_TEXT, FileBody
 from ampgrid.web.call import Call
 from ampgrid.web.errors import BadRequestError, NotFoundError, WebError
 from ampgrid.web.outflow import Outflow
@@ -169,14 +168,7 @@ class RemoteBlobs:
         return answers.text("")
 
     async def _set_flags(self, call: Call) -> Answer:
-        text = call.body.text if isinstance(call.body, TextBody) else ""
-        try:
-            said = json.loads(text)
-        except (ValueError, RecursionError):
-            raise BadRequestError("the body is no JSON list of flags") from None
-        if not isinstance(said, list):
-            raise InvalidFlagsError("The flags of a blob are a list of names.")
-        await (await self._remote(call)).set_flags(_name(call), checked_flags(said))
+        await (await self._remote(call)).set_flags(_name(call), announced_flags(call))
         return answers.text("")
 
     async def _list(self, call: Call) -> Answer | None:

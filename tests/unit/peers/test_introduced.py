@@ -159,17 +159,15 @@ class IntroducedTests(SynchronousTestCase):
         self.successResultOf(self.tell(one, announcement(1, above), cursor=9))
         self.assertEqual([above], self.node.outrun)
 
-    def test_parameters_are_checked_kept_and_told(self):
+    def test_parameters_are_checked_and_kept(self):
         one = self.introducer()
-        told = []
-        self.node.introduced.on_parameters(told.append)
         advise = self.node.introduced.set_parameters
         for wrong in ((0, 1, 1), (3, 2, 2), (1, 0, 1), (1, 2, 1), (1, 1, 257)):
             self.failureResultOf(run(advise(one, GridParameters(*wrong))), BadArgumentError)
         self.assertIsNone(self.node.introduced.parameters)
         for _ in range(2):
             self.successResultOf(run(advise(one, GridParameters(3, 7, 10))))
-        self.assertEqual([(3, 7, 10)], told)
+            self.assertEqual((3, 7, 10), self.node.introduced.parameters)
         self.restart()
         self.assertEqual((3, 7, 10), self.node.introduced.parameters)
 
