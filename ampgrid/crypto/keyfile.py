@@ -38,14 +38,15 @@ def write_secret_file(path: str | os.PathLike[str], data: bytes) -> None:
         finally:
             with contextlib.suppress(FileNotFoundError):
                 Path(temporary).unlink()
-        _sync_directory(target.parent)
+        sync_directory(target.parent)
     except FileExistsError:
         raise ConfigError(f"{target} is there already; it was left as it is.") from None
     except OSError as error:
         raise ConfigError(f"{target} could not be written: {error.strerror}.") from error
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
+    """Have the names in a directory on the disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

@@ -48,7 +48,7 @@ from attrs import frozen
 
 from ampgrid.crypto.base32 import a2b, b2a
 from ampgrid.crypto.identity import Identity
-from ampgrid.crypto.keyfile import read_secret_file, write_secret_file
+from ampgrid.crypto.keyfile import read_secret_file, sync_directory, write_secret_file
 from ampgrid.errors import BadArgumentValueError, ConfigError, FormatError
 from ampgrid.node.config import NodeConfig, common_secret, load_config, parse_web_port
 from ampgrid.node.lock import DirectoryLock
@@ -515,12 +515,3 @@ def write_whole(path: Path, data: bytes, mode: int = 0o600) -> None:
         sync_directory(path.parent)
     except OSError as error:
         raise ConfigError(f"{path} could not be written: {error.strerror}.") from error
-
-
-def sync_directory(path: Path) -> None:
-    """Have the names in a directory on the disk."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

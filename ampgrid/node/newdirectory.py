@@ -14,10 +14,10 @@ from pathlib import Path
 from attrs import field, frozen
 
 from ampgrid.crypto.base32 import b2a
-from ampgrid.crypto.keyfile import write_secret_file
+from ampgrid.crypto.keyfile import sync_directory, write_secret_file
 from ampgrid.errors import ConfigError
 from ampgrid.node.config import Kind
-from ampgrid.node.directory import SECTION_PREFIX, NodeDirectory, sync_directory, write_whole
+from ampgrid.node.directory import SECTION_PREFIX, NodeDirectory, write_whole
 
 _SECRET_NAMES = frozenset({"node.pem", "grid-secret", "convergence", "lease-secret"})
 #: What an import may have written there beside.

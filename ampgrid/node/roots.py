@@ -18,9 +18,9 @@ from twisted.internet.defer import DeferredLock
 from twisted.logger import Logger
 
 from ampgrid.caps import DirCap, DirReadCap, parse_cap
-from ampgrid.crypto.keyfile import read_secret_file, write_secret_file
+from ampgrid.crypto.keyfile import read_secret_file, sync_directory, write_secret_file
 from ampgrid.errors import BadCapError, ConfigError, IntegrityError
-from ampgrid.node.directory import sync_directory, write_whole
+from ampgrid.node.directory import write_whole
 from ampgrid.ports import Entropy, Threads
 
 _log = Logger()

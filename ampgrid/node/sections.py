@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ampgrid.crypto.keyfile import sync_directory
 from ampgrid.errors import ConfigError
-from ampgrid.node.directory import SECTION_PREFIX, NodeDirectory, sync_directory
+from ampgrid.node.directory import SECTION_PREFIX, NodeDirectory
 
 
 def adopt_sections(directory: NodeDirectory) -> None:
