@@ -12,12 +12,13 @@ from attrs import frozen
 
 from ampgrid.cli import console
 from ampgrid.cli.filling import Filling
+from ampgrid.cli.grid_source import Place
 from ampgrid.cli.gridpaths import any_place, info_if_there, info_of, listing_of
 from ampgrid.cli.local_tree import LocalDirectory, LocalTree
 from ampgrid.cli.params import SHARES, json_option
 from ampgrid.cli.problems import Problems
 from ampgrid.cli.session import Session
-from ampgrid.cli.tree_download import TreeDownload, Wanted
+from ampgrid.cli.tree_download import TreeDownload
 from ampgrid.cli.tree_link import TreeLink
 from ampgrid.cli.tree_upload import Copied, TreeUpload
 from ampgrid.errors import (
@@ -158,7 +159,7 @@ async def download(
             if not into and out.endswith("/") and info["type"] != "directory":
                 raise FileError(f"{out} is no directory.")
             place = target / source.name if into and source.name else target
-            wanted.append(Wanted(info, str(source), place))
+            wanted.append(Place(info, str(source), place))
     copying = TreeDownload(node, problems, links=wishes.links)
     copied = await copying.run(wanted)
     copied.to = str(wanted[0].out if len(wanted) == 1 else target)

@@ -11,55 +11,28 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attrs import field, frozen
+from attrs import evolve
 
-from ampgrid.caps import LitCap, parse_cap
 from ampgrid.cli.backup_plan import local_name
-from ampgrid.cli.files import naming, replacing
-from ampgrid.cli.gridpaths import listing_of
+from ampgrid.cli.files import replacing
+from ampgrid.cli.grid_source import DOWNLOADS_AT_ONCE, GridSource, Place
 from ampgrid.cli.pool import Pool
 from ampgrid.cli.problems import Problems
 from ampgrid.cli.restore_plan import Restored, is_time, mode_of, times_of
-from ampgrid.cli.tree_download import DOWNLOADS_AT_ONCE
 from ampgrid.cli.tree_upload import Meter
-from ampgrid.errors import BadArgumentValueError, FileError, IntegrityError
+from ampgrid.errors import FileError
 
 if TYPE_CHECKING:
     from ampgrid.cli.console import ProgressBar
     from ampgrid.cli.control import Conversation
 
-#: The longest target of a symbolic link, bytes.
-_MOST_TARGET_BYTES = 4_096
 #: What a restore that was cut short leaves of a file.
 _PART = re.compile(r"\.ampgrid-[0-9a-f]{12}\.part")
-
-
-@frozen
-class _Place:
-    """Something of the grid, and where it goes.
-
-    Attributes:
-        child: as the node tells of it.
-        label: what messages call it.
-        out: where it goes.
-        around: verify caps of the directories around it.
-    """
-
-    child: dict[str, Any] = field(repr=False)
-    label: str
-    out: Path
-    around: frozenset[str] = field(default=frozenset(), repr=False)
-
-    @property
-    def metadata(self) -> dict[str, Any]:
-        """What is told of it."""
-        found: dict[str, Any] = self.child["metadata"]
-        return found
 
 
 class Restoring:
@@ -81,15 +54,19 @@ class Restoring:
         dry_run: bool = False,
     ) -> None:
         self.restored = Restored()
-        self.notes: list[str] = []
-        self._node = node
+        self._source = GridSource(node, problems)
         self._problems = problems
         self._overwrite = overwrite
         self._dry_run = dry_run
         self._pool = Pool(DOWNLOADS_AT_ONCE)
         self._meter = Meter(node.bar)
-        self._links: list[_Place] = []
-        self._entered: list[_Place] = []
+        self._links: list[Place] = []
+        self._entered: list[Place] = []
+
+    @property
+    def notes(self) -> list[str]:
+        """What the node tells of the files that came, each once."""
+        return self._source.notes
 
     async def run(self, child: dict[str, Any], label: str, out: Path) -> Restored:
         """Bring a directory back as ``out``, which is made if it is missing.
@@ -104,17 +81,17 @@ class Restoring:
             KeyboardInterrupt: the user has ended it.
             NotConnectedError: the node is gone.
         """
-        waiting = [_Place(child, label, out)]
+        waiting = [Place(child, label, out)]
         try:
             while waiting:
                 place = waiting.pop()
-                inner: list[_Place] = []
+                inner: list[Place] = []
                 with self._problems.of(place.label):
                     inner = await self._enter(place)
                 for each in inner:
-                    if each.child["type"] == "directory":
+                    if each.is_directory:
                         waiting.append(each)
-                    elif each.metadata.get("symlink") is True:
+                    elif each.is_link:
                         self._links.append(each)
                     else:
                         await self._start(each)
@@ -128,36 +105,27 @@ class Restoring:
             self._finish()
         return self.restored
 
-    async def _start(self, place: _Place) -> None:
+    async def _start(self, place: Place) -> None:
         self._meter.files += 1
-        self._meter.bytes += place.child["size"] or 0
+        self._meter.bytes += place.size
         await self._pool.start(lambda: self._bring(place))
 
-    async def _enter(self, place: _Place) -> list[_Place]:
+    async def _enter(self, place: Place) -> list[Place]:
         """Make a directory, and return what is to be in it.
 
         Raises:
             BadArgumentValueError: it leads back into itself.
             FileError: something else is in its place.
         """
-        verify_cap = parse_cap(place.child["cap"]).get_verify_cap()
-        assert verify_cap is not None  # only the literal cap of a file has none
-        own = verify_cap.to_string()
-        if own in place.around:
-            raise BadArgumentValueError("this directory leads back into itself; not entered again")
-        listing = await listing_of(self._node, place.child["cap"])
-        for problem in listing.problems:
-            self._problems.add(place.label, IntegrityError(problem))
+        found = await self._source.inside(place)
         with _naming_path(place.out):
             self.restored.directories += self._make(place.out, is_top=not place.around)
         self._entered.append(place)
         inner = []
-        label = place.label if place.label.endswith((":", "/")) else f"{place.label}/"
-        for child in listing.children:
-            with self._problems.of(label + child["name"]):
-                name = local_name(child["name"], child["metadata"])
-                out = place.out / name
-                inner.append(_Place(child, label + child["name"], out, place.around | {own}))
+        for each in found:
+            with self._problems.of(each.label):
+                name = local_name(each.child["name"], each.metadata)
+                inner.append(evolve(each, out=place.out / name))
         return inner
 
     def _make(self, out: Path, *, is_top: bool) -> bool:
@@ -194,19 +162,18 @@ class Restoring:
 
     # Files and links.
 
-    async def _bring(self, place: _Place) -> None:
-        size = place.child["size"] or 0
+    async def _bring(self, place: Place) -> None:
         told, named = self._problems.of(place.label), _naming_path(place.out)
-        with self._meter.file(size) as bar, told, named:
-            if place.metadata.get("symlink") is True:
+        with self._meter.file(place.size) as bar, told, named:
+            if place.is_link:
                 await self._link(place, bar)
             elif self._is_wanted(place):
                 if not self._dry_run:
                     await self._file(place, bar)
                 self.restored.files += 1
-                self.restored.bytes += size
+                self.restored.bytes += place.size
 
-    def _is_wanted(self, place: _Place) -> bool:
+    def _is_wanted(self, place: Place) -> bool:
         """Tell whether a file has to be written.
 
         Raises:
@@ -234,20 +201,20 @@ class Restoring:
         if not self._overwrite:
             raise FileError(f"{out}: another one is there; --overwrite replaces it")
 
-    async def _file(self, place: _Place, bar: ProgressBar) -> None:
+    async def _file(self, place: Place, bar: ProgressBar) -> None:
         # A disk that loses power loses a copy, no more.
         with replacing(place.out, durable=False) as descriptor:
             # Nobody else's business before it has its own rights.
             os.fchmod(descriptor, 0o600)
-            await self._fetch(place, descriptor, bar)
+            await self._source.fetch(place, descriptor, bar)
             mode = mode_of(place.metadata)
             os.fchmod(descriptor, 0o600 if mode is None else mode)
             if (times := times_of(place.metadata)) is not None:
                 os.utime(descriptor, ns=times)
 
-    async def _link(self, place: _Place, bar: ProgressBar) -> None:
+    async def _link(self, place: Place, bar: ProgressBar) -> None:
         """Make a symbolic link, whatever it leads to."""
-        target = await self._target(place, bar)
+        target = await self._source.target(place, bar)
         out = os.fsencode(place.out)
         try:
             found = place.out.lstat()
@@ -271,40 +238,6 @@ class Restoring:
             with suppress(FileNotFoundError):
                 os.unlink(part)  # noqa: PTH108
             raise
-
-    async def _target(self, place: _Place, bar: ProgressBar) -> bytes:
-        """Return the target of a symbolic link.
-
-        Raises:
-            BadArgumentValueError: it can be none.
-        """
-        cap = parse_cap(place.child["cap"])
-        if isinstance(cap, LitCap):
-            target = cap.data
-        elif (place.child["size"] or 0) > _MOST_TARGET_BYTES:
-            raise BadArgumentValueError("the target of this symbolic link is too long")
-        else:
-            held = os.memfd_create("link")
-            try:
-                await self._fetch(place, held, bar)
-                target = os.pread(held, _MOST_TARGET_BYTES, 0)
-            finally:
-                os.close(held)
-        if not target or b"\0" in target:
-            raise BadArgumentValueError("the target of this symbolic link is no path")
-        return target
-
-    async def _fetch(self, place: _Place, descriptor: int, bar: ProgressBar) -> None:
-        from ampgrid.commands.control import Download
-
-        with naming(str(place.out), "output"):
-            answer = await self._node.watched(
-                Download, bar=bar, cap=place.child["cap"], descriptor=descriptor
-            )
-        self._add_notes(answer["problems"].splitlines())
-
-    def _add_notes(self, notes: Iterable[str]) -> None:
-        self.notes += [note for note in notes if note not in self.notes]
 
 
 @contextmanager

@@ -9,47 +9,20 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attrs import frozen
-
-from ampgrid.cli.files import naming, replacing
-from ampgrid.cli.gridpaths import listing_of
+from ampgrid.cli.files import replacing
+from ampgrid.cli.grid_source import DOWNLOADS_AT_ONCE, GridSource, Place
 from ampgrid.cli.local_tree import MODE_BITS
 from ampgrid.cli.pool import Pool, run_each
 from ampgrid.cli.problems import Problems
 from ampgrid.cli.tree_upload import Copied, Meter
-from ampgrid.errors import BadArgumentValueError, FileError, IntegrityError
+from ampgrid.errors import BadArgumentValueError, FileError
 
 if TYPE_CHECKING:
     from ampgrid.cli.console import ProgressBar
     from ampgrid.cli.control import Conversation
 
-#: Files that are downloaded, and directories that are listed, at once.
-DOWNLOADS_AT_ONCE = 8
+#: Directories that are listed at once.
 _LISTED_AT_ONCE = 8
-#: The longest target of a symbolic link, bytes.
-_MOST_TARGET_BYTES = 4_096
-
-
-@frozen
-class Wanted:
-    """Something of the grid that is to be copied.
-
-    Attributes:
-        child: as the node tells of it.
-        label: what messages call it.
-        out: where it goes.
-        around: verify caps of the directories around it.
-    """
-
-    child: dict[str, Any]
-    label: str
-    out: Path
-    around: frozenset[str] = frozenset()
-
-    @property
-    def is_directory(self) -> bool:
-        """Whether it is a directory."""
-        return bool(self.child["type"] == "directory")
 
 
 class TreeDownload:
@@ -66,15 +39,19 @@ class TreeDownload:
 
     def __init__(self, node: Conversation, problems: Problems, *, links: bool = False) -> None:
         self.copied = Copied()
-        self.notes: list[str] = []
-        self._node = node
+        self._source = GridSource(node, problems)
         self._problems = problems
         self._links = links
         self._pool = Pool(DOWNLOADS_AT_ONCE)
         self._meter = Meter(node.bar)
-        self._entered: list[Wanted] = []
+        self._entered: list[Place] = []
 
-    async def run(self, wanted: list[Wanted]) -> Copied:
+    @property
+    def notes(self) -> list[str]:
+        """What the node tells of the files that came, each once."""
+        return self._source.notes
+
+    async def run(self, wanted: list[Place]) -> Copied:
         """Copy all that is wanted; returns what was done.
 
         Raises:
@@ -93,14 +70,14 @@ class TreeDownload:
         # Last, since a directory's time changes with what is put in, and its rights forbid it.
         for directory in reversed(self._entered):
             with self._problems.of(directory.label):
-                _finish(directory.out, directory.child["metadata"])
+                _finish(directory.out, directory.metadata)
         return self.copied
 
-    async def _look(self, several: list[Wanted]) -> list[list[Wanted]]:
+    async def _look(self, several: list[Place]) -> list[list[Place]]:
         """Begin to copy files, and return what is in directories."""
-        found: dict[int, list[Wanted]] = {}
+        found: dict[int, list[Place]] = {}
 
-        async def enter(number: int, wanted: Wanted) -> None:
+        async def enter(number: int, wanted: Place) -> None:
             with self._problems.of(wanted.label):
                 found[number] = await self._enter(wanted)
 
@@ -109,67 +86,43 @@ class TreeDownload:
         for wanted in several:
             if not wanted.is_directory:
                 self._meter.files += 1
-                self._meter.bytes += wanted.child["size"] or 0
+                self._meter.bytes += wanted.size
                 await self._pool.start(lambda wanted=wanted: self._download(wanted))  # type: ignore[misc]
         return [found[number] for number in sorted(found)]
 
-    async def _enter(self, wanted: Wanted) -> list[Wanted]:
+    async def _enter(self, wanted: Place) -> list[Place]:
         """Make a directory, and return what is to be in it."""
-        from ampgrid.caps import parse_cap
-
-        verify_cap = parse_cap(wanted.child["cap"]).get_verify_cap()
-        assert verify_cap is not None
-        own = verify_cap.to_string()
-        if own in wanted.around:
-            raise BadArgumentValueError("this directory leads back into itself; not copied again")
-        listing = await listing_of(self._node, wanted.child["cap"])
-        for problem in listing.problems:
-            self._problems.add(wanted.label, IntegrityError(problem))
+        inner = await self._source.inside(wanted)
         self.copied.directories += _make(wanted.out, follow=not wanted.around)
         self._entered.append(wanted)
-        around = wanted.around | {own}
-        label = wanted.label if wanted.label.endswith((":", "/")) else f"{wanted.label}/"
-        return [
-            Wanted(child, label + child["name"], wanted.out / child["name"], around)
-            for child in listing.children
-        ]
+        return inner
 
-    async def _download(self, wanted: Wanted) -> None:
-        child = wanted.child
-        with self._meter.file(child["size"] or 0) as bar, self._problems.of(wanted.label):
+    async def _download(self, wanted: Place) -> None:
+        with self._meter.file(wanted.size) as bar, self._problems.of(wanted.label):
             try:
-                if child["metadata"].get("symlink") is True:
+                if wanted.is_link:
                     await self._link(wanted, bar)
                 else:
                     await self._file(wanted, bar)
             except OSError as error:
                 raise FileError(f"{wanted.out}: {error.strerror}.") from error
             self.copied.files += 1
-            self.copied.bytes += child["size"] or 0
+            self.copied.bytes += wanted.size
 
-    async def _file(self, wanted: Wanted, bar: ProgressBar) -> None:
-        out, metadata = wanted.out, wanted.child["metadata"]
+    async def _file(self, wanted: Place, bar: ProgressBar) -> None:
+        out, metadata = wanted.out, wanted.metadata
         if out.is_dir() and not out.is_symlink():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         # A disk that loses power loses a copy, no more.
         with replacing(out, durable=False) as descriptor:
-            await self._fetch(wanted, descriptor, bar)
+            await self._source.fetch(wanted, descriptor, bar)
             _set_mode(descriptor, metadata)
         _set_time(out, metadata)
 
-    async def _link(self, wanted: Wanted, bar: ProgressBar) -> None:
+    async def _link(self, wanted: Place, bar: ProgressBar) -> None:
         if not self._links:
             raise BadArgumentValueError("this is a symbolic link; --links makes it")
-        if (wanted.child["size"] or 0) > _MOST_TARGET_BYTES:
-            raise BadArgumentValueError("the target of this symbolic link is too long")
-        held = os.memfd_create("link")
-        try:
-            await self._fetch(wanted, held, bar)
-            target = os.pread(held, _MOST_TARGET_BYTES, 0)
-        finally:
-            os.close(held)
-        if not target or b"\0" in target:
-            raise BadArgumentValueError("the target of this symbolic link is no path")
+        target = await self._source.target(wanted, bar)
         part = wanted.out.with_name(f".ampgrid-{secrets.token_hex(6)}.part")
         os.symlink(target, os.fsencode(part))  # noqa: PTH211 - bytes
         try:
@@ -177,15 +130,6 @@ class TreeDownload:
         except BaseException:
             part.unlink()
             raise
-
-    async def _fetch(self, wanted: Wanted, descriptor: int, bar: ProgressBar) -> None:
-        from ampgrid.commands.control import Download
-
-        with naming(str(wanted.out), "output"):
-            answer = await self._node.watched(
-                Download, bar=bar, cap=wanted.child["cap"], descriptor=descriptor
-            )
-        self.notes += [note for note in answer["problems"].splitlines() if note not in self.notes]
 
 
 def _make(out: Path, *, follow: bool) -> bool:
