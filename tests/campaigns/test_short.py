@@ -10,6 +10,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.campaigns import blob_sync, crash_states, nth_failure
+from tests.patience import PATIENCE
 
 HERE = Path(__file__).parent
 
@@ -28,7 +29,7 @@ class ShortCampaignTests(SynchronousTestCase):
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=4 * PATIENCE,
         )
         self.assertEqual((done.returncode, done.stderr), (0, ""), done.stdout)
         return done.stdout.splitlines()[-1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -11,7 +12,8 @@ from urllib.parse import quote, urlsplit
 from urllib.request import Request, urlopen
 
 from tests.chromium import chromium, skip_without_browser
-from tests.integration.processes import PATIENCE, GridCase
+from tests.integration.processes import GridCase
+from tests.patience import PATIENCE
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page, Playwright
@@ -86,7 +88,7 @@ class BrowserCase(GridCase):
     def opened(self, *, locked: bool = False, **settings: Any) -> Iterator[Page]:
         """Give a page in a window of its own; what goes wrong in it fails the test."""
         context = self.browser.new_context(**{"viewport": DESK, **settings})
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(1_000 * PATIENCE)
         try:
             self._watch(context)
             page = context.new_page()
@@ -124,8 +126,8 @@ def choose(page: Page, name: str, action: str) -> None:
 
 def wait_for(page: Page, what: Callable[[], bool]) -> None:
     """Wait until something holds, while the browser goes on."""
-    for _ in range(400):
-        if what():
-            return
+    deadline = time.monotonic() + PATIENCE
+    while not what():
+        if time.monotonic() > deadline:
+            raise AssertionError("it never came about")
         page.wait_for_timeout(50)
-    raise AssertionError("it never came about")

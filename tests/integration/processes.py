@@ -26,10 +26,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from ampgrid.commands.control import ListPeers, Status
 from tests.hygiene import marked
 from tests.hygiene_plugin import at_end, know_grid, look_at_processes, look_at_text
+from tests.integration.ports import held_for
+from tests.patience import PATIENCE
 
 ROOT = Path(__file__).parents[2]
-#: Seconds after which a test gives up; far more than anything here takes.
-PATIENCE = 60.0
 #: The file of most tests: large enough to be streamed in several chunks.
 DATA = marked(Random(1).randbytes(300_001))
 
@@ -146,6 +146,13 @@ class Grid:
         look_at_processes()
         self.process.send_signal(number)
         return finish(self.process)
+
+
+def again(grid: Grid) -> Grid:
+    """Start a grid that has ended once more, on the same ports."""
+    members = [grid.ready["introducer"], *grid.ready["nodes"]]
+    with held_for([member["dir"] for member in members]):
+        return Grid(grid.root)
 
 
 #: The grids that classes share. With fewer than four storage nodes a new grid waits for more,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from ampgrid.commands.control import WaitForPeers
+from tests.integration.ports import hold
 from tests.integration.processes import (
     DATA,
     ampgrid,
@@ -23,13 +23,6 @@ from tests.integration.processes import (
     wait_for_line,
     wait_until,
 )
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class MeetingCase(SynchronousTestCase):
@@ -47,6 +40,12 @@ class MeetingCase(SynchronousTestCase):
         )
         self.assertEqual((made.status, made.err), (0, ""))
         return self.root / name
+
+    def own_port(self) -> int:
+        """Return a port that nobody else is given during the test."""
+        held = hold()
+        self.addCleanup(held.close)
+        return int(held.getsockname()[1])
 
     def run_node(self, path: Path) -> subprocess.Popen[bytes]:
         process = start("-d", path, "run")
@@ -72,7 +71,7 @@ class MeetingCase(SynchronousTestCase):
 class MeetingTests(MeetingCase):
     def test_a_peer_by_hand_that_can_only_dial(self) -> None:
         """Two nodes, no introducer; the one that dials stores over the connection it opened."""
-        listens = self.make("listens", port=free_port())
+        listens = self.make("listens", port=self.own_port())
         dials = self.make("dials", "--listen", "none")
         shutil.copy(listens / "private" / "grid-secret", dials / "private" / "grid-secret")
         text = (dials / "node.toml").read_text()
@@ -91,7 +90,7 @@ class MeetingTests(MeetingCase):
             self.assertEqual(self.get(path, cap), DATA)
 
     def test_a_peer_of_another_grid_is_not_let_in(self) -> None:
-        listens = self.make("listens", port=free_port())
+        listens = self.make("listens", port=self.own_port())
         stranger = self.make("stranger")
         text = (stranger / "node.toml").read_text()
         listed = text.replace("peers = []", f'peers = ["{self.address(listens)}"]')
@@ -108,8 +107,8 @@ class MeetingTests(MeetingCase):
             self.assertEqual(status_of(path)["storage_peers"], 1)
 
     def test_two_introducers_one_dead(self) -> None:
-        first = self.make("introducer1", "--shares", "2/3/3", port=free_port())
-        second = self.make("introducer2", introducers=self.address(first), port=free_port())
+        first = self.make("introducer1", "--shares", "2/3/3", port=self.own_port())
+        second = self.make("introducer2", introducers=self.address(first), port=self.own_port())
         both = f"{self.address(second)}\n{self.address(first)}\n"
         nodes = [self.make(f"node{number}", introducers=both) for number in (1, 2, 3)]
         # The second one never runs.
@@ -133,7 +132,7 @@ class MeetingTests(MeetingCase):
 
 class RefusalTests(MeetingCase):
     def test_a_private_directory_open_to_others(self) -> None:
-        node = self.make("node", port=free_port())
+        node = self.make("node", port=self.own_port())
         (node / "private").chmod(0o750)
         for words in (["run", "--log-file", self.root / "log"], ["address"]):
             refused = ampgrid("-d", node, *words)
@@ -144,7 +143,7 @@ class RefusalTests(MeetingCase):
         self.run_node(node)
 
     def test_a_secret_that_is_gone(self) -> None:
-        node = self.make("node", port=free_port())
+        node = self.make("node", port=self.own_port())
         (node / "private" / "lease-secret").unlink()
         refused = ampgrid("-d", node, "run", "--log-file", self.root / "log")
         self.assertEqual((refused.status, refused.out), (3, b""))

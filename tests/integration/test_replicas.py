@@ -14,6 +14,7 @@ from ampgrid.caps import LitCap
 from ampgrid.commands.control import ListPeers
 from ampgrid.commands.drive import CheckDirectory, LinkChild, MakeDirectory, RepairDirectory
 from tests.campaigns.machines import Machine, make_grid
+from tests.integration.ports import held_for
 from tests.integration.processes import Outcome, ampgrid, ask, wait_until
 
 
@@ -91,8 +92,9 @@ class ReplicasTests(SynchronousTestCase):
         self.wait_for_peers(sum(each.runs for each in self.nodes))
 
     def bring_back(self, node: Machine) -> None:
-        node.start()
-        self.wait_for_peers(sum(each.runs for each in self.nodes))
+        with held_for([node.directory.path]):
+            node.start()
+            self.wait_for_peers(sum(each.runs for each in self.nodes))
 
     def test_one_gone_and_back(self) -> None:
         """Whichever it is: all goes on without it, and it is brought up to date."""

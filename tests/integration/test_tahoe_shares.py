@@ -9,7 +9,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from ampgrid.crypto.base32 import b2a
-from tests.integration.processes import Grid, Outcome, ampgrid
+from tests.integration.processes import Grid, Outcome, again, ampgrid
 from tests.vectors import tahoe
 
 SERVERS = sorted((tahoe.DATA / "tahoe-shares").glob("server*"))
@@ -71,7 +71,8 @@ class TahoeSharesTests(SynchronousTestCase):
         self.assertEqual(refused.status, 5, refused.err)
         self.assertFalse((self.root / "x").exists())
 
-        grid = self.start()
+        grid = again(grid)
+        self.addCleanup(grid.end)
         for file in self.files:
             out = self.root / "out"
             outcome = grid.client("get", file["cap"], out)

@@ -13,9 +13,10 @@ from ampgrid.caps import ChkCap, parse_cap
 from ampgrid.commands.control import WaitForPeers
 from ampgrid.crypto.base32 import b2a
 from tests.hygiene import marked
+from tests.integration.ports import held_for
 from tests.integration.processes import (
-    Grid,
     GridCase,
+    again,
     ampgrid,
     ask,
     finish,
@@ -60,7 +61,7 @@ class TenNodesTests(GridCase):
         before = self.grid.ready
         self.assertEqual(self.grid.end().status, 0)
         wait_until_gone(self.grid.pids)
-        type(self).grid = Grid(self.grid.root)
+        type(self).grid = again(self.grid)
         self.check_same(before)
         self.check_back(cap)
 
@@ -110,10 +111,12 @@ class TenNodesTests(GridCase):
     def check_without_introducer(self, directories: list[str], cap: str) -> None:
         """Peers that met once find each other; the introducer never comes back."""
         client = self.grid.ready["client"]["dir"]
-        processes = [start("-d", path, "run") for path in [client, *directories]]
-        try:
+        paths = [client, *directories]
+        with held_for(paths):
+            processes = [start("-d", path, "run") for path in paths]
             for process in processes:
                 wait_for_line(process, "Ready:")
+        try:
             self.assertEqual(ask(client, WaitForPeers, count=3)["connected"], 3)
             self.assertEqual(ampgrid("-d", client, "get", cap, self.place / "last").status, 0)
             self.assertEqual((self.place / "last").read_bytes(), FILE)

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from ampgrid.web.paging import PAGE_NAMES
 from ampgrid.web.tokens import HEADER
-from tests.integration.processes import DATA, PATIENCE, GridCase
+from tests.integration.processes import DATA, GridCase
+from tests.patience import PATIENCE
 
 
 class WebClientCase(GridCase):

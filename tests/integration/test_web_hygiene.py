@@ -21,7 +21,8 @@ from urllib.request import Request, urlopen
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.hygiene import MARK
-from tests.integration.processes import PATIENCE, Grid
+from tests.integration.processes import Grid
+from tests.patience import PATIENCE
 
 NAME = "a-name-that-nobody-may-find"
 #: More than stays in memory, so that it is spooled.

@@ -10,7 +10,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ampgrid.web import posting, tree
 from ampgrid.web.sections import sections
-from tests.integration.processes import DATA, PATIENCE, ROOT, GridCase
+from tests.integration.processes import DATA, ROOT, GridCase
+from tests.patience import PATIENCE
 
 PAGE = (ROOT / "docs" / "reference" / "web-api.md").read_text("utf-8")
 BLOCKS = re.findall(r"^```sh\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)

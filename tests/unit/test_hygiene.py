@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ampgrid.crypto.base32 import b2a
 from tests.hygiene import MARK, marked, shapes_in
+from tests.patience import PATIENCE
 from tests.unit import planted
 
 ROOT = Path(__file__).parents[2]
@@ -77,7 +78,7 @@ class PlantedTests(SynchronousTestCase):
             env=environment,
             capture_output=True,
             check=False,
-            timeout=120,
+            timeout=4 * PATIENCE,
         )
         if self.told.exists():
             os.kill(int(self.told.read_text()), signal.SIGKILL)

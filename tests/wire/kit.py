@@ -31,6 +31,7 @@ from ampgrid.wire import Connection, Facts, Limits, Network, boxes
 from ampgrid.wire.gate import ANSWER, REQUEST
 from ampgrid.wire.hello import DIALLER, LISTENER, Session, say
 from ampgrid.wire.tls import EXPORTER_LABEL
+from tests.patience import PATIENCE
 
 SECRET = b"the secret of the grid"
 
@@ -52,19 +53,19 @@ class Loop:
     def __init__(self) -> None:
         self.reactor = SelectReactor()
 
-    def run(self, work: Any, seconds: float = 15.0) -> Any:
+    def run(self, work: Any) -> Any:
         """Turn it until a coroutine or a Deferred is done, and return its result."""
         deferred = work if isinstance(work, Deferred) else Deferred.fromCoroutine(work)
         outcome: list[Any] = []
         deferred.addBoth(outcome.append)
-        self.until(lambda: bool(outcome), seconds)
+        self.until(lambda: bool(outcome))
         if isinstance(outcome[0], Failure):
             outcome[0].raiseException()
         return outcome[0]
 
-    def until(self, condition: Callable[[], bool], seconds: float = 15.0) -> None:
+    def until(self, condition: Callable[[], bool]) -> None:
         """Turn it until a condition holds."""
-        end = time.monotonic() + seconds
+        end = time.monotonic() + PATIENCE
         while not condition():
             if time.monotonic() > end:
                 raise AssertionError("it takes too long")

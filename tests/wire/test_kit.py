@@ -19,6 +19,7 @@ from ampgrid.testing import pipes
 from ampgrid.testing.clock import HeapClock
 from ampgrid.testing.pipes import MemoryNet, MemoryTransport, join
 from ampgrid.wire import InlineThreads, PoolThreads
+from tests.patience import PATIENCE
 from tests.wire.kit import Loop, RawEnd, on_loop
 
 
@@ -264,7 +265,7 @@ class ThreadsTest(SynchronousTestCase):
     @on_loop
     async def test_a_pool(self) -> None:
         threads = PoolThreads(self.loop.reactor, 2, "test")
-        self.addCleanup(lambda: self.loop.run(threads.stop(10.0)))
+        self.addCleanup(lambda: self.loop.run(threads.stop(PATIENCE)))
         self.assertEqual(await threads.run(pow, 2, 10), 1024)
         with self.assertRaises(ZeroDivisionError):
             await threads.run(divmod, 1, 0)
@@ -275,7 +276,7 @@ class ThreadsTest(SynchronousTestCase):
         reading, writing = os.pipe()
         self.addCleanup(os.close, reading)
         work = [threads.run(os.read, reading, 1), threads.run(pow, 2, 10)]
-        stopping = threads.stop(10.0)
+        stopping = threads.stop(PATIENCE)
         os.write(writing, b"x")
         os.close(writing)
         self.assertTrue(await stopping)
@@ -299,7 +300,7 @@ class ThreadsTest(SynchronousTestCase):
                 self.assertEqual(done, list(range(50)))
             # Those that came before the end are done, those after it are not.
             last = [threads.run(work, number) for number in range(50)]
-            stopping = threads.stop(10.0)
+            stopping = threads.stop(PATIENCE)
             late = threads.run(work, 51)
             self.assertTrue(await stopping)
             self.assertEqual([await each for each in last], list(range(50)))
@@ -309,7 +310,7 @@ class ThreadsTest(SynchronousTestCase):
     @on_loop
     async def test_a_pool_does_with_the_threads_that_it_gets(self) -> None:
         threads = PoolThreads(self.loop.reactor, 3, "test")
-        self.addCleanup(lambda: self.loop.run(threads.stop(10.0)))
+        self.addCleanup(lambda: self.loop.run(threads.stop(PATIENCE)))
         refuse = mock.patch.object(Thread, "start", side_effect=RuntimeError("no more threads"))
         with refuse, self.assertRaises(RuntimeError):
             threads.run(pow, 2, 1)

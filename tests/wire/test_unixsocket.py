@@ -28,6 +28,7 @@ from ampgrid.testing.pipes import MemoryNet
 from ampgrid.wire import Connection, Facts, boxes, connect_control, listen_control, unixsocket
 from ampgrid.wire.hello import MAX_CALLS, say
 from ampgrid.wire.unixsocket import MOST_PATH_BYTES, ControlPort
+from tests.patience import PATIENCE
 from tests.wire.kit import (
     Break,
     Echo,
@@ -323,7 +324,7 @@ class PathTest(SocketTest):
         recorder = Recorder()
         await self.listen(recorder)
         raw = socket.socket(socket.AF_UNIX)
-        raw.settimeout(15)
+        raw.settimeout(PATIENCE)
         self.addCleanup(raw.close)
         if os.getuid() == 0:
             self.path.parent.chmod(0o755)

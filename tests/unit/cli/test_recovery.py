@@ -14,7 +14,8 @@ from ampgrid.node.creation import create_node
 from ampgrid.node.directory import NodeDirectory
 from ampgrid.node.lock import DirectoryLock
 from ampgrid.node.recovery import read_export
-from tests.integration.processes import PATIENCE, environment
+from tests.integration.processes import environment
+from tests.patience import PATIENCE
 from tests.unit.cli.command_line import CommandLineCase, run
 
 WORDS = "correct horse"

@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from ampgrid.errors import FileError, OperationCancelledError
 from ampgrid.immutable import Operation, ToDescriptor
 from ampgrid.wire import InlineThreads
+from tests.patience import PATIENCE
 
 DATA = bytes(range(256)) * 4_000
 
@@ -36,7 +37,7 @@ class Writing:
     def _failed(self, failure: object) -> None:
         self.error = failure.value  # type: ignore[attr-defined]
 
-    def ended(self, seconds: float) -> bool:
+    def ended(self, seconds: float = PATIENCE) -> bool:
         self._thread.join(seconds)
         return not self._thread.is_alive()
 
@@ -73,7 +74,7 @@ class ToDescriptorTests(SynchronousTestCase):
                 data = b""
                 while piece := end.read(30_000):
                     data += piece
-            self.assertTrue(work.ended(10.0))
+            self.assertTrue(work.ended())
             self.assertIsNone(work.error)
             self.assertEqual(data, DATA)
 
@@ -85,7 +86,7 @@ class ToDescriptorTests(SynchronousTestCase):
             self.assertEqual(os.read(reading, 1), DATA[:1])
             self.assertFalse(work.ended(0.1), "there is more than it has room for")
             work.operation.cancel()
-            self.assertTrue(work.ended(5.0))
+            self.assertTrue(work.ended())
             self.assertIsInstance(work.error, OperationCancelledError)
             os.close(reading)
 
@@ -96,7 +97,7 @@ class ToDescriptorTests(SynchronousTestCase):
             work = Writing(writing)
             os.read(reading, 1)
             os.close(reading)
-            self.assertTrue(work.ended(5.0))
+            self.assertTrue(work.ended())
             self.assertIsInstance(work.error, FileError)
 
         self.each_kind(check)
@@ -105,7 +106,7 @@ class ToDescriptorTests(SynchronousTestCase):
         for reading, writing in self.kinds().values():
             os.close(reading)
             work = Writing(writing)
-            self.assertTrue(work.ended(5.0))
+            self.assertTrue(work.ended())
             self.assertIsInstance(work.error, FileError)
 
     def test_the_flags_of_the_user_s_descriptor_stay(self) -> None:
@@ -116,7 +117,7 @@ class ToDescriptorTests(SynchronousTestCase):
             os.read(reading, 1)
             self.assertEqual(fcntl.fcntl(writing, fcntl.F_GETFL), flags)
             work.operation.cancel()
-            self.assertTrue(work.ended(5.0))
+            self.assertTrue(work.ended())
             self.assertEqual(fcntl.fcntl(writing, fcntl.F_GETFL), flags)
             os.close(reading)
             os.close(writing)
@@ -124,7 +125,7 @@ class ToDescriptorTests(SynchronousTestCase):
     def test_a_file_is_written_from_where_it_is(self) -> None:
         self.file.write_bytes(b"before")
         work = Writing(os.open(self.file, os.O_WRONLY | os.O_APPEND))
-        self.assertTrue(work.ended(5.0))
+        self.assertTrue(work.ended())
         self.assertEqual(self.file.read_bytes(), b"before" + DATA)
 
     def test_nothing_is_left_open(self) -> None:
@@ -132,5 +133,5 @@ class ToDescriptorTests(SynchronousTestCase):
         for reading, writing in self.kinds().values():
             work = Writing(writing)
             os.close(reading)
-            self.assertTrue(work.ended(5.0))
+            self.assertTrue(work.ended())
         self.assertEqual(len(os.listdir("/proc/self/fd")), before)

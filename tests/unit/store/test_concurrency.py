@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from ampgrid.errors import WriteConflictError
 from ampgrid.store.space import LEASE_OVERHEAD, SHARE_OVERHEAD
 from tests.contract.share_store_contract import lease, pattern, request
+from tests.patience import PATIENCE
 from tests.unit.store.test_recovery import INDEX, LARGE, StoreCase
 
 
@@ -22,7 +23,7 @@ class ConcurrencyTests(StoreCase):
         barrier = threading.Barrier(len(calls))
 
         def begin(call):
-            barrier.wait(10)
+            barrier.wait(PATIENCE)
             return call()
 
         return [future.result() for future in [self.pool.submit(begin, call) for call in calls]]

@@ -17,6 +17,7 @@ from ampgrid.errors import BrokenStoreError, ConfigError, FormatError, NoRoomErr
 from ampgrid.store import PeerDatabase, ShareStore
 from ampgrid.store.filesystem import HastyFileSystem
 from ampgrid.store.sql import MOST_JOBS_A_GROUP, Call, Database, Job, Schema, find_driver
+from tests.patience import PATIENCE
 
 SCHEMA = Schema(
     name="a test's database",
@@ -95,11 +96,11 @@ class GroupCommitTests(DatabaseCase):
         def slow(sql):
             sql.execute("INSERT INTO numbers VALUES (-1)")
             entered.set()
-            leave.wait(10)
+            leave.wait(PATIENCE)
 
         threads = [threading.Thread(target=self.database.call, args=(slow,))]
         threads[0].start()
-        self.assertTrue(entered.wait(10))
+        self.assertTrue(entered.wait(PATIENCE))
         threads += [
             threading.Thread(target=self.database.run, args=(Insert(n),)) for n in range(16)
         ]
