@@ -1,4 +1,4 @@
-"""What every test gets: a directory of its own to work in, and no clock over its examples.
+"""What every test gets: a directory of its own, and the same examples each time, with no clock.
 
 What a run may leave nowhere is looked for by `tests.hygiene_plugin`; how the tests are distributed
 says `tests.sharing`.
@@ -10,7 +10,11 @@ import pytest
 pytest_plugins = ("tests.hygiene_plugin", "tests.sharing")
 
 # How long an example takes says how busy the machine is, and nothing about the example.
-hypothesis.settings.register_profile("ampgrid", deadline=None)
+_UNTIMED = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
+# Each run tries the same examples, so that what fails is the change and not the day. Others are
+# sought with ``--hypothesis-profile seeking``.
+hypothesis.settings.register_profile("ampgrid", derandomize=True, **_UNTIMED)
+hypothesis.settings.register_profile("seeking", derandomize=False, **_UNTIMED)
 hypothesis.settings.load_profile("ampgrid")
 
 

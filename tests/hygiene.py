@@ -86,8 +86,10 @@ class Needles:
     def add_node(self, folder: Path) -> None:
         """Add what a node keeps in ``private/``."""
         for path in sorted((folder / "private").glob("*")):
-            if path.is_file() and path.suffix != ".sqlite":
-                self._add_private(path.name, path.read_bytes())
+            # A node that is ending, or another run of it, may remove something.
+            with suppress(FileNotFoundError):
+                if path.is_file() and path.suffix != ".sqlite":
+                    self._add_private(path.name, path.read_bytes())
 
     def _add_private(self, name: str, data: bytes) -> None:
         if name == "node.pem":
@@ -156,6 +158,13 @@ def search_file(path: Path, place: str, needles: Needles) -> Iterator[Finding]:
                 yield Finding(kind, place)
 
 
+def everything_below(root: Path) -> Iterator[Path]:
+    """Yield all that is in a directory, passing over what goes away meanwhile."""
+    for folder, folders, files in os.walk(root):
+        for name in (*folders, *files):
+            yield Path(folder, name)
+
+
 def search_tree(root: Path, known: Needles) -> list[Finding]:
     """Look into a directory of a test, before it is removed.
 
@@ -166,8 +175,9 @@ def search_tree(root: Path, known: Needles) -> list[Finding]:
         root: the directory.
         known: what is looked for beside what the nodes in it keep in ``private/``.
     """
-    paths = sorted(path for path in root.rglob("*") if path.is_file() and not path.is_symlink())
-    nodes = sorted({path for path in [root, *root.rglob("*")] if is_node(path)})
+    below = list(everything_below(root))
+    paths = sorted(path for path in below if path.is_file() and not path.is_symlink())
+    nodes = sorted({path for path in [root, *below] if is_node(path)})
     needles = Needles(Secrets())
     needles.secrets.needles |= known.secrets.needles
     for node in nodes:

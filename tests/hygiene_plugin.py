@@ -31,7 +31,7 @@ from twisted.logger import eventAsText, globalLogPublisher
 
 from tests.diskscan import Secrets
 from tests.hygiene import Finding, Needles, is_log, search_file, search_tree
-from tests.processtable import running_with, this_process
+from tests.processtable import staying_with, this_process
 
 _FINDINGS = "findings"
 #: A file system in memory, where campaigns work.
@@ -119,7 +119,7 @@ class Run:
         entry = b"TMPDIR=" + os.fsencode(self.root)
         return found + [
             Finding("something left", f"the process list: {process.name}")
-            for process in running_with(entry)
+            for process in staying_with(entry)
         ]
 
     # Processes.

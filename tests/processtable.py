@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from attrs import frozen
 
+#: Whoever still runs after so long was left.
+LEAVING_SECONDS = 5.0
+_LOOK = 0.1
 _PROC = Path("/proc")
 #: What is told of a process that went away, or is another user's.
 _GONE = (FileNotFoundError, ProcessLookupError, PermissionError)
@@ -66,6 +70,20 @@ class Process:
 def this_process() -> Process:
     """Return the one that asks."""
     return Process(os.getpid())
+
+
+def staying_with(entry: bytes) -> list[Process]:
+    """Return those of `running_with` that are not on their way out: they are still there later.
+
+    On a busy machine a process, a worker of the tests among them, takes its time to end.
+
+    Args:
+        entry: ``NAME=value``.
+    """
+    deadline = time.monotonic() + LEAVING_SECONDS
+    while (found := running_with(entry)) and time.monotonic() < deadline:
+        time.sleep(_LOOK)
+    return found
 
 
 def running_with(entry: bytes) -> list[Process]:

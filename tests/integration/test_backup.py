@@ -152,6 +152,10 @@ class BackupTests(GridCase):
             path = self.tree / str(number % 10) / str(number)
             path.parent.mkdir(exist_ok=True)
             path.write_bytes(random.randbytes(3_000))
+        # Its upload is under way for as long as it takes to look and to kill.
+        large = self.tree / "large"
+        large.touch()
+        os.truncate(large, 4_000_000_000)
         client = self.grid.ready["client"]["dir"]
         words = ("backup", self.tree, self.path, "--database", database)
         process = start("-d", client, *words)
@@ -161,6 +165,7 @@ class BackupTests(GridCase):
         process.send_signal(signal.SIGKILL)
         process.communicate()
         self.assertEqual(process.returncode, -signal.SIGKILL)
+        large.unlink()
         self.assertEqual(len(self.client("ls", f"{self.path}/Archives").split()), 1)
         again = self.backup("--database", database)
         self.assertEqual(again["files_uploaded"] + again["files_reused"], 300)

@@ -10,12 +10,15 @@ import sys
 import tempfile
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from ampgrid.crypto.base32 import b2a
-from tests.hygiene import MARK, marked, shapes_in
+from tests.hygiene import MARK, Needles, marked, search_tree, shapes_in
 from tests.patience import PATIENCE
+from tests.processtable import running_with, staying_with
 from tests.unit import planted
 
 ROOT = Path(__file__).parents[2]
@@ -58,6 +61,44 @@ class ShapesTests(SynchronousTestCase):
             data = marked(bytes(size))
             self.assertEqual(len(data), size)
             self.assertEqual(data.count(MARK), max(0, (size - len(MARK)) // 4096 + 1))
+
+
+class MeanwhileTests(SynchronousTestCase):
+    """Others go on while it is looked."""
+
+    def setUp(self) -> None:
+        self.place = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.place, ignore_errors=True)
+
+    def test_a_directory_that_goes_away(self) -> None:
+        for name in ("a/private", "b/private", "c"):
+            (self.place / name).mkdir(parents=True)
+        secret = os.urandom(32)
+        (self.place / "c" / "node.log").write_bytes(secret)
+        known = Needles()
+        known.secrets.add_bytes(secret, "a secret")
+        scandir = os.scandir
+
+        def vanishing(path: Any) -> Any:
+            for name in ("a", "b"):
+                if Path(path) == self.place / name:
+                    (self.place / name / "private").rmdir()
+                    (self.place / name).rmdir()
+            return scandir(path)
+
+        with mock.patch.object(os, "scandir", vanishing):
+            found = search_tree(self.place, known)
+        self.assertEqual([each.place for each in found], [f"{self.place.name}/c/node.log"])
+
+    def test_a_process_that_is_ending(self) -> None:
+        entry = f"ENDING={self.place}".encode()
+        words = [sys.executable, "-c", "input()"]
+        environment = dict([entry.decode().split("=")])
+        with subprocess.Popen(words, stdin=subprocess.PIPE, env=environment) as ending:
+            self.assertEqual([each.pid for each in running_with(entry)], [ending.pid])
+            assert ending.stdin is not None
+            ending.stdin.close()
+            self.assertEqual(staying_with(entry), [])
 
 
 class PlantedTests(SynchronousTestCase):

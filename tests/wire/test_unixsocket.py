@@ -238,6 +238,7 @@ class BusyTest(SocketTest):
     @on_loop
     async def test_a_full_queue_is_tried_again(self) -> None:
         listening = self.crowd(3)
+        self.patch(unixsocket, "_BUSY_SECONDS", PATIENCE)
         waiting = Deferred.fromCoroutine(connect_control(self.reactor, self.path))
         await deferLater(self.reactor, 0.2)
         self.assertFalse(waiting.called)
@@ -252,6 +253,7 @@ class BusyTest(SocketTest):
     @on_loop
     async def test_the_pauses_grow_and_are_drawn(self) -> None:
         listening = self.crowd(0)
+        self.patch(unixsocket, "_BUSY_SECONDS", PATIENCE)
         bounds: list[tuple[float, float]] = []
 
         def uniform(least: float, most: float) -> float:
