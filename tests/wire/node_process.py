@@ -138,6 +138,8 @@ class NodeProcess:
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            # What is here and not asked for yet must not lie where `select` does not see it.
+            bufsize=0,
         )
         self.port: int = self._read()["port"]
 
