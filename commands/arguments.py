@@ -68,11 +68,11 @@ class Octets(amp.Argument):
             raise ValueError("length out of bounds")
         return inString
 
-    def toString(self, inObject: bytes) -> bytes:  # noqa: N802, N803
-        """Check the length."""
+    def toString(self, inObject: bytes | memoryview) -> bytes | memoryview:  # noqa: N802, N803
+        """Check the length; a view of bytes is not copied before the box is made."""
         if not self.least <= len(inObject) <= self.most:
             raise ValueError("length out of bounds")
-        return bytes(inObject)
+        return inObject if isinstance(inObject, memoryview) else bytes(inObject)
 
 
 class Exact(Octets):

@@ -16,6 +16,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from ampgrid.commands import storage as commands
+from ampgrid.commands.running import begin
 from ampgrid.crypto import hashing
 from ampgrid.crypto.hashing import Buffer
 from ampgrid.crypto.identity import node_id_text
@@ -326,24 +327,31 @@ class BucketWriter:
         await self._until(self._window)
 
     def _send(self) -> None:
-        data = b"".join(self._pieces)
+        data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         self._pieces = []
         self._gathered = 0
         if self._error is not None:
             return
         self._unanswered += len(data)
-        writing = Deferred.fromCoroutine(
-            self._call(
-                commands.WriteShare,
-                operation=self._operation,
-                deadline=self._writing,
-                offset=self._offset,
-                data=data,
-                **self._bucket,
-            )
+        call = self._call(
+            commands.WriteShare,
+            operation=self._operation,
+            deadline=self._writing,
+            offset=self._offset,
+            data=data,
+            **self._bucket,
         )
         self._offset += len(data)
-        writing.addCallbacks(self._answered, self._failed, (len(data),), {}, (len(data),))
+        size = len(data)
+        try:
+            writing = begin(call)
+        except Exception:  # noqa: BLE001 - as any other failure
+            self._failed(Failure(), size)
+            return
+        if isinstance(writing, Deferred):
+            writing.addCallbacks(self._answered, self._failed, (size,), {}, (size,))
+        else:
+            self._answered(writing, size)
 
     def _answered(self, _answer: object, size: int) -> None:
         self._unanswered -= size

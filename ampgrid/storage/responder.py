@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.protocols import amp
-
 from ampgrid.commands import errors as e
 from ampgrid.commands import storage as commands
 from ampgrid.commands.base import GridCommand
+from ampgrid.commands.running import Responders
 from ampgrid.crypto.hashing import lease_secret_digest
 from ampgrid.errors import (
     IncompleteError,
@@ -68,7 +67,7 @@ class _Answering:
             raise leaf(message) from error
 
 
-class StorageResponder(amp.CommandLocator):
+class StorageResponder(Responders):
     """Answers the storage Commands of one connection.
 
     Args:

@@ -37,13 +37,16 @@ class _Call:
         data: the box; empty once it is sent.
         size: of the box, bytes.
         result: fires with the answer.
+        patience: shared with other calls; and when this one was asked.
         sent: whether it is in flight.
         abandoned: when its caller gave up waiting.
     """
 
     data: bytes
     size: int
-    result: Deferred[boxes.Box] = attrs.field(factory=Deferred)
+    result: Deferred[boxes.Box]
+    patience: Patience | None = None
+    asked_at: float = 0.0
     sent: bool = False
     abandoned: float | None = None
 
@@ -101,12 +104,14 @@ class Calls:
         self._counter += 1
         tag = b"%x" % self._counter
         data = boxes.serialize({**arguments, boxes.ASK: tag, boxes.COMMAND: name})
-        call = _Call(data, len(data))
-        call.result = Deferred(lambda _: self._give_up(tag, call))
+        call = _Call(data, len(data), Deferred(lambda _: self._give_up(tag, call)))
         self._waiting.push((tag,) if operation is None else operation, call, call.size)
         self._calls[tag] = call
         if isinstance(deadline, Patience):
-            self._be_patient(tag, call, deadline)
+            call.patience, call.asked_at = deadline, self._clock.seconds()
+            if deadline.began_at is None:
+                deadline.began_at = call.asked_at
+            self._end_in(deadline.seconds, tag)
         elif deadline is not None:
             self._end_in(deadline, tag)
         return call.result
@@ -140,30 +145,11 @@ class Calls:
                 return
             heappop(self._ends)
             if call is not None and call.abandoned is None:
-                self._time_out(tag, call)
-
-    def _be_patient(self, tag: bytes, call: _Call, patience: Patience) -> None:
-        clock = self._clock
-        asked_at = clock.seconds()
-        if patience.began_at is None:
-            patience.began_at = asked_at
-
-        def look() -> None:
-            ends = max(asked_at, patience.answered_at) + patience.seconds
-            left = min(ends, asked_at + patience.most) - clock.seconds()
-            if left > 0:
-                timers[0] = clock.callLater(left, look)
-            else:
-                self._time_out(tag, call)
-
-        def answered(result: Any) -> Any:
-            if not isinstance(result, Failure):
-                patience.answered_at = clock.seconds()
-                patience.took = patience.answered_at - asked_at
-            return _stop_timer(result, timers[0])
-
-        timers = [clock.callLater(patience.seconds, look)]
-        call.result.addBoth(answered)
+                left = _left(call, now)
+                if left > 0:
+                    self._end_in(left, tag)
+                else:
+                    self._time_out(tag, call)
 
     def _give_up(self, tag: bytes, call: _Call) -> None:
         call.abandoned = self._clock.seconds()
@@ -191,6 +177,10 @@ class Calls:
         if call.abandoned is not None:
             return
         if boxes.ANSWER in box:
+            patience = call.patience
+            if patience is not None:
+                patience.answered_at = self._clock.seconds()
+                patience.took = patience.answered_at - call.asked_at
             call.result.callback(box)
         else:
             code = box.get(boxes.ERROR_CODE, b"")
@@ -260,7 +250,10 @@ def _plain(text: bytes) -> str:
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in decoded)
 
 
-def _stop_timer(result: Any, timer: Any) -> Any:
-    if timer.active():
-        timer.cancel()
-    return result
+def _left(call: _Call, now: float) -> float:
+    """Return for how long its caller still waits, when the time first given is over."""
+    patience = call.patience
+    if patience is None:
+        return 0.0
+    ends = max(call.asked_at, patience.answered_at) + patience.seconds
+    return min(ends, call.asked_at + patience.most) - now

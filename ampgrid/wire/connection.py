@@ -32,6 +32,7 @@ from ampgrid.ports import Clock, Patience
 from ampgrid.wire import boxes
 from ampgrid.wire.calls import Calls, local_error
 from ampgrid.wire.limits import Limits
+from ampgrid.wire.outbound import SMALL_BYTES
 from ampgrid.wire.serving import Serving
 
 _log = Logger()
@@ -81,7 +82,7 @@ class Connection(amp.BinaryBoxProtocol):
         self._lost_callbacks: list[Callable[[], None]] = []
         self._answered_last = False
         self._paused = True
-        self._pumping = False
+        self._pumping = self._taking = False
         self._closing = False
         self._timers: list[Any] = []
         self._heard_at = self._moved_at = self._sent_at = self._pinged_at = clock.seconds()
@@ -176,6 +177,8 @@ class Connection(amp.BinaryBoxProtocol):
         if self._lost is not None:
             return
         self._heard_at = self._clock.seconds()
+        # What the boxes give rise to goes out together.
+        self._taking = True
         try:
             for box, size in self._parser.feed(data):
                 self._box_received(box, size)
@@ -183,11 +186,13 @@ class Connection(amp.BinaryBoxProtocol):
                     return
         except RemoteProtocolError as error:
             self.abort(str(error))
+        finally:
+            self._taking = False
+        self._pump()
 
     def _box_received(self, box: boxes.Box, size: int) -> None:
         if boxes.ASK not in box:
             self._calls.settle(box)
-            self._pump()
         elif not self._closing:
             self._serving.take(box, size)
 
@@ -246,13 +251,13 @@ class Connection(amp.BinaryBoxProtocol):
         self._paused = True
 
     def _pump(self) -> None:
-        if self._pumping:
+        if self._pumping or self._taking:
             return
         self._pumping = True
         try:
             while not self._paused and self._lost is None:
-                data = self._next_box()
-                if data is None:
+                data = self._next_boxes()
+                if not data:
                     if self._closing:
                         self._finish_closing()
                     break
@@ -260,6 +265,17 @@ class Connection(amp.BinaryBoxProtocol):
                 self.transport.write(data)
         finally:
             self._pumping = False
+
+    def _next_boxes(self) -> bytes:
+        """Return what is to be sent next, small boxes together; nothing if nothing waits."""
+        first = self._next_box()
+        if first is None or len(first) > SMALL_BYTES:
+            return first or b""
+        found, size = [first], len(first)
+        while size <= SMALL_BYTES and (box := self._next_box()) is not None:
+            found.append(box)
+            size += len(box)
+        return first if len(found) == 1 else b"".join(found)
 
     def _next_box(self) -> bytes | None:
         """Return what is to be sent next: answers and calls take turns."""

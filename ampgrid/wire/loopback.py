@@ -63,7 +63,9 @@ class LoopbackConnection:
         responder = next((one for one in found if one is not None), None)
         if responder is None:
             raise e.NotAllowedError("this node does not answer this Command")
-        box = command.makeArguments(arguments, self)
+        made = command.makeArguments(arguments, self)
+        # A view is made bytes of where boxes are.
+        box = {key: bytes(value) for key, value in made.items()}
         try:
             # As on the wire: what is raised here comes from parsing the arguments.
             answering = responder(box)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Hashable
 from typing import Any, cast
 
 import attrs
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.protocols import amp
 from twisted.python.failure import Failure
@@ -33,7 +33,7 @@ _LOG_SECONDS = 1.0
 _MOST_ERROR_TEXT = 1_000
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class _Asked:
     """What must be remembered of a call to answer it."""
 
@@ -115,7 +115,8 @@ class Serving:
             self._push(asked, _error(asked, e.BadArgumentError.code, "malformed arguments"))
             return
         if not isinstance(answering, Deferred):
-            answering = succeed(answering)
+            self._answered(answering, asked)
+            return
         answering.addCallbacks(
             self._answered, self._refused, callbackArgs=(asked,), errbackArgs=(asked,)
         )

@@ -80,6 +80,12 @@ def _joined(frame: FrameType, _result: Any) -> int:
     return sum(map(len, pieces)) if len(pieces) > 1 else 0
 
 
+def _gathered(frame: FrameType, _result: Any) -> int:
+    """Return the bytes of a chunk that was joined; a view of one block is not copied."""
+    data = frame.f_locals["data"]
+    return len(data) if isinstance(data, bytes) else 0
+
+
 _COUNTED: dict[CodeType, str] = {
     boxes.serialize.__code__: "boxes",
     WriteKeys.sign.__code__: "signatures",
@@ -93,7 +99,7 @@ _COUNTED: dict[CodeType, str] = {
 _MEASURED: dict[CodeType, tuple[str, str, Callable[[FrameType, Any], int]]] = {
     # A box that cannot be made is None here.
     boxes.serialize.__code__: ("bytes_sent", "return", lambda _, data: len(data or b"")),
-    BucketWriter._send.__code__: ("bytes_copied", "return", _local("data")),
+    BucketWriter._send.__code__: ("bytes_copied", "return", _gathered),
     boxes.BoxParser._note_value.__code__: ("bytes_copied", "call", _local("value")),
     PromptTls._deliver.__code__: ("bytes_copied", "call", _joined),
     hashing.block_hash.__code__: ("bytes_hashed", "call", _local("data")),

@@ -17,6 +17,31 @@ from ampgrid.wire.network import Roles, SessionResponder
 from tests.wire.kit import Bare, Echo, Hold, Pair, ask_box
 
 
+class TogetherTest(SynchronousTestCase):
+    """What came together is answered together."""
+
+    def test_small_answers_are_one_write(self) -> None:
+        bare = Bare()
+        came: list[int] = []
+        bare.raw.dataReceived = lambda data: came.append(len(data))  # type: ignore[method-assign]
+        calls = b"".join(ask_box(b"Echo", tag=b"%d" % n, data=b"x") for n in range(20))
+        bare.send(calls)
+        bare.clock.advance(1)
+        self.assertEqual(len(bare.recorder.calls), 20)
+        self.assertEqual(len(came), 1)
+
+    def test_all_are_answered_in_order_whatever_their_size(self) -> None:
+        bare = Bare()
+        sizes = [1, 5_000, 1, 1, 60_000, 4_096, 1, 3_000, 3_000, 3_000, 1]
+        calls = b"".join(
+            ask_box(b"Echo", tag=b"%d" % n, data=bytes(size)) for n, size in enumerate(sizes)
+        )
+        bare.send(calls)
+        bare.clock.advance(1)
+        answered = {box[boxes.ANSWER]: len(box[b"data"]) for box in bare.raw.boxes()}
+        self.assertEqual(answered, {b"%d" % n: size for n, size in enumerate(sizes)})
+
+
 class CreditTest(SynchronousTestCase):
     """A caller never exceeds what the other end has announced."""
 

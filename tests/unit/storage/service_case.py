@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.task import Clock
 from twisted.protocols import amp
 from twisted.trial.unittest import SynchronousTestCase
@@ -97,7 +97,9 @@ class Client:
         """Send a Command through its boxes; return the Deferred of its answer."""
         box = command.makeArguments(arguments, None)
         answer = self.responder.locateResponder(command.commandName)(box)
-        return answer.addCallback(lambda found: command.parseResponse(found, None))
+        # What need not wait is answered without a Deferred.
+        answered = answer if isinstance(answer, Deferred) else succeed(answer)
+        return answered.addCallback(lambda found: command.parseResponse(found, None))
 
     def ask(self, command, **arguments):
         return self.case.successResultOf(self.send(command, **arguments))
