@@ -41,6 +41,25 @@ class ShareRow:
 
 
 @attrs.frozen
+class Outlook:
+    """What must be known before a share is added.
+
+    Attributes:
+        last_row: the highest number that a row has had.
+        peer: the row of who brings it, None if there is none.
+        is_lost: whether a share of this name was lost.
+        has_leases: whether there are leases on its file.
+        leases: how many leases there are on all files.
+    """
+
+    last_row: int
+    peer: int | None
+    is_lost: bool
+    has_leases: bool
+    leases: int
+
+
+@attrs.frozen
 class Finding:
     """A share that was found bad, and is in quarantine or gone.
 
@@ -133,6 +152,12 @@ def data(sql: Sql, storage_index: bytes, number: int, offset: int, length: int) 
     return None if row is None or row[0] is None else bytes(row[0])
 
 
+_ADD = (
+    "INSERT INTO shares (id, storage_index, number, size, peer, stored_at, data, tail)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+)
+
+
 def add(
     sql: Sql,
     storage_index: bytes,
@@ -158,27 +183,64 @@ def add(
     if tail is None and contents is not None:
         tail = tail_of(contents)
     key = (storage_index, number)
-    sql.execute(
-        "INSERT INTO shares (id, storage_index, number, size, peer, stored_at, data, tail)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (_next_row(sql), *key, size, peer_row(sql, peer), now, contents, tail),
-    )
-    # Whatever had this name before is not what has it now.
+    sql.execute(_ADD, (_next_row(sql), *key, size, peer_row(sql, peer), now, contents, tail))
     if contents is None:
         sql.execute("DELETE FROM doomed WHERE storage_index = ? AND number = ?", key)
-    sql.execute("DELETE FROM lost WHERE storage_index = ? AND number = ?", key)
+    _find_again(sql, *key)
+
+
+_LAST_ROW = (
+    "max(coalesce((SELECT max(id) FROM shares), 0),"
+    " coalesce((SELECT value FROM marks WHERE name = 'last_row'), 0))"
+)
 
 
 def _next_row(sql: Sql) -> int:
     """Return the number of a new row: one that no share has had before."""
-    row = sql.execute(
-        "SELECT max(coalesce((SELECT max(id) FROM shares), 0),"
-        " coalesce((SELECT value FROM marks WHERE name = 'last_row'), 0))"
-    ).fetchone()
+    row = sql.execute(f"SELECT {_LAST_ROW}").fetchone()
     assert row is not None
     number = int(row[0]) + 1
     set_mark(sql, "last_row", number)
     return number
+
+
+def outlook(sql: Sql, storage_index: bytes, number: int, peer: bytes) -> Outlook:
+    """Return what must be known before a share is added, in one look.
+
+    Args:
+        sql: the database.
+        storage_index: of its file, 16 bytes.
+        number: of the share.
+        peer: node id of who brings it, 20 bytes.
+    """
+    row = sql.execute(
+        f"SELECT {_LAST_ROW}, (SELECT id FROM peers WHERE node_id = ?),"  # noqa: S608 - our own words
+        " EXISTS (SELECT 1 FROM lost WHERE storage_index = ? AND number = ?),"
+        " EXISTS (SELECT 1 FROM leases WHERE storage_index = ?),"
+        " coalesce((SELECT value FROM marks WHERE name = 'leases'), 0)",
+        (peer, storage_index, number, storage_index),
+    ).fetchone()
+    assert row is not None
+    return Outlook(row[0], row[1], bool(row[2]), bool(row[3]), row[4])
+
+
+def add_small(
+    sql: Sql, storage_index: bytes, number: int, now: int, contents: bytes, found: Outlook
+) -> None:
+    """Add a small share (see `add`) of a peer that has a row, with what was found out before."""
+    row = found.last_row + 1
+    set_mark(sql, "last_row", row)
+    sql.execute(
+        _ADD,
+        (row, storage_index, number, len(contents), found.peer, now, contents, tail_of(contents)),
+    )
+    if found.is_lost:
+        _find_again(sql, storage_index, number)
+
+
+def _find_again(sql: Sql, storage_index: bytes, number: int) -> None:
+    """Call a share lost no longer: whatever had its name before is not what has it now."""
+    sql.execute("DELETE FROM lost WHERE storage_index = ? AND number = ?", (storage_index, number))
 
 
 def lose(sql: Sql, row_id: int) -> None:

@@ -101,6 +101,18 @@ def add_or_renew(
         _set_own(sql, storage_index, terms.expires_at)
         return
     peer = None if terms.peer == NOBODY else peer_row(sql, terms.peer)
+    add_first(sql, storage_index, terms, peer)
+
+
+def add_first(sql: Sql, storage_index: bytes, terms: LeaseTerms, peer: int | None) -> None:
+    """Add a lease where it is known that there is room for it and none with its secret.
+
+    Args:
+        sql: the database.
+        storage_index: of the file, 16 bytes.
+        terms: of the lease.
+        peer: the row of who asks; None for the store itself.
+    """
     sql.execute(
         "INSERT INTO leases (storage_index, renew, cancel, expires_at, peer)"
         " VALUES (?, ?, ?, ?, ?)",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import attrs
+
 from ampgrid.errors import WriteConflictError
 from ampgrid.store import catalog, leases
 from ampgrid.store.port import Allocated, Put, Request
@@ -89,20 +91,29 @@ class PutJob(Job[Put]):
         """Add the share, if it is not here and there is room."""
         request = self._request
         (number,) = request.numbers
-        size = len(self._data)
         held = catalog.sizes(sql, request.storage_index)
-        if number not in held:
-            free = self._free_bytes(request.lease.now)
-            self._space.count_leases(leases.count_all(sql))
-            self._promised = self._space.promise(size, free)
-        if held or self._promised:
-            has_room = None if self._promised else self._has_room
-            leases.add_or_renew(sql, request.storage_index, request.lease, has_room)
-        if self._promised:
-            index = request.storage_index
-            now = request.lease.now
-            catalog.add(sql, index, number, size, request.peer, now, self._data)
+        if (number in held or not self._add(sql, number)) and held:
+            leases.add_or_renew(sql, request.storage_index, request.lease, self._has_room)
         return Put(held, self._promised)
+
+    def _add(self, sql: Sql, number: int) -> bool:
+        """Add the share with its lease if there is room; tell if so."""
+        request = self._request
+        index, lease = request.storage_index, request.lease
+        free = self._free_bytes(lease.now)
+        found = catalog.outlook(sql, index, number, request.peer)
+        self._space.count_leases(found.leases)
+        self._promised = self._space.promise(len(self._data), free)
+        if not self._promised:
+            return False
+        if found.peer is None:
+            found = attrs.evolve(found, peer=catalog.peer_row(sql, request.peer))
+        if found.has_leases or lease.peer != request.peer or lease.peer == catalog.NOBODY:
+            leases.add_or_renew(sql, index, lease)
+        else:
+            leases.add_first(sql, index, lease, found.peer)
+        catalog.add_small(sql, index, number, lease.now, self._data, found)
+        return True
 
     def committed(self) -> None:
         """Count the share as stored."""
