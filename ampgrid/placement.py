@@ -63,6 +63,11 @@ def _augment(
     Returns:
         Whether ``server`` has a share now. The path is the shortest, so the fewest others move.
     """
+    for share in shares_of(server):
+        # As a rule there is one that nobody has.
+        if share not in matching:
+            matching[share] = server
+            return True
     came_from: dict[int, Server] = {}
     previous: dict[Server, int] = {}
     waiting = deque([server])
@@ -220,6 +225,9 @@ class PlacementPlan(Generic[Server]):
         """Return questions that raise happiness, then questions that place the unplaced."""
         expected = {s: c.expected() for s, c in self._candidates.items() if not c.failed}
         placed = set().union(*expected.values())
+        holders = [shares for shares in expected.values() if shares]
+        if len(placed) == self.total == len(holders) == sum(map(len, holders)):
+            return {}  # each of them on a server of its own: nothing is better
         wanted: dict[Server, set[int]] = {}
         for share, server in self._happier(expected, placed).items():
             if share not in expected[server]:

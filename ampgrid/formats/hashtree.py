@@ -32,6 +32,7 @@ _BETWEEN = b",32:"
 _AFTER = b","
 
 
+@functools.lru_cache(maxsize=1024)
 def padded_count(count: int) -> int:
     """Return the number of leaves after padding: the next power of two (1 for 0)."""
     return 1 << max(count - 1, 0).bit_length()
@@ -72,12 +73,16 @@ def build_tree(leaves: Sequence[bytes]) -> bytes:
     Returns:
         (2P-1)*32 bytes, the root first.
     """
+    if len(leaves) == 1:
+        return leaves[0]
     levels = [b"".join(level) for level in _levels(leaves)]
     return b"".join(reversed(levels))
 
 
 def tree_root(leaves: Sequence[bytes]) -> bytes:
     """Return the root of the tree over ``leaves``, 32 bytes."""
+    if len(leaves) == 1:
+        return leaves[0]
     *_, top = _levels(leaves)
     return top[0]
 
@@ -155,14 +160,17 @@ def _set_order(numbers: Iterable[int]) -> list[int]:
     return [entry for entry in table if entry is not None]
 
 
-def _path(leaf_index: int, count: int) -> Iterable[tuple[int, int]]:
-    """Yield (node, its sibling) from a leaf up to the children of the root."""
+@functools.lru_cache(maxsize=512)
+def _path(leaf_index: int, count: int) -> tuple[tuple[int, int], ...]:
+    """Return (node, its sibling) from a leaf up to the children of the root."""
     if not 0 <= leaf_index < count:
         raise ValueError("there is no such leaf")
+    path = []
     node = padded_count(count) - 1 + leaf_index
     while node:
-        yield node, node + 1 if node % 2 else node - 1
+        path.append((node, node + 1 if node % 2 else node - 1))
         node = (node - 1) // 2
+    return tuple(path)
 
 
 @functools.lru_cache(maxsize=512)

@@ -13,7 +13,7 @@ import re
 from attrs import fields, frozen
 
 from ampgrid.caps import MAX_FILE_SIZE, MAX_SHARES
-from ampgrid.crypto.hashing import HASH_SIZE, netstring
+from ampgrid.crypto.hashing import HASH_SIZE
 from ampgrid.errors import FormatError, IntegrityError
 from ampgrid.formats.segments import (
     MAX_SEGMENT_SIZE,
@@ -102,10 +102,10 @@ class UriExtension:
     def pack(self) -> bytes:
         """Spell the block."""
         parts = []
-        for name in _FIELDS:
+        for name, key in _KEYS:
             value = getattr(self, name)
             data = value if isinstance(value, bytes) else str(value).encode("ascii")
-            parts.append(name.encode("ascii") + b":" + netstring(data))
+            parts.append(b"%b:%d:%b," % (key, len(data), data))
         return b"".join(parts)
 
     @classmethod
@@ -162,6 +162,7 @@ class UriExtension:
 _FIELDS: dict[str, str] = {
     attribute.name: str(attribute.type) for attribute in fields(UriExtension)
 }
+_KEYS = tuple((name, name.encode("ascii")) for name in _FIELDS)
 
 
 def _split(data: bytes) -> dict[str, bytes]:

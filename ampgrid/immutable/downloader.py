@@ -119,7 +119,7 @@ class Downloader:
 
 
 async def _wait_for(result: Any) -> None:
-    if isawaitable(result):
+    if result is not None and isawaitable(result):
         await result
 
 

@@ -20,6 +20,11 @@ class FileNode:
         self._cap = cap
         self._downloader = downloader
 
+    @property
+    def cap(self) -> ChkCap | LitCap:
+        """Its cap."""
+        return self._cap
+
     def get_uri(self) -> str:
         """Return the text of the cap."""
         return self._cap.to_string()

@@ -122,9 +122,8 @@ class ShareReader:
             raise IntegrityError("the share is not laid out as a share of this file")
         flat = tail[: start - first] if first < start else await self.read(trees, start - trees)
         chain = unpack_share_hashes(tail[start - first : header.offset_ueb - first])
-        leaves = await self._threads.run(self._check_blocks, extension, chain, flat)
-        self._extension, self._block_hashes = extension, leaves
-        self.root = hashtree.leaf_from_chain(chain, self.number, extension.total_shares)
+        root, leaves = await self._threads.run(self._check_blocks, extension, chain, flat)
+        self._extension, self._block_hashes, self.root = extension, leaves, root
         return extension
 
     def _check_extension(self, header: ShareHeader, section: bytes) -> UriExtension:
@@ -135,13 +134,15 @@ class ShareReader:
             raise IntegrityError("the share's block size is not the file's")
         return extension
 
-    def _check_blocks(self, extension: UriExtension, chain: Chain, flat: bytes) -> list[bytes]:
-        """Return the block hashes, which lead to the file's root (in a thread)."""
+    def _check_blocks(
+        self, extension: UriExtension, chain: Chain, flat: bytes
+    ) -> tuple[bytes, list[bytes]]:
+        """Return the root over the blocks and their hashes, which lead to the file's root."""
         total = extension.total_shares
         if hashtree.root_from_chain(chain, self.number, total) != extension.share_root_hash:
             raise IntegrityError("the share's hashes do not lead to the file's root")
         leaf = hashtree.leaf_from_chain(chain, self.number, total)
-        return hashtree.check_tree(flat, extension.num_segments, leaf)
+        return leaf, hashtree.check_tree(flat, extension.num_segments, leaf)
 
     async def crypttext_hashes(self, extension: UriExtension) -> list[bytes]:
         """Read and check the hashes of the crypttext segments.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IProtocolNegotiationFactory
 from twisted.internet.protocol import ServerFactory, connectionDone
+from twisted.internet.tcp import Connection
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
@@ -139,12 +140,25 @@ class GatewayChannel(HTTPChannel):
     def requestDone(self, request: GatewayRequest) -> None:  # noqa: N802
         """Await the next head, or that the client reads the rest of the last answer."""
         super().requestDone(request)
+        self._send_now()
         if self._deadline is not None:
             return
         if self.persistent:
             self._await_head()
         elif self in self.factory:
             self._set_deadline(LAST_SECONDS, self._too_slow)
+
+    def _send_now(self) -> None:
+        """Send what there is now, and not with the reactor's next turn, which costs more.
+
+        Left to the reactor is what goes over TLS, comes before the end of the connection, or
+        waits for the client; and so is an error, which it meets again.
+        """
+        transport = self.transport
+        if not isinstance(transport, Connection) or not self.persistent:
+            return
+        if transport.connected and not (transport.disconnecting or transport.producerPaused):
+            transport.doWrite()
 
     def hold(self) -> None:
         """Read no more from the client for now."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from ampgrid.caps import ChkCap, LitCap, parse_cap
+from ampgrid.caps import ChkCap, LitCap
 from ampgrid.immutable import FileNode
 from ampgrid.vdrive.dirnode import Child
 from ampgrid.web.answers import TEXT, Answer
@@ -55,10 +55,8 @@ def stored(call: Call, node: FileNode, child: Child | None) -> Stored:
         node: the file.
         child: what its directory tells of it.
     """
-    cap = parse_cap(node.get_uri())
-    assert isinstance(cap, ChkCap | LitCap)
     return Stored(
-        cap,
+        node.cap,
         etag_of(node.get_uri()),
         call.arg("filename") or (None if child is None else child.name),
         None if child is None else _moment(child.metadata.get("changed")),

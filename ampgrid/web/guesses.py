@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections import OrderedDict
+from functools import lru_cache
 
 from attrs import define
 from twisted.internet.defer import Deferred
@@ -130,6 +131,7 @@ def is_loopback(address: str) -> bool:
     return read is not None and read.is_loopback
 
 
+@lru_cache(maxsize=1024)
 def _network(address: str) -> str:
     """Return the address or, of IPv6, the network that counts as one."""
     read = _read(address)

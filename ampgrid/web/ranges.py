@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Callable
 from email.utils import formatdate, parsedate_to_datetime
+from functools import lru_cache
 
 from attrs import frozen
 
@@ -78,7 +79,12 @@ def etag_of(cap: str) -> str:
 
 def http_date(moment: float) -> str:
     """Return seconds since 1970 as HTTP spells them."""
-    return formatdate(int(moment), usegmt=True)
+    return _date_of(int(moment))
+
+
+@lru_cache(maxsize=64)
+def _date_of(second: int) -> str:
+    return formatdate(second, usegmt=True)
 
 
 def _seconds(text: str) -> float | None:
