@@ -177,10 +177,14 @@ class MemoryTable:
         kept = await self._reach(method)
         return _look_up(kept, kept.record.root, slots)
 
-    async def entries(self) -> AsyncIterator[Sequence[tuple[bytes, bytes]]]:
-        """Yield (slot, sealed entry) in pages, all of one record."""
+    async def entries(
+        self, begun: Callable[[Record], None] | None = None
+    ) -> AsyncIterator[Sequence[tuple[bytes, bytes]]]:
+        """Yield (slot, sealed entry) in pages, all of one record, of which `begun` is told."""
         kept = await self._reach("entries")
         root = kept.record.root
+        if begun is not None:
+            begun(kept.record)
         after: bytes | None = None
         while True:
             page: list[tuple[bytes, bytes]] = []

@@ -6,7 +6,7 @@ cheap and never stale.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, cast
@@ -21,6 +21,7 @@ from ampgrid.errors import (
     SnapshotGoneError,
 )
 from ampgrid.formats.names import checked_name
+from ampgrid.formats.record import Record
 from ampgrid.immutable import FileNode
 from ampgrid.vdrive.children import FoundChild, Sealer
 from ampgrid.vdrive.metadata import Metadata
@@ -58,10 +59,13 @@ class Listing:
     Attributes:
         children: by name, in the order of names.
         problems: a line for each entry that could not be opened, and is not among them.
+        root: what stands for all that is in the directory, 32 bytes (`DirectoryReader.root`);
+            empty in a page of it.
     """
 
     children: dict[str, Child] = field(repr=False)
     problems: tuple[str, ...] = ()
+    root: bytes = b""
 
 
 class DirectoryReader:
@@ -138,24 +142,33 @@ class DirectoryReader:
         for attempt in range(1, _LIST_TRIES + 1):
             children: dict[str, Child] = {}
             problems: tuple[str, ...] = ()
+            roots: list[bytes] = []
             try:
-                async for page in self.pages():
+                async for page in self.pages(roots.append):
                     children.update(page.children)
                     problems += page.problems
             except SnapshotGoneError:
                 if attempt == _LIST_TRIES:
                     raise
             else:
-                return Listing(dict(sorted(children.items())), problems)
+                return Listing(dict(sorted(children.items())), problems, roots[-1])
         raise AssertionError("the last attempt raises")
 
-    async def pages(self) -> AsyncIterator[Listing]:
+    async def pages(self, begun: Callable[[bytes], None] | None = None) -> AsyncIterator[Listing]:
         """Yield the children in pages, all of one version, in no particular order.
+
+        Args:
+            begun: told the `root` of that version; the last one that it is told counts.
 
         Raises:
             SnapshotGoneError: reading took so long that the rest of that version is gone.
         """
-        async for entries in self._table.entries():
+
+        def tell(record: Record) -> None:
+            if begun is not None:
+                begun(record.root)
+
+        async for entries in self._table.entries(tell):
             # A page is hundreds of decryptions: the reactor has turns meanwhile.
             found, problems = await self._maker.threads.run(self._sealer.open_all, entries)
             children = {child.name: self._child(child) for child in found}
@@ -233,6 +246,10 @@ class DirectoryReader:
         """Give up this node's leases on it, as far as replicas can be reached."""
         with suppress(AmpgridError):
             await self._table.cancel()
+
+    async def root(self) -> bytes:
+        """Return what stands for all that is in it now, 32 bytes: it changes with any of it."""
+        return (await self._table.record()).root
 
     async def count(self) -> int:
         """Return how many children it has."""

@@ -64,8 +64,13 @@ class Table(Protocol):
         """Return the sealed entries of several slots, all of one record."""
         ...
 
-    def entries(self) -> AsyncIterator[Sequence[tuple[bytes, bytes]]]:
+    def entries(
+        self, begun: Callable[[Record], None] | None = None
+    ) -> AsyncIterator[Sequence[tuple[bytes, bytes]]]:
         """Yield (slot, sealed entry) in pages, all of one record, in the order of slots.
+
+        Args:
+            begun: told the record before the first page; the last one that it is told counts.
 
         Raises:
             SnapshotGoneError: pages were yielded, and the rest of that record is gone.

@@ -118,8 +118,13 @@ class Table:
                 continue
         raise SnapshotGoneError("the directory changes faster than it can be read: try again")
 
-    async def entries(self) -> AsyncIterator[list[tuple[bytes, bytes]]]:
+    async def entries(
+        self, begun: Callable[[Record], None] | None = None
+    ) -> AsyncIterator[list[tuple[bytes, bytes]]]:
         """Yield (slot, entry) in pages, all of one record, in the order of the slots.
+
+        Args:
+            begun: told the record before the first page; the last one that it is told counts.
 
         Raises:
             SnapshotGoneError: some pages were yielded, and the rest is not kept any more.
@@ -127,6 +132,8 @@ class Table:
         """
         for restart in range(_MOST_RESTARTS):
             record, reading = await self.read(listing=True)
+            if begun is not None:
+                begun(record)
             fetch = self.fetch_from(reading, record)
             began = False
             try:

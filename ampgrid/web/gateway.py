@@ -10,6 +10,7 @@ from ampgrid.node.core import NodeCore
 from ampgrid.ports import Entropy
 from ampgrid.web.channel import GatewayFactory
 from ampgrid.web.gate import Gate
+from ampgrid.web.glances import KeptGlances
 from ampgrid.web.guesses import Guesses
 from ampgrid.web.jobs import Jobs
 from ampgrid.web.localfiles import LocalFiles
@@ -53,6 +54,7 @@ class Gateway:
         self.gate = Gate(tokens, hosts)
         self.guesses = Guesses(core.clock)
         self.spool = SpoolRoom(core.spool_path, core.entropy, core.work, core.spool_reserve)
+        self.glances = KeptGlances(core.clock, core.work)
         self.jobs = Jobs(core.operations, core.wall, core.entropy)
         self.router = Router(sections())
         self.factory = GatewayFactory(self, core.clock)
@@ -67,3 +69,4 @@ class Gateway:
     def stop(self) -> None:
         """Close every connection."""
         self.factory.close()
+        self.glances.forget()

@@ -22,8 +22,9 @@ from ampgrid.web.places import GLOBAL, URI, quoted, url_of
 from ampgrid.web.tokens import FIELD, HEADER
 
 if TYPE_CHECKING:
-    from ampgrid.vdrive.dirnode import DirectoryNode, Listing
+    from ampgrid.vdrive.dirnode import DirectoryNode
     from ampgrid.web.call import Call
+    from ampgrid.web.glances import Glances
 
 #: Characters of a page that are sent at once.
 _PIECE = 32 * 1024
@@ -105,7 +106,7 @@ class Pages:
         )
 
     def directory(
-        self, call: Call, place: GridPath, node: DirectoryNode, listing: Listing
+        self, call: Call, place: GridPath, node: DirectoryNode, glances: Glances
     ) -> Iterator[str]:
         """Yield the page of a directory in pieces.
 
@@ -114,10 +115,10 @@ class Pages:
         """
         from ampgrid.web.rows import rows_of, sums_of
 
-        said, children = call.arg("page"), listing.children.values()
+        said, children = call.arg("page"), glances.children
         sheet = sheet_of(said, len(children))
         if said is None and sheet.pages > 1 and call.wants() != "html":
-            return self._names(call, place, listing)
+            return self._names(call, place, glances)
         url = url_of(place, directory=True)
         return self.streamed(
             "directory.html",
@@ -130,11 +131,11 @@ class Pages:
             rows=rows_of(children, place, sheet),
             count=len(children),
             sums=sums_of(children),
-            problems=listing.problems,
+            problems=glances.problems,
             mutable=node.is_mutable(),
         )
 
-    def _names(self, call: Call, place: GridPath, listing: Listing) -> Iterator[str]:
+    def _names(self, call: Call, place: GridPath, glances: Glances) -> Iterator[str]:
         """Yield a page in pieces that has all names of a directory, and nothing else."""
         from ampgrid.web.rows import names_of
 
@@ -142,8 +143,8 @@ class Pages:
             "names.html",
             call,
             title=title_of(place),
-            names=names_of(listing.children.values(), place),
-            problems=listing.problems,
+            names=names_of(glances.children, place),
+            problems=glances.problems,
         )
 
 

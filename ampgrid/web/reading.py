@@ -28,8 +28,8 @@ async def get(call: Call) -> Answer | None:
 
 
 async def _directory_page(call: Call, here: Found, node: DirectoryNode) -> None:
-    listing = await node.read()
-    pieces = call.gateway.pages.directory(call, here.place, node, listing)
+    glances = await call.gateway.glances.of(node)
+    pieces = call.gateway.pages.directory(call, here.place, node, glances)
     await stream(call, HTML, as_pieces(pieces))
 
 

@@ -33,7 +33,7 @@ class Target:
 
     Attributes:
         method: of HTTP, in capitals.
-        path: as it was sent, without the arguments.
+        path: as it was sent, without the arguments, beginning with one slash.
         names: the parts of the path between slashes, decoded.
         arguments: what stands behind the question mark; of a repeated one the first.
         content_type: of the body; empty if none is told.
@@ -136,6 +136,8 @@ def read_target(method: bytes, uri: bytes, content_type: str = "") -> Target:
     path, _, query = uri.partition(b"?")
     if not path.startswith(b"/") or not uri.isascii():
         raise BadRequestError("the request names no path of this gateway")
+    # What is put behind a URL that ends with a slash, as that in node.url, may begin with one.
+    path = b"/" + path.lstrip(b"/")
     try:
         names = tuple(unquote_to_bytes(part).decode("utf-8") for part in path[1:].split(b"/"))
         pairs = parse_qsl(

@@ -7,10 +7,8 @@ from itertools import islice
 
 from attrs import frozen
 
-from ampgrid.immutable import FileNode
-from ampgrid.vdrive.dirnode import Child, DirectoryNode
-from ampgrid.vdrive.figures import kind_of
 from ampgrid.vdrive.paths import GridPath
+from ampgrid.web.glances import Glance
 from ampgrid.web.headers import content_type
 from ampgrid.web.paging import Sheet
 from ampgrid.web.places import url_of
@@ -39,7 +37,7 @@ class Row:
 
     Attributes:
         name: in the directory.
-        kind: ``directory``, ``file`` or ``literal``.
+        kind: ``directory`` or ``file``.
         url: where it is.
         size: of a file, bytes; None of a directory.
         changed: when it was linked, seconds since 1970; None if nothing tells.
@@ -79,26 +77,24 @@ def look_of(name: str) -> str:
     return "archive" if told in _ARCHIVES else "file"
 
 
-def row_of(child: Child, place: GridPath) -> Row:
+def row_of(child: Glance, place: GridPath) -> Row:
     """Return a child as the page of its directory shows it.
 
     Args:
         child: of the directory.
         place: of the directory.
     """
-    node, changed = child.node, child.metadata.get("changed")
-    directory = isinstance(node, DirectoryNode)
     return Row(
         child.name,
-        kind_of(node),
-        url_of(place.child(child.name), directory=directory),
-        node.get_size() if isinstance(node, FileNode) else None,
-        float(changed) if isinstance(changed, int | float) else None,
-        "directory" if directory else look_of(child.name),
+        "directory" if child.is_directory else "file",
+        url_of(place.child(child.name), directory=child.is_directory),
+        child.size,
+        child.changed,
+        "directory" if child.is_directory else look_of(child.name),
     )
 
 
-def rows_of(children: Collection[Child], place: GridPath, sheet: Sheet) -> Iterator[Row]:
+def rows_of(children: Collection[Glance], place: GridPath, sheet: Sheet) -> Iterator[Row]:
     """Yield those children of a directory that a page shows.
 
     Directories come first, and upper and lower case are one. A large directory stays in its own
@@ -109,24 +105,22 @@ def rows_of(children: Collection[Child], place: GridPath, sheet: Sheet) -> Itera
         place: of the directory.
         sheet: of the page.
     """
-    ordered: Iterable[Child] = children
+    ordered: Iterable[Glance] = children
     if len(children) <= MOST_SORTED:
         ordered = sorted(children, key=_order)
     # Made one by one, while the page is sent.
     return (row_of(child, place) for child in islice(ordered, sheet.start, sheet.end))
 
 
-def names_of(children: Iterable[Child], place: GridPath) -> Iterator[tuple[str, str]]:
+def names_of(children: Iterable[Glance], place: GridPath) -> Iterator[tuple[str, str]]:
     """Yield (name, URL) of the children of a directory, in its own order."""
     for child in children:
-        directory = isinstance(child.node, DirectoryNode)
-        name = f"{child.name}/" if directory else child.name
-        yield name, url_of(place.child(child.name), directory=directory)
+        name = f"{child.name}/" if child.is_directory else child.name
+        yield name, url_of(place.child(child.name), directory=child.is_directory)
 
 
-def _order(child: Child) -> tuple[bool, str, str]:
-    directory = isinstance(child.node, DirectoryNode)
-    return not directory, child.name.casefold(), child.name
+def _order(child: Glance) -> tuple[bool, str, str]:
+    return not child.is_directory, child.name.casefold(), child.name
 
 
 @frozen
@@ -138,9 +132,9 @@ class Sums:
     size: int
 
 
-def sums_of(children: Collection[Child]) -> Sums | None:
+def sums_of(children: Collection[Glance]) -> Sums | None:
     """Return what is in a directory; None of a large one, where counting takes its time."""
     if len(children) > MOST_SORTED:
         return None
-    files = [each.node.get_size() for each in children if isinstance(each.node, FileNode)]
+    files = [each.size for each in children if each.size is not None]
     return Sums(len(children) - len(files), len(files), sum(files))

@@ -117,6 +117,21 @@ class InjectionTest(AttackCase):
             )
             self.assertLessEqual(set(self.statuses(client)), {400, 404}, line)
 
+    def test_more_slashes_than_one_at_the_beginning(self) -> None:
+        # The URL in node.url ends with a slash, and what is put behind it may begin with one.
+        for slashes in ("/", "//", "////"):
+            self.assert_status(
+                self.put(f"{slashes}{self.url[1:]}/a", b"1"), 200 if slashes > "/" else 201
+            )
+            self.assertEqual(self.get(f"{slashes}{self.url[1:]}/a").body, b"1")
+            page = self.get(f"{slashes}{self.url[1:]}?t=rename-form&name=a").text
+            self.assertNotIn('"//', page)
+            self.assert_status(self.get(f"{slashes}evil.example/"), 404)
+        reply = self.post(f"/{self.url}", t="mkdir", name="x", when_done=".")
+        self.assertTrue(reply.headers["Location"].startswith("/uri/"))
+        for name in ("a", "x"):
+            self.assert_status(self.delete(f"/{self.url}/{name}"), 200)
+
     def test_names_that_are_one_in_unicode(self) -> None:
         self.put(f"{self.url}/{TWO}", b"1")
         self.assert_status(self.put(f"{self.url}/{ONE}?replace=false", b"2"), 409)

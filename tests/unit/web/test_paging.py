@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.trial.unittest import SynchronousTestCase
 
-from ampgrid.web import paging
+from ampgrid.vdrive.table import Table
+from ampgrid.web import glances, paging
 from ampgrid.web.errors import BadRequestError
 from ampgrid.web.paging import sheet_of
 from tests.unit.web.kit import OWN_PAGE
@@ -64,6 +67,52 @@ class PagesTest(PageCase):
         self.assertEqual(shown, NAMES)
         self.assertEqual(len(seen), 3)
         self.assertIn("9 to 11 of 11, page 3 of 3", "".join(page.texts))
+
+    def test_a_large_directory_is_read_once_for_all_its_pages(self) -> None:
+        reads: list[bytes] = []
+        original = Table.entries
+
+        def entries(table: Table, *args: Any) -> Any:
+            reads.append(table.index)
+            return original(table, *args)
+
+        self.patch(Table, "entries", entries)
+        self.patch(glances, "LEAST_KEPT", 10)
+
+        def shown(number: int) -> list[str]:
+            page = self.page(f"{self.url}/?page={number}")
+            return [link.rpartition("/")[2] for link in self.links(page, "tr")]
+
+        self.assertEqual(shown(1) + shown(2) + shown(3), NAMES)
+        self.assertEqual(len(reads), 1)
+        # Never stale: the next page has what was put since, and lacks what was taken out.
+        self.put(f"{self.url}/a0", b"2")
+        self.delete(f"{self.url}/n00")
+        self.assertEqual(shown(1), ["a0", *NAMES[1:4]])
+        self.assertEqual(len(reads), 2)
+        self.put(f"{self.url}/n10", b"another size")
+        self.assertIn("12 B", "".join(self.page(f"{self.url}/?page=3").texts))
+        self.assertEqual(len(reads), 3)
+        # Another cap of it is another one's, who has to read for himself.
+        readonly = self.get(f"{self.url}?t=readonly-uri").text
+        self.page(f"/uri/{readonly}/?page=1")
+        self.assertEqual(len(reads), 4)
+        self.grid.clock.advance(glances.KEEP_SECONDS + 1)
+        shown(1)
+        self.assertEqual(len(reads), 5)
+
+    def test_no_more_is_kept_than_may_be(self) -> None:
+        self.patch(glances, "LEAST_KEPT", 10)
+        self.patch(glances, "MOST_KEPT", 20)
+        kept = self.gateway.glances._kept
+        other = self.new_directory()
+        self.post(f"/uri/{other}", dict.fromkeys(NAMES, b"1"), t="upload")
+        for cap in (self.root, other):
+            self.page(f"/uri/{cap}/?page=2")
+            self.assertEqual(list(kept), [cap])
+        self.post(f"/uri/{other}", {f"m{n}": b"1" for n in range(10)}, t="upload")
+        self.page(f"/uri/{other}/?page=2")
+        self.assertEqual(list(kept), [])
 
     def test_deleting_leads_back_to_the_same_page(self) -> None:
         page = self.page(f"{self.url}/?page=2")
