@@ -78,16 +78,6 @@ class _Row:
         return self._piece[start : self._at]
 
 
-def verify_stored_share(read: Read, size: int, number: int) -> None:
-    """Check a whole share against its own hashes; see `verifying`.
-
-    Raises:
-        IntegrityError, FormatError: it is not the share that was made.
-    """
-    for _ in verifying(read, size, number):
-        pass
-
-
 def verifying(read: Read, size: int, number: int) -> Iterator[int]:
     """Check a share against its own hashes, a piece at a time.
 
