@@ -7,14 +7,13 @@ and the others go on, as long as whoever supervises is content.
 
 from __future__ import annotations
 
-import hmac
 from collections import deque
 from collections.abc import Callable
 from typing import TypeVar
 
 from twisted.internet.defer import Deferred
 
-from ampgrid.crypto import hashing
+from ampgrid.crypto.sameness import Rereading
 from ampgrid.errors import AmpgridError, FileChangedError
 from ampgrid.formats.chkwriter import EncodedSegment, FileEncoder, FileTail
 from ampgrid.formats.segments import segment_length
@@ -40,10 +39,9 @@ class ShareSender:
 
     Args:
         encoder: makes the shares.
-        key: of the file, 16 bytes.
         source: the plaintext.
-        key_check: a fresh convergent hasher, by which the second pass proves that it read what
-            the first one read; None for a source that cannot have changed.
+        rereading: shows that what is read now was read when the key was found; None for a
+            source that cannot have changed.
         threads: where reading, enciphering, coding and hashing happen.
         operation: progress and cancelling.
     """
@@ -51,17 +49,15 @@ class ShareSender:
     def __init__(
         self,
         encoder: FileEncoder,
-        key: bytes,
         source: Uploadable,
-        key_check: hashing.ConvergentKey | None,
+        rereading: Rereading | None,
         threads: Threads,
         operation: Operation,
     ) -> None:
         self._encoder = encoder
         self._layout = encoder.layout
-        self._key = key
         self._source = source
-        self._key_check = key_check
+        self._rereading = rereading
         self._threads = threads
         self._operation = operation
 
@@ -72,8 +68,8 @@ class ShareSender:
         return plaintext, self._encoder.encode_segment(index, plaintext)
 
     def _absorb(self, plaintext: bytes, segment: EncodedSegment) -> None:
-        if self._key_check is not None:
-            self._key_check.update(plaintext)
+        if self._rereading is not None:
+            self._rereading.update(plaintext)
         self._encoder.absorb(segment)
 
     async def segments(self, deliver: Callable[[EncodedSegment], Deferred[None]]) -> FileTail:
@@ -108,8 +104,7 @@ class ShareSender:
             for unwanted in ahead:
                 unwanted.addErrback(lambda _failure: None)
         await self._threads.run(self._source.check_unchanged)
-        check = self._key_check
-        if check is not None and not hmac.compare_digest(check.digest(), self._key):
+        if self._rereading is not None and not self._rereading.is_same():
             raise FileChangedError("the file changed while it was being uploaded; try again")
         return await self._threads.run(self._encoder.finish)
 

@@ -22,6 +22,7 @@ from ampgrid.commands.errors import BusyError
 from ampgrid.commands.storage import MAX_CHUNK_BYTES
 from ampgrid.crypto import hashing
 from ampgrid.crypto.hashing import Buffer
+from ampgrid.crypto.sameness import FirstReading, Rereading
 from ampgrid.errors import AmpgridError, BadArgumentValueError, FileError, NotHappyError
 from ampgrid.formats.chkwriter import EncodedSegment, FileEncoder, FileTail
 from ampgrid.formats.segments import (
@@ -222,17 +223,17 @@ class Uploader:
         threads = InlineThreads() if size <= SMALL_BYTES else self._threads
         parameters = KeyParameters(size, encoding.needed, encoding.total, segment_size)
         key = None if early is None else early.found(parameters)
-        if key is None:
-            key = await self._convergent_key(source, parameters, operation, threads)
+        # Of what is always the same nobody need see that it is.
+        reading = None if source.is_steady() else FirstReading()
+        if key is None or reading is not None:
+            key = await self._convergent_key(source, parameters, reading, operation, threads)
         operation.done = size
-        steady = source.is_steady()
         own_extension: bytes | None = None
         for _attempt in range(_ATTEMPTS):
             upload = _Upload(
                 key=key,
                 source=source,
-                # What is always the same is not hashed again to see that it is.
-                key_check=None if steady else parameters.hasher(self._convergence),
+                rereading=None if reading is None else reading.again(),
                 segment_size=segment_size,
                 encoding=encoding,
                 servers=self._servers(),
@@ -248,7 +249,12 @@ class Uploader:
         raise NotHappyError("servers hold foreign shares in the place of this file's")
 
     async def _convergent_key(
-        self, source: Uploadable, parameters: KeyParameters, operation: Operation, threads: Threads
+        self,
+        source: Uploadable,
+        parameters: KeyParameters,
+        reading: FirstReading | None,
+        operation: Operation,
+        threads: Threads,
     ) -> bytes:
         hasher = parameters.hasher(self._convergence)
         size = parameters.size
@@ -256,6 +262,8 @@ class Uploader:
         def hash_piece(start: int) -> int:
             piece = source.read_at(start, min(_HASH_PIECE, size - start))
             hasher.update(piece)
+            if reading is not None:
+                reading.update(piece)
             return len(piece)
 
         while operation.done < size:
@@ -272,7 +280,7 @@ class _Upload:
         *,
         key: bytes,
         source: Uploadable,
-        key_check: hashing.ConvergentKey | None,
+        rereading: Rereading | None,
         segment_size: int,
         encoding: Encoding,
         servers: Sequence[StorageServer],
@@ -287,7 +295,7 @@ class _Upload:
         self._threads = threads
         self._encoder = FileEncoder(key, size, encoding.needed, encoding.total, segment_size)
         self._layout = self._encoder.layout
-        self._sender = ShareSender(self._encoder, key, source, key_check, threads, operation)
+        self._sender = ShareSender(self._encoder, source, rereading, threads, operation)
         self._storage_index = hashing.storage_index_hash(key)
         self._servers = {server.server_id: server for server in servers}
         order = permute(self._storage_index, self._servers)[: 2 * encoding.total]

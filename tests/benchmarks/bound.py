@@ -127,12 +127,14 @@ def upload(parts: Mapping[str, Amount], needed: int, total: int, cores: int) -> 
     """
     all_shares = total / needed
     sha, tls = parts["SHA-256"].cpu, parts["tls stream"]
-    read = parts["file read, cached"].cpu
+    read, gmac = parts["file read, cached"].cpu, parts["AES-128-GMAC"].cpu
     pieces = (
         Piece("read for the key", "client", 1, read, FIRST),
         Piece("SHA-256 for the key", "client", 1, sha, FIRST),
+        Piece("GMAC, first reading", "client", 1, gmac, FIRST),
         Piece("read again", "client", 1, read),
-        Piece("SHA-256, check and whole", "client", 2, sha, "hashes in order"),
+        Piece("GMAC, second reading", "client", 1, gmac, "hashes in order"),
+        Piece("SHA-256, whole", "client", 1, sha, "hashes in order"),
         Piece("SHA-256, segments", "client", 1, sha),
         Piece("AES-128-CTR", "client", 1, parts["AES-128-CTR"].cpu),
         Piece("encode", "client", 1, _coding(parts, "encode", needed, total)),

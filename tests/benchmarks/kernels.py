@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable
 
 from ampgrid.crypto.cipher import encrypt_at
+from ampgrid.crypto.sameness import Mark
 from ampgrid.erasure import Codec, Engine
 from ampgrid.erasure.engines import isal_engine, zfec_engine
 from tests.benchmarks.amounts import MB, Amount, timed
@@ -47,10 +48,11 @@ def _codings(engine: Engine, needed: int, total: int) -> dict[str, Callable[[], 
 def measure(seconds: float) -> dict[str, Amount]:
     """Measure each for about so many seconds."""
     segment, key = os.urandom(SEGMENT_BYTES), os.urandom(16)
-    amount = SEGMENT_BYTES / MB
+    amount, mark = SEGMENT_BYTES / MB, Mark(key)
     found = {
         "SHA-256": timed(lambda: hashlib.sha256(segment).digest(), amount, "MB", seconds),
         "AES-128-CTR": timed(lambda: encrypt_at(key, 0, segment), amount, "MB", seconds),
+        "AES-128-GMAC": timed(lambda: mark.update(segment), amount, "MB", seconds),
     }
     for name, engine in engines().items():
         for needed, total in CODES:

@@ -203,6 +203,33 @@ class ChangingTests(GridCase):
                 grid.run(uploading)
             self.assertEqual(linked, [])
 
+    def test_a_byte_that_changes_between_the_readings(self):
+        """Also where neither size nor times tell of it."""
+        grid, size = self.grid(nodes=3, shares=(2, 3, 3)), 3_000_000
+        uploader = grid.client.core.uploader
+        for at in (0, 1_500_000, size - 1, None):
+
+            class Shifting(Data):
+                asked = 0
+
+                def is_steady(self):
+                    return False
+
+                def read_at(self, offset, length, at=at):
+                    data = bytearray(super().read_at(offset, length))
+                    self.asked += length
+                    if at is not None and self.asked > size and offset <= at < offset + length:
+                        data[at - offset] ^= 1
+                    return bytes(data)
+
+            source = Shifting(some_bytes(size))
+            uploading = uploader.upload(source, grid.encoding, Operation())
+            if at is None:
+                grid.run(uploading)
+                continue
+            with self.assertRaises(FileChangedError):
+                grid.run(uploading)
+
     def test_a_small_file_that_grows_while_it_is_opened(self):
         path = Path(self.mktemp())
         path.write_bytes(b"half of it")
