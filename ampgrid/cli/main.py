@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import click
-from click.shell_completion import shell_complete
 
 from ampgrid._version import __version__
 from ampgrid.cli import console, exits
@@ -164,6 +163,8 @@ def invoke(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         if instruction := os.environ.get(_COMPLETE):
+            from click.shell_completion import shell_complete
+
             return shell_complete(cli, {}, "ampgrid", _COMPLETE, instruction)
         # Not cli.main(), which has its own way with errors.
         with cli.make_context("ampgrid", words, obj=session) as context:

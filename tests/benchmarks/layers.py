@@ -5,7 +5,8 @@
 
 Each layer is a process that has loaded what the one above it has, and a little more: bare
 Python, what Twisted, TLS and the databases bring, the command line, and the modules of a storage
-node. The last are the storage nodes of a grid (`tests.benchmarks.grids`) that have nothing to do.
+node. The last are the storage nodes of a grid (`tests.benchmarks.grids`) that have nothing to do,
+and one of them after its user has put a file, which loads the client's half.
 What is private is what no other process shares; so each layer is loaded twice at once, and the
 libraries that a node shares with others are not counted as its own.
 """
@@ -19,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,7 @@ from ampgrid.cli.reactor import Stop, run_with_reactor
 from tests.benchmarks import pages
 from tests.benchmarks.figures import short
 from tests.benchmarks.grids import AmpgridGrid
-from tests.benchmarks.measuring import environment, resident_memory
+from tests.benchmarks.measuring import environment, resident_memory, write_random
 
 ROOT = Path(__file__).resolve().parents[2]
 #: As the command does it: what Twisted imports for others waits until it is used.
@@ -79,24 +81,37 @@ def layers() -> Iterator[tuple[str, int, int]]:
         yield name, *load(statements)
 
 
-def idle_nodes(reactor: Any, seconds: float) -> tuple[int, int]:
-    """Return the medians of the storage nodes of a grid that has nothing to do, bytes."""
+def nodes(reactor: Any, seconds: float) -> Iterator[tuple[str, int, int]]:
+    """Yield what storage nodes of a grid have: the median of all, and one that was asked."""
     with tempfile.TemporaryDirectory() as folder:
         grid = AmpgridGrid("idle", Path(folder) / "grid", reactor)
         try:
             grid.start()
             time.sleep(seconds)
-            found = [resident_memory(pid) for pid in grid.node_pids]
+            resident, private = zip(*map(resident_memory, grid.node_pids), strict=True)
+            medians = round(statistics.median(resident)), round(statistics.median(private))
+            yield "and running, idle", *medians
+            _ask(grid, grid.node_names[0])
+            yield "a node whose user has put a file", *resident_memory(grid.node_pids[0])
         finally:
             grid.stop()
-    resident, private = zip(*found, strict=True)
-    return round(statistics.median(resident)), round(statistics.median(private))
+
+
+def _ask(grid: AmpgridGrid, name: str) -> None:
+    """Let a storage node put a file into a directory for its user, and list that."""
+    words = grid.command(name)[: -len(["run", "--until-stdin-closes"])]
+    file = grid.root / "file"
+    write_random(file, 100_000)
+    for asked in (["put", str(file), "private:file"], ["ls", "private:"]):
+        subprocess.run(
+            [*words, *asked], check=True, stdout=subprocess.DEVNULL, env=grid.environment()
+        )
 
 
 def rows(reactor: Any, seconds: float) -> Iterator[tuple[str, str, str, str, str]]:
     """Yield the rows of the table: a layer, what it has, and what that is more, in MB."""
     before = (0, 0)
-    for name, *found in (*layers(), ("and running", *idle_nodes(reactor, seconds))):
+    for name, *found in chain(layers(), nodes(reactor, seconds)):
         more = [new - old for new, old in zip(found, before, strict=True)]
         before = (found[0], found[1])
         cells = [short(each / 1e6) for pair in zip(found, more, strict=True) for each in pair]
