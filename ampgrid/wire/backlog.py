@@ -35,7 +35,7 @@ class Backlog:
     Args:
         clock: tells the time.
         transport: of the reactor. It takes no more than its ``bufferSize`` before it asks for a
-            pause, and reads as much at once.
+            pause.
     """
 
     def __init__(self, clock: Clock, transport: Any) -> None:

@@ -27,6 +27,7 @@ from ampgrid.ports import Clock
 from ampgrid.wire import boxes
 from ampgrid.wire.backlog import Backlog
 from ampgrid.wire.connection import Connection
+from ampgrid.wire.intake import take_streams
 from ampgrid.wire.prompt import prompt
 from ampgrid.wire.tls import Credentials
 
@@ -170,6 +171,7 @@ class Gate(Protocol):
         self._done = True
         self._stop_deadline()
         self.connection.backlog = Backlog(self._clock, self.transport)
+        take_streams(self.transport)
 
     def refuse(self, reason: str) -> None:
         """Abort a peer that has not proved itself, and tell ``reason`` to whom it concerns here.
