@@ -39,6 +39,8 @@ MOST_MEMORY_BYTES = 2**20
 STEP_BYTES = 8 * MAX_CHUNK_BYTES
 #: The most bytes of one connection that are ahead: a step on its way, and one that is gathered.
 MOST_AHEAD_BYTES = 2**20
+#: So many bytes are counted of a write that is ahead beside its own: what is remembered of it.
+WRITE_BYTES = 256
 #: How long a bucket may be without a new byte before it is dropped, seconds.
 IDLE_SECONDS = 30 * 60.0
 #: How slowly a share may come, bytes a second; its bucket lives `IDLE_SECONDS` longer than that.
@@ -53,7 +55,7 @@ class _Write:
 
     Attributes:
         done: fires when they are in the file; None if nobody waits for that.
-        ahead: how many of them are counted as ahead.
+        ahead: what it counts of what may be ahead, bytes; 0 if it is not.
     """
 
     offset: int
@@ -115,7 +117,7 @@ class Bucket:
         self._ended = False
         self._opened_at = self._grown_at = clock.seconds()
         self._covered = 0
-        #: Where what was asked to be written ends, and how much of it stands in steps ahead.
+        #: Where what was asked to be written ends, and what its steps count as ahead.
         self._end = 0
         self._ahead = 0
         #: Why something that was answered ahead could not be written.
@@ -146,16 +148,17 @@ class Bucket:
             return False
         if offset != self._end or not offset < end <= upload.size:
             return False
-        if not self._owner.ahead.take(len(data)):
+        ahead = len(data) + WRITE_BYTES
+        if not self._owner.ahead.take(ahead):
             # What other buckets gather must not hold up this one for long.
             self._owner.write_out()
             return False
         self._end = end
-        self._ahead += len(data)
+        self._ahead += ahead
         # Nothing of it was there before.
         self._covered += len(data)
         self._grown_at = self._clock.seconds()
-        self._steps.append(_Write(offset, data, ahead=len(data)))
+        self._steps.append(_Write(offset, data, ahead=ahead))
         if self._ahead >= STEP_BYTES:
             self.write_out()
         return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import tracemalloc
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,13 +11,15 @@ from hypothesis import strategies as st
 from ampgrid.commands import errors as e
 from ampgrid.storage import service
 from ampgrid.storage.allowance import Allowance
-from ampgrid.storage.buckets import MOST_AHEAD_BYTES, STEP_BYTES
+from ampgrid.storage.buckets import MOST_AHEAD_BYTES, STEP_BYTES, WRITE_BYTES
 from ampgrid.storage.service import LOOK_SECONDS
 from tests.unit.storage.service_case import LARGE, Client, ServiceCase
 from tests.unit.store.disks import FaultyFileSystem
 
 CHUNK = 65_000
 SIZE = 40 * CHUNK
+#: What such a write counts while it is ahead.
+COST = CHUNK + WRITE_BYTES
 
 
 class GatherTests(ServiceCase):
@@ -33,7 +36,7 @@ class GatherTests(ServiceCase):
     def test_nothing_is_in_memory_alone_for_long(self):
         self.successResultOf(self.client.allocate((0,), LARGE))
         self.successResultOf(self.client.write(0, b"x" * 1000))
-        self.assertEqual((self.service.ahead.held, self.leftovers()), (1000, []))
+        self.assertEqual((self.service.ahead.held, self.leftovers()), (1000 + WRITE_BYTES, []))
         self.clock.advance(LOOK_SECONDS)
         self.assertEqual((self.service.ahead.held, len(self.leftovers())), (0, 1))
 
@@ -94,9 +97,9 @@ class BoundTests(ServiceCase):
         self.successResultOf(self.client.allocate((0,), SIZE))
         self.threads.held = True
         answers = self.write_all(self.client)
-        answered = sum(CHUNK for answer in answers if answer.called)
+        answered = sum(COST for answer in answers if answer.called)
         self.assertLessEqual(answered, MOST_AHEAD_BYTES)
-        self.assertGreater(answered, MOST_AHEAD_BYTES - CHUNK)
+        self.assertGreater(answered, MOST_AHEAD_BYTES - COST)
         self.assertEqual(self.service.ahead.held, answered)
         self.threads.release()
         for answer in answers:
@@ -104,8 +107,25 @@ class BoundTests(ServiceCase):
         self.assertEqual(self.service.ahead.held, 0)
         self.successResultOf(self.client.close())
 
+    def test_of_many_small_writes(self):
+        """A byte takes more than a byte: what is remembered of each write counts."""
+        self.successResultOf(self.client.allocate((0,), SIZE))
+        self.threads.held = True
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+        before, _ = tracemalloc.get_traced_memory()
+        answered = 0
+        while answered < MOST_AHEAD_BYTES // 100 and self.client.write(answered, b"x").called:
+            answered += 1
+        after, _ = tracemalloc.get_traced_memory()
+        self.assertEqual(self.service.ahead.held, answered * (1 + WRITE_BYTES))
+        self.assertLessEqual(self.service.ahead.held, MOST_AHEAD_BYTES)
+        self.assertLessEqual(after - before, MOST_AHEAD_BYTES)
+        self.threads.release()
+        self.assertEqual(self.service.ahead.held, 0)
+
     def test_of_all_connections(self):
-        self.patch(service, "MOST_AHEAD_BYTES", 10 * CHUNK)
+        self.patch(service, "MOST_AHEAD_BYTES", 10 * COST)
         self.start()
         clients = [Client(self, bytes([n]) * 20) for n in range(3)]
         for number, client in enumerate(clients):
@@ -124,14 +144,14 @@ class BoundTests(ServiceCase):
         """Seven shares that stand still fill the allowance; the eighth gets room at once."""
         self.successResultOf(self.client.allocate(range(8), SIZE))
         share = 0
-        while self.service.ahead.held + CHUNK <= MOST_AHEAD_BYTES:
+        while self.service.ahead.held + COST <= MOST_AHEAD_BYTES:
             share = (share + 1) % 7
-            offset = self.service.ahead.held // (7 * CHUNK) * CHUNK
+            offset = self.service.ahead.held // (7 * COST) * CHUNK
             self.successResultOf(self.client.write(offset, b"x" * CHUNK, share))
         self.successResultOf(self.client.write(0, b"x" * CHUNK, 7))
         self.assertEqual(self.service.ahead.held, 0)
         self.successResultOf(self.client.write(CHUNK, b"x" * CHUNK, 7))
-        self.assertEqual(self.service.ahead.held, CHUNK)
+        self.assertEqual(self.service.ahead.held, COST)
 
     def test_an_end_gives_all_back(self):
         for end in ("abort", "lose"):
