@@ -22,6 +22,8 @@ from ampgrid.ports import Entropy, Threads
 _LOOK_MILLISECONDS = 250
 #: The most that one write takes, bytes.
 _MOST_AT_ONCE = 1024 * 1024
+#: A file of at most so many bytes is written and put into its place in one hop.
+_IN_ONE_HOP_BYTES = 64 * 1024
 
 
 class DownloadTarget(Protocol):
@@ -126,7 +128,7 @@ class ToDescriptor(_Target):
         self._check = check
         self._put: Callable[[memoryview], int] | None = None
 
-    def write(self, data: bytes) -> Awaitable[None]:
+    def write(self, data: bytes) -> Awaitable[None] | None:
         """Write the bytes."""
         return self._threads.run(self._write_all, data)
 
@@ -222,6 +224,8 @@ class ToFile(ToDescriptor):
     ) -> None:
         self._path = path
         self._folder = None if folder is None else os.dup(folder)
+        self._is_small = False
+        self._held: list[bytes] = []
         self._part = path.with_name(f".ampgrid-{entropy(6).hex()}.part")
         try:
             descriptor = self._made()
@@ -251,12 +255,25 @@ class ToFile(ToDescriptor):
         if folder is not None:
             os.close(folder)
 
+    def open(self, size: int) -> None:
+        """Note whether it is small."""
+        self._is_small = size <= _IN_ONE_HOP_BYTES
+
+    def write(self, data: bytes) -> Awaitable[None] | None:
+        """Write the bytes; those of a small file when it is closed."""
+        if self._is_small:
+            self._held.append(data)
+            return None
+        return super().write(data)
+
     def close(self) -> Awaitable[None]:
         """Make the file durable and put it into its place."""
         return self._threads.run(self._put_in_place)
 
     def _put_in_place(self) -> None:
         folder = self._folder
+        if self._held:
+            self._write_all(b"".join(self._held))
         try:
             os.fsync(self._descriptor)
             self._let_go()

@@ -10,10 +10,11 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from ampgrid.errors import FileError, OperationCancelledError
-from ampgrid.immutable import Operation, ToDescriptor
+from ampgrid.immutable import Operation, ToDescriptor, ToFile
 from ampgrid.wire import InlineThreads
 from tests.patience import PATIENCE
 
@@ -135,3 +136,70 @@ class ToDescriptorTests(SynchronousTestCase):
             os.close(reading)
             self.assertTrue(work.ended())
         self.assertEqual(len(os.listdir("/proc/self/fd")), before)
+
+
+class Counting(InlineThreads):
+    """Threads that count what is brought to them."""
+
+    hops = 0
+
+    def run(self, function, /, *args, **kwargs):  # type: ignore[no-untyped-def]
+        self.hops += 1
+        return super().run(function, *args, **kwargs)
+
+
+class ToFileTests(SynchronousTestCase):
+    """A file that comes whole into its place."""
+
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+        self.file = self.folder / "file"
+        self.threads = Counting()
+
+    def target(self, size: int) -> ToFile:
+        target = ToFile(self.file, self.threads, os.urandom)
+        target.open(size)
+        return target
+
+    def write(self, target: ToFile, *pieces: bytes) -> None:
+        for done in (*map(target.write, pieces), target.close()):
+            if done is not None:
+                self.assertIsNone(self.successResultOf(done))  # type: ignore[arg-type]
+
+    def test_files_of_all_sizes(self) -> None:
+        for size in (0, 1, 9_999, 65_536, 65_537, len(DATA)):
+            for count in (1, 3):
+                data, step = DATA[:size], max(1, -(-size // count))
+                pieces = [data[start : start + step] for start in range(0, size, step)]
+                self.write(self.target(size), *pieces)
+                self.assertEqual(self.file.read_bytes(), data)
+                self.assertEqual(os.listdir(self.folder), ["file"])
+
+    def test_a_small_one_is_one_hop(self) -> None:
+        self.write(self.target(10_000), DATA[:10_000])
+        self.assertEqual(self.threads.hops, 1)
+
+    def test_one_that_failed_leaves_what_was_there(self) -> None:
+        self.file.write_bytes(b"old")
+        for size in (10, 100_000):
+            target = self.target(size)
+            target.write(DATA[: size // 2])
+            target.fail(OperationCancelledError("cancelled"))
+            self.assertEqual(self.file.read_bytes(), b"old")
+            self.assertEqual(os.listdir(self.folder), ["file"])
+
+    def test_no_room_is_told(self) -> None:
+        for size in (10, 100_000):
+            target = self.target(size)
+            full = os.open("/dev/full", os.O_WRONLY)
+            os.dup2(full, target._descriptor)
+            os.close(full)
+            failed: list[Failure] = []
+            for done in (target.write(DATA[:size]), target.close()):
+                if done is not None:
+                    done.addErrback(failed.append)  # type: ignore[attr-defined]
+            self.assertTrue(failed[0].check(FileError))
+            target.fail(failed[0].value)
+            self.assertEqual(os.listdir(self.folder), [])
