@@ -34,6 +34,9 @@ MOST_PIECES = 1024
 #: The most files that are kept open for writing.
 MOST_OPEN_FILES = 256
 
+#: After so many bytes the system is asked to begin to bring them to the disk.
+START_SYNC_BYTES = 4 * 2**20
+
 #: An offset and the bytes that belong there.
 Write = tuple[int, bytes]
 
@@ -282,6 +285,8 @@ class FileUpload(Upload):
         self._others = others
         self._descriptor: int | None = None
         self._made = False
+        #: Bytes since the system was last asked to begin to write.
+        self._unasked = 0
 
     def finish(self) -> None:
         """Bring every byte of a complete share to the disk and close the file.
@@ -357,7 +362,13 @@ class FileUpload(Upload):
         descriptor = self._open()
         with self._health.writing():
             self._files.write_at(descriptor, offset, buffers)
-        self._space.wrote(sum(map(len, buffers)))
+        length = sum(map(len, buffers))
+        self._space.wrote(length)
+        self._unasked += length
+        if self._unasked >= START_SYNC_BYTES:
+            # So that the end need not wait for the disk to take all of it.
+            self._unasked = 0
+            self._files.start_sync(descriptor)
 
     def _get(self, offset: int, length: int) -> bytes:
         if not length:

@@ -256,6 +256,10 @@ class FailingFileSystem:
         """Synchronise a file."""
         self._do("fsync", lambda: self._inner.fsync(descriptor))
 
+    def start_sync(self, descriptor: int) -> None:
+        """Tell of nothing: what fails here shows in `fsync`."""
+        self._inner.start_sync(descriptor)
+
     def fsync_directory(self, path: Path) -> None:
         """Synchronise a directory."""
         self._do("fsync_directory", lambda: self._inner.fsync_directory(path))

@@ -269,6 +269,10 @@ class RecordingFileSystem:
         if self.log is not None:
             self.log.sync(self._number(descriptor))
 
+    def start_sync(self, descriptor: int) -> None:
+        """Note nothing: what was written may be on the disk or not, as before."""
+        self._inner.start_sync(descriptor)
+
     def fsync_directory(self, path: Path) -> None:
         """Synchronise a directory."""
         self._inner.fsync_directory(path)

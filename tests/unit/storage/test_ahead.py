@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import tracemalloc
+from typing import ClassVar
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,6 +14,8 @@ from ampgrid.storage import service
 from ampgrid.storage.allowance import Allowance
 from ampgrid.storage.buckets import MOST_AHEAD_BYTES, STEP_BYTES, WRITE_BYTES
 from ampgrid.storage.service import LOOK_SECONDS
+from ampgrid.store import uploads
+from ampgrid.store.filesystem import PosixFileSystem
 from tests.unit.storage.service_case import LARGE, Client, ServiceCase
 from tests.unit.store.disks import FaultyFileSystem
 
@@ -32,6 +35,26 @@ class GatherTests(ServiceCase):
         self.assertLessEqual(self.threads.hops - hops, SIZE // STEP_BYTES + 1)
         for offset in range(0, SIZE, CHUNK):
             self.assertEqual(self.client.read(0, offset, CHUNK), bytes([offset % 251]) * CHUNK)
+
+    def test_the_disk_begins_before_the_end(self):
+        """So that the close need not wait for all of a large share."""
+
+        class Asked(PosixFileSystem):
+            lengths: ClassVar[list[int]] = []
+
+            def start_sync(self, descriptor):
+                self.lengths.append(self.length_of(descriptor))
+                super().start_sync(descriptor)
+
+        self.patch(uploads, "START_SYNC_BYTES", 2**20)
+        self.start(files=Asked())
+        self.successResultOf(self.client.allocate((0,), SIZE))
+        for offset in range(0, SIZE, CHUNK):
+            self.successResultOf(self.client.write(offset, bytes([offset % 251]) * CHUNK))
+        self.successResultOf(self.client.close())
+        step = -(-(2**20) // STEP_BYTES) * STEP_BYTES
+        self.assertEqual(Asked.lengths, list(range(step, SIZE + 1, step)))
+        self.assertEqual(self.client.read(0, 0, CHUNK), bytes(CHUNK))
 
     def test_nothing_is_in_memory_alone_for_long(self):
         self.successResultOf(self.client.allocate((0,), LARGE))

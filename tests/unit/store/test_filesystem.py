@@ -120,7 +120,7 @@ class PosixFileSystemTests(SynchronousTestCase):
             self.assertEqual(files.durable, bool(waited))
             self.assertEqual(files.read_at(descriptor, 0, 9), b"data")
         own = set(vars(HastyFileSystem)) - {"__module__", "__doc__"}
-        self.assertEqual(own, {"durable", "fsync", "fsync_directory"})
+        self.assertEqual(own, {"durable", "start_sync", "fsync", "fsync_directory"})
 
     def test_failures_are_told(self):
         if not Path("/dev/full").exists():
@@ -129,3 +129,17 @@ class PosixFileSystemTests(SynchronousTestCase):
         self.addCleanup(os.close, descriptor)
         with self.assertRaises(OSError):
             self.files.write_at(descriptor, 0, [b"x"])
+
+
+class StartSyncTests(SynchronousTestCase):
+    def test_it_changes_nothing_and_never_fails(self):
+        for files in (PosixFileSystem(), HastyFileSystem()):
+            path = Path(self.mktemp())
+            descriptor = files.open_new(path)
+            files.write_at(descriptor, 0, [b"some", b"thing"])
+            files.start_sync(descriptor)
+            self.assertEqual(files.read_at(descriptor, 0, 20), b"something")
+            files.fsync(descriptor)
+            files.close(descriptor)
+            files.start_sync(descriptor)
+            self.assertEqual(path.read_bytes(), b"something")
