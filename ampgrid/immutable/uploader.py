@@ -47,8 +47,9 @@ from ampgrid.wire import InlineThreads
 
 _log = Logger()
 
-#: Bytes hashed in one turn of a worker thread while the key is computed.
+#: Bytes read and hashed at once while the key is computed, and in one turn of a worker thread.
 _HASH_PIECE = 1024 * 1024
+_HASH_TURN = 4 * _HASH_PIECE
 #: An upload is begun again when shares found on servers turn out to be foreign: from then on
 #: it is known which are ours.
 _ATTEMPTS = 2
@@ -259,16 +260,18 @@ class Uploader:
         hasher = parameters.hasher(self._convergence)
         size = parameters.size
 
-        def hash_piece(start: int) -> int:
-            piece = source.read_at(start, min(_HASH_PIECE, size - start))
-            hasher.update(piece)
-            if reading is not None:
-                reading.update(piece)
-            return len(piece)
+        def hash_some(start: int) -> int:
+            end = min(start + _HASH_TURN, size)
+            for at in range(start, end, _HASH_PIECE):
+                piece = source.read_at(at, min(_HASH_PIECE, end - at))
+                hasher.update(piece)
+                if reading is not None:
+                    reading.update(piece)
+            return end
 
         while operation.done < size:
             operation.check()
-            operation.done += await threads.run(hash_piece, operation.done)
+            operation.done = await threads.run(hash_some, operation.done)
         return hasher.digest()
 
 
