@@ -70,9 +70,11 @@ class Octets(amp.Argument):
 
     def toString(self, inObject: bytes | memoryview) -> bytes | memoryview:  # noqa: N802, N803
         """Check the length; a view of bytes is not copied before the box is made."""
-        if not self.least <= len(inObject) <= self.most:
+        value = inObject if isinstance(inObject, memoryview) else bytes(inObject)
+        size = value.nbytes if isinstance(value, memoryview) else len(value)
+        if size != len(value) or not self.least <= size <= self.most:
             raise ValueError("length out of bounds")
-        return inObject if isinstance(inObject, memoryview) else bytes(inObject)
+        return value
 
 
 class Exact(Octets):

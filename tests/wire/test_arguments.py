@@ -63,6 +63,14 @@ class RoundTripTest(SynchronousTestCase):
         self.there_and_back(Octets(100), value)
         self.only_canonical(Octets(50, 10), value)
 
+    def test_views_of_bytes(self) -> None:
+        """They are not copied, and count their bytes."""
+        view = memoryview(b"some bytes")[5:]
+        self.assertIs(Octets(5).toString(view), view)
+        for wrong in (view[:0], memoryview(b"four" * 3).cast("I"), memoryview(b"too long")):
+            with self.assertRaises(ValueError):
+                Octets(5, 1).toString(wrong)
+
     @given(texts, st.binary(max_size=40))
     @example("", b"\xed\xa0\x80")
     @example("", b"\xc0\x80")
