@@ -42,6 +42,8 @@ LAST_SECONDS = 300.0
 #: of the reactor, and above some 256 KiB the memory that it takes costs more than the turns.
 READ_BYTES = 64 * 1024
 BODY_READ_BYTES = 256 * 1024
+#: Bytes of a long answer that are given to the system at once, as far as it takes them.
+SEND_BYTES = 1024 * 1024
 MOST_HEADERS = 100
 #: A length of more digits is none of any body.
 _MOST_DIGITS = 30
@@ -159,6 +161,10 @@ class GatewayChannel(HTTPChannel):
             return
         if transport.connected and not (transport.disconnecting or transport.producerPaused):
             transport.doWrite()
+
+    def give_much(self) -> None:
+        """Send more at once: a long answer goes out."""
+        self.transport.SEND_LIMIT = SEND_BYTES
 
     def hold(self) -> None:
         """Read no more from the client for now."""

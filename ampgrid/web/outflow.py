@@ -40,6 +40,7 @@ class Outflow:
         request.cancels(operation)
         operation.on_cancel(self._wake)
         if not request.gone:
+            request.channel.give_much()
             request.registerProducer(self, True)
 
     def write(self, data: bytes) -> Deferred[None] | None:
