@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -36,6 +37,9 @@ from tests.processtable import staying_with, this_process
 _FINDINGS = "findings"
 #: A file system in memory, where campaigns work.
 _MEMORY = Path("/dev/shm")
+#: So much of it, and of memory, makes room for all that tests ever hold at once, bytes.
+_MEMORY_BYTES = 4 * 2**30
+_MEMINFO = Path("/proc/meminfo")
 #: Of pytest's own: directories that it keeps between tests, and a link to the last.
 _PYTEST = "pytest-of-*"
 
@@ -197,11 +201,27 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
 _handler = _Handler()
 
 
+def _place() -> Path | None:
+    """Return where the directory for temporary files is made, None for the usual place.
+
+    In memory, if there is room: stores wait for a disk at every commit until it is durable, and
+    no test can tell whether it is. Whoever sets ``TMPDIR`` has it there.
+    """
+    if "TMPDIR" in os.environ or not os.access(_MEMORY, os.W_OK):
+        return None
+    try:
+        (told,) = re.findall(r"^MemAvailable: +(\d+) kB$", _MEMINFO.read_text(), re.MULTILINE)
+    except (OSError, ValueError):
+        return None
+    room = min(shutil.disk_usage(_MEMORY).free, int(told) * 1024)
+    return _MEMORY if room >= _MEMORY_BYTES else None
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     worker = getattr(config, "workerinput", None)
     if worker is None:
-        root = Path(tempfile.mkdtemp(prefix="ampgrid-tests-")).resolve()
+        root = Path(tempfile.mkdtemp(prefix="ampgrid-tests-", dir=_place())).resolve()
         # Some tests go through it as another user.
         root.chmod(0o711)
     else:

@@ -155,7 +155,7 @@ class BackupTests(GridCase):
         # Its upload is under way for as long as it takes to look and to kill.
         large = self.tree / "large"
         large.touch()
-        os.truncate(large, 4_000_000_000)
+        os.truncate(large, 1_000_000_000)
         client = self.grid.ready["client"]["dir"]
         words = ("backup", self.tree, self.path, "--database", database)
         process = start("-d", client, *words)
