@@ -22,6 +22,7 @@ tenth. All members of the grid count together. What is counted:
 from __future__ import annotations
 
 import json
+import os
 import sys
 import tempfile
 from collections import Counter
@@ -225,9 +226,15 @@ class Counting:
         }
 
 
+def _from_memory(_: object, descriptor: int, offset: int, length: int) -> bytes:
+    """Read what was just written: it is in memory still, whether or not the system can tell."""
+    return os.pread(descriptor, length, offset)
+
+
 def measure() -> dict[str, dict[str, int]]:
     """Return what everything costs, in a grid of its own."""
-    with tempfile.TemporaryDirectory() as folder:
+    remembered = patch.object(PosixFileSystem, "read_at_once", _from_memory)
+    with tempfile.TemporaryDirectory() as folder, remembered:
         counting = Counting(Path(folder))
         try:
             return counting.measure()
