@@ -7,7 +7,7 @@ leaves a bell here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -98,8 +98,13 @@ class SharePool:
         return {reader.number for reader in self._ready}
 
     def prepare(self, enough: int) -> None:
-        """Begin to prepare fresh shares until ``enough`` numbers are ready or on the way."""
-        busy = self._ready_numbers() | {reader.number for reader in self._preparing}
+        """Begin to prepare fresh shares until ``enough`` numbers are ready or on the way.
+
+        What is slow is not on the way: whoever hands over nothing keeps no share of the same
+        number elsewhere from being read.
+        """
+        on_the_way = {reader.number for reader in self._preparing if not reader.slow}
+        busy = self._ready_numbers() | on_the_way
         for reader in sorted(self._fresh, key=self.merit):
             if len(busy) >= enough:
                 break
@@ -165,8 +170,16 @@ class SharePool:
         """Note that a share keeps a download waiting; others go before it from now on."""
         if not reader.slow:
             reader.slow = True
+            for other in self._fresh:
+                # What else that server has claimed can wait as well.
+                other.slow = other.slow or other.server is reader.server
             self._finder.ask_all()
             self.note(f"{reader}: slow")
+
+    def nothing_came(self, readers: Iterable[ShareReader] = ()) -> None:
+        """Note that these shares, and those being prepared, keep a download waiting."""
+        for reader in (*readers, *self._preparing):
+            self.slow(reader)
 
     def note(self, line: str) -> None:
         """Keep a problem for the report."""
@@ -220,7 +233,6 @@ class SharePool:
             self._finder.start()
         needed = self._cap.needed
         grace_ends: float | None = None
-        extra = 0
         while len(self._ready_numbers()) < needed:
             check()
             known = len(self._known_numbers())
@@ -235,15 +247,13 @@ class SharePool:
                     if not await self._news.wait(wait) and grace_ends is None:
                         self._finder.ask_all()
                     continue
-            self.prepare(needed + extra)
+            self.prepare(needed)
             if len(self._ready_numbers()) >= needed:
                 return
             if not self.more_may_come():
                 raise self.not_enough()
             if not await self._news.wait(SLOW_SECONDS):
-                for reader in list(self._preparing):
-                    self.slow(reader)
-                extra += 1
+                self.nothing_came()
 
     async def crypttext_hashes(self, check: Callable[[], None]) -> list[bytes]:
         """Return the hashes of the crypttext segments, from whichever ready share has them first.
@@ -283,10 +293,10 @@ class SharePool:
                     if not any(reader not in asked for reader in self.ready()):
                         if not self.more_may_come():
                             raise self.not_enough()
-                        await bell.wait(SLOW_SECONDS)
+                        if not await bell.wait(SLOW_SECONDS):
+                            self.nothing_came()
                 elif not await bell.wait(SLOW_SECONDS):
-                    for reader in waiting:
-                        self.slow(reader)
+                    self.nothing_came(waiting)
                     enough = len(waiting) + 1
                     self.prepare(len(self._ready_numbers()) + 1)
         finally:

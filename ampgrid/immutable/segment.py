@@ -131,8 +131,7 @@ class SegmentFetch:
                 if not self._asked and not self._pool.more_may_come():
                     raise self._pool.not_enough()
             if not await self._bell.wait(SLOW_SECONDS):
-                for reader in self._asked.values():
-                    self._pool.slow(reader)
+                self._pool.nothing_came(self._asked.values())
                 self._extra = min(self._extra + 1, self._needed)
                 self._pool.prepare(self._needed + self._extra)
 

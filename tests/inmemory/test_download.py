@@ -39,6 +39,21 @@ class DownloadCase(SynchronousTestCase):
         finally:
             self.assertLessEqual(self.clock.seconds() - began, within)
 
+    async def hang(self):
+        """Never come back."""
+        await Deferred()
+
+    def hands_over_nothing(self, shelf):
+        """Let a shelf tell what it has, and answer nothing after."""
+        told = shelf.shares
+
+        async def tell(*asked):
+            sizes, _heads = await told(*asked)
+            shelf.before = self.hang
+            return sizes, {}
+
+        shelf.shares = tell
+
 
 class AnyKOfNTests(DownloadCase):
     """Any k of n shares give a file back."""
@@ -176,6 +191,18 @@ class FirstServersTests(DownloadCase):
         shelf.shares = hide
         self.assertEqual(self.get(within=SLOW_SECONDS + GRACE_SECONDS), list(range(7)))
 
+    def test_a_block_is_damaged_and_what_is_found_next_is_not_handed_over(self):
+        for shelf in self.shelves:
+            shelf.contents.clear()
+        share = self.shares[0]
+        damaged = share[:40] + bytes([share[40] ^ 1]) + share[41:]
+        held = ({0: damaged}, {1: None, 2: None}, dict.fromkeys(range(5)), {3: None, 4: None})
+        for shelf, numbers in zip(self.shelves, held, strict=False):
+            for number, other in numbers.items():
+                shelf.contents[self.cap.storage_index, number] = other or self.shares[number]
+        self.hands_over_nothing(self.shelves[2])
+        self.get(within=2 * SLOW_SECONDS)
+
 
 class DamageTests(DownloadCase):
     """A damaged share never gives wrong bytes, whichever byte of it is damaged."""
@@ -268,10 +295,6 @@ class SlowAndLyingTests(DownloadCase):
         self.cap, self.shares = make_shares(self.data, 3, 6, max_segment_size=30_000)
         self.shelves = shelves_for(self.cap, list(enumerate(self.shares)))
 
-    async def hang(self):
-        """Never come back."""
-        await Deferred()
-
     def test_hung_before_the_first_answer(self):
         for shelf in self.shelves[:3]:
             shelf.before = self.hang
@@ -317,6 +340,20 @@ class SlowAndLyingTests(DownloadCase):
         index = self.cap.storage_index
         odd = Shelf(b"o" * 20, {(index, 200): b"", (index, 0): b"", (index, 1): bytes(10**6)})
         self.assertEqual(self.data, self.download(self.cap, [odd, *self.shelves]).result)
+
+    def test_one_that_claims_all_and_hands_over_nothing(self):
+        """Whoever is found first keeps nobody from the same shares elsewhere."""
+        for size in (900, 300_000):
+            data = some_bytes(size)
+            cap, shares = make_shares(data, 3, 6, max_segment_size=30_000)
+            shelves = shelves_for(cap, list(enumerate(shares)))
+            names = (bytes([n]) * 20 for n in range(100, 256))
+            known = [shelf.server_id for shelf in shelves]
+            first = next(n for n in names if permute(cap.storage_index, [n, *known])[0] == n)
+            liar = Shelf(first, {(cap.storage_index, n): share for n, share in enumerate(shares)})
+            self.hands_over_nothing(liar)
+            downloaded = self.download(cap, [liar, *shelves], within=2 * SLOW_SECONDS + 1)
+            self.assertEqual(downloaded.result, data)
 
     def test_cancelled_while_it_waits(self):
         for shelf in self.shelves:
