@@ -35,6 +35,8 @@ _MOST_PATTERNS = 10_000
 _MOST_BYTES = 1_000_000
 
 _PIECES = re.compile(r"\*\*/|\*\*|\*|\?|\[!?\]?[^\]]*\]|.", re.DOTALL)
+#: What stands in a set: a range of characters, or one.
+_SET_ITEMS = re.compile(r"(.)-(.)|(.)", re.DOTALL)
 
 
 @frozen
@@ -118,11 +120,15 @@ def _expression(piece: str) -> str:
         return "[^/]"
     if len(piece) > 2 and piece[0] == "[":
         negated = piece[1] == "!"
-        inner = piece[2 if negated else 1 : -1]
-        inner = re.sub(r"([\\\[\]^&~|])", r"\\\1", inner)
+        inner = _SET_ITEMS.sub(_set_item, piece[2 if negated else 1 : -1])
         # Never a slash, as with the others.
         return f"(?!/)[{'^' if negated else ''}{inner}]"
     return re.escape(piece)
+
+
+def _set_item(found: re.Match[str]) -> str:
+    """Return a character of a set, or a range of them, with nothing in it that means more."""
+    return "-".join(re.escape(end) for end in found.groups() if end is not None)
 
 
 def read_patterns(file: str) -> list[str]:

@@ -205,8 +205,30 @@ class PatternTests(CommandLineCase):
         for pattern in ["", "/", "//", "x" * 1_001, "a\0"]:
             self.assertRaises(BadArgumentValueError, Patterns, [pattern])
 
+    def test_what_a_set_has_in_it(self) -> None:
+        for pattern, has, lacks in [
+            ("[a-c]", "abc", "d-"),
+            ("[!a-c]", "d-", "abc"),
+            ("[a--b]", "", "a"),
+            ("[--b]", "-.1ab", "c"),
+            ("[+--]", "+,-", "*."),
+            ("[a&&b]", "a&b", "c"),
+            ("[a||b~~^]", "a|b~^", "c"),
+            ("[\\\\d-]", "\\\\d-", "15"),
+            ("[]a]", "]a", "["),
+            ("[[a]", "[a", "]"),
+            ("[a-]", "a-", "b"),
+        ]:
+            try:
+                patterns = Patterns([pattern])
+            except BadArgumentValueError:
+                self.assertEqual(has, "", pattern)
+                continue
+            left_out = [c for c in has + lacks if patterns.leaves_out(c, is_directory=False)]
+            self.assertEqual(left_out, list(has), pattern)
+
     @given(
-        st.text(alphabet="ab*?[]!/.^-\\(", min_size=1, max_size=12), st.text("ab/.", max_size=9)
+        st.text(alphabet="ab*?[]!/.^-\\(&|~", min_size=1, max_size=12), st.text("ab/.", max_size=9)
     )
     def test_any_text_is_one_or_is_refused(self, pattern: str, path: str) -> None:
         try:
