@@ -18,7 +18,7 @@ from ampgrid.vdrive.dirnode import Child, DirectoryNode
 
 #: Directories with fewer children are read for each page: that takes no longer than a look.
 LEAST_KEPT = 500
-#: Children of which is kept what is told, in all directories; some 200 bytes each.
+#: Entries of which is kept what is told, in all directories; some 200 bytes each.
 MOST_KEPT = 200_000
 #: Seconds after which all is let go, if no page was asked for.
 KEEP_SECONDS = 120.0
@@ -57,6 +57,11 @@ class Glances:
     children: Sequence[Glance] = field(repr=False)
     problems: Sequence[str]
     root: bytes
+
+    @property
+    def entries(self) -> int:
+        """Of how many entries something is told."""
+        return len(self.children) + len(self.problems)
 
 
 def _glance_at(child: Child) -> Glance:
@@ -110,7 +115,7 @@ class KeptGlances:
     def _keep(self, cap: str, glances: Glances) -> None:
         self._kept[cap] = glances
         self._kept.move_to_end(cap)
-        while sum(len(each.children) for each in self._kept.values()) > MOST_KEPT:
+        while sum(each.entries for each in self._kept.values()) > MOST_KEPT:
             self._kept.popitem(last=False)
         self._stop_timer()
         if self._kept:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from ampgrid.caps import DirCap, parse_cap
 from ampgrid.vdrive.table import Table
 from ampgrid.web import glances, paging
 from ampgrid.web.errors import BadRequestError
@@ -113,6 +115,26 @@ class PagesTest(PageCase):
         self.post(f"/uri/{other}", {f"m{n}": b"1" for n in range(10)}, t="upload")
         self.page(f"/uri/{other}/?page=2")
         self.assertEqual(list(kept), [])
+
+    def test_what_is_damaged_counts_too(self) -> None:
+        self.patch(glances, "LEAST_KEPT", 10)
+        self.patch(glances, "MOST_KEPT", 20)
+        for damaged, kept in ((9, [self.root]), (10, [])):
+            self.spoil(range(damaged))
+            page = self.page(f"{self.url}/?page=2")
+            self.assertEqual("".join(page.texts).count("cannot be read"), damaged)
+            self.assertEqual(list(self.gateway.glances._kept), kept)
+
+    def spoil(self, numbers: Iterable[int]) -> None:
+        """Put rubbish into slots of the directory."""
+        cap = parse_cap(self.root)
+        assert isinstance(cap, DirCap)
+
+        async def plan(_lookup: object) -> dict[bytes, bytes | None]:
+            return {bytes([number]) * 32: b"rubbish" for number in numbers}
+
+        table = self.grid.client.core.drive.maker.table(cap)
+        self.grid.run(table.change(plan))
 
     def test_deleting_leads_back_to_the_same_page(self) -> None:
         page = self.page(f"{self.url}/?page=2")
