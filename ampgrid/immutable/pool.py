@@ -59,6 +59,8 @@ class SharePool:
         self._clock = clock
         self._fresh: list[ShareReader] = []
         self._preparing: set[ShareReader] = set()
+        #: Those that have kept the download waiting themselves.
+        self._late: set[ShareReader] = set()
         self._ready: list[ShareReader] = []
         self._problems: list[str] = []
         self._accused: list[tuple[ShareReader, str]] = []
@@ -100,10 +102,10 @@ class SharePool:
     def prepare(self, enough: int) -> None:
         """Begin to prepare fresh shares until ``enough`` numbers are ready or on the way.
 
-        What is slow is not on the way: whoever hands over nothing keeps no share of the same
+        What is late is not on the way: whoever hands over nothing keeps no share of the same
         number elsewhere from being read.
         """
-        on_the_way = {reader.number for reader in self._preparing if not reader.slow}
+        on_the_way = {reader.number for reader in self._preparing - self._late}
         busy = self._ready_numbers() | on_the_way
         for reader in sorted(self._fresh, key=self.merit):
             if len(busy) >= enough:
@@ -168,7 +170,8 @@ class SharePool:
 
     def slow(self, reader: ShareReader) -> None:
         """Note that a share keeps a download waiting; others go before it from now on."""
-        if not reader.slow:
+        if reader not in self._late:
+            self._late.add(reader)
             reader.slow = True
             for other in self._fresh:
                 # What else that server has claimed can wait as well.

@@ -5,6 +5,7 @@ from itertools import combinations, product
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase
 
 from ampgrid.errors import (
@@ -42,6 +43,14 @@ class DownloadCase(SynchronousTestCase):
     async def hang(self):
         """Never come back."""
         await Deferred()
+
+    def answers_after(self, shelf, seconds):
+        """Let a shelf think that long before every answer."""
+
+        async def think():
+            await deferLater(self.clock, seconds, lambda: None)
+
+        shelf.before = think
 
     def hands_over_nothing(self, shelf):
         """Let a shelf tell what it has, and answer nothing after."""
@@ -327,6 +336,24 @@ class SlowAndLyingTests(DownloadCase):
         for number, shelf in enumerate(self.shelves[:3]):
             fail_after(shelf, 20_000 * (number + 1))
         self.assertEqual(self.data, self.download(self.cap, self.shelves).result)
+
+    def test_who_alone_has_all_and_is_slow_is_not_asked_for_all_at_once(self):
+        reads = []
+        cap, shares = make_shares(self.data, 3, 10, max_segment_size=30_000)
+        contents = {(cap.storage_index, n): share for n, share in enumerate(shares)}
+        shelf = Shelf(b"x" * 20, contents)
+        self.answers_after(shelf, SLOW_SECONDS + 1)
+        original = shelf.read
+
+        async def read(index, number, *where):
+            reads.append((self.clock.seconds(), number))
+            return await original(index, number, *where)
+
+        shelf.read = read
+        self.assertEqual(self.download(cap, [shelf]).result, self.data)
+        began = reads[0][0]
+        first = {number for at, number in reads if at < began + 2 * SLOW_SECONDS}
+        self.assertLessEqual(len(first), 2 * cap.needed, reads)
 
     def test_claims_of_shares_that_are_not_there(self):
         index = self.cap.storage_index
