@@ -33,8 +33,9 @@ def deep_check(
     """Check all that a directory leads to, and repair it.
 
     What is not healthy is printed as it is found. The exit status is 0 if all is healthy (after
-    the repair), 10 if something is not but can be had, 11 if something cannot. With --json one
-    object a line, all of them, and at last one with the summary.
+    the repair), 10 if something is not but can be had, 11 if something cannot, else 13 if a
+    directory cannot be reached now. With --json one object a line, all of them, and at last one
+    with the summary.
     """
     unrenewed = 0
 
@@ -58,6 +59,8 @@ def finding_lines(result: Result, *, tell_all: bool = False) -> list[str]:
     words = []
     if result["again"]:
         words.append("looked at before")
+    elif result["unreachable"]:
+        words.append("not reachable")
     elif result["recoverable"] is False:
         words.append("NOT RECOVERABLE")
     elif result["healthy"] is False:
@@ -102,6 +105,9 @@ def summary_lines(summary: Result, unrenewed: int | None) -> list[str]:
         lines.append(f"Repaired: {summary['repaired']}.")
     if summary["unrecoverable"]:
         lines.append(f"{summary['unrecoverable']} cannot be had from what was found.")
+    if summary["unreachable"]:
+        which = format_directories(summary["unreachable"])
+        lines.append(f"Not reachable now, with all in them: {which}.")
     if unrenewed is not None:
         lines.append(f"Leases of {summary['renewed']} were renewed, of {unrenewed} not.")
     return lines
@@ -111,4 +117,6 @@ def end_of(summary: Result, unrenewed: int = 0) -> exits.Exit:
     """Return how the command ends that shows this summary."""
     if summary["unrecoverable"]:
         return exits.LOST
+    if summary["unreachable"]:
+        return exits.DIRECTORY_UNREACHABLE
     return exits.UNHEALTHY if summary["unhealthy"] or unrenewed else exits.DONE

@@ -116,15 +116,16 @@ BAD_NAME = Exit(
 UNHEALTHY = Exit(
     10,
     "unhealthy",
-    "`check`: the file can be had, but shares of it are missing, bad or on too few "
-    "servers. `keeper run`: a file failed, or nobody was connected. `scrub`: shares were bad or "
-    "missing. `import-tahoe`: containers were damaged, or other shares are in the place.",
+    "`check` and `deep-check`: the file can be had, but shares of it are missing, bad or on too "
+    "few servers. `keeper run`: a file failed, or nobody was connected. `scrub`: shares were bad "
+    "or missing. `import-tahoe`: containers were damaged, or other shares are in the place.",
     "`ampgrid check CAP --repair`, or wait for the keeper; the report names the shares.",
 )
 LOST = Exit(
     11,
     "not_recoverable",
-    "`check` and `keeper run`: too few shares of a file were found to give it back.",
+    "`check`, `deep-check` and `keeper run`: too few shares of a file were found to give it "
+    "back, or `deep-check` found a directory too damaged to be read.",
     "Try again when more of the peers are back; put the file again while you have it.",
 )
 PATH = Exit(
@@ -148,7 +149,8 @@ PATH = Exit(
 DIRECTORY_UNREACHABLE = Exit(
     13,
     "directory_unreachable",
-    "Too few replicas of a directory answered, or they do not agree yet.",
+    "Too few replicas of a directory answered, or they do not agree yet; so also `check` and "
+    "`deep-check`.",
     "Try again when more of the peers are back; nothing says that the directory is gone.",
     (
         errors.NotReachableError,

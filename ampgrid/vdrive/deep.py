@@ -14,7 +14,13 @@ from twisted.internet.defer import Deferred
 
 from ampgrid.caps import ChkVerifierCap, parse_cap
 from ampgrid.commands.errors import NoSuchShareError
-from ampgrid.errors import AmpgridError, OperationCancelledError
+from ampgrid.errors import (
+    AmpgridError,
+    NotReachableError,
+    OperationCancelledError,
+    SnapshotGoneError,
+    UndecidedError,
+)
 from ampgrid.immutable import Checker, FileNode, Operation, Repairer
 from ampgrid.immutable.judging import judged
 from ampgrid.immutable.several import each
@@ -24,6 +30,9 @@ from ampgrid.vdrive.figures import DeepSize, DeepSummary, Finding, kind_of, visi
 from ampgrid.vdrive.ports import TableReport
 from ampgrid.vdrive.streams import as_done
 from ampgrid.vdrive.walking import AT_ONCE, Visit, walk
+
+#: What keeps a directory from being read, and says nothing against its being there.
+_UNREACHABLE = (NotReachableError, UndecidedError, SnapshotGoneError)
 
 __all__ = [
     "DeepSize",
@@ -193,9 +202,10 @@ class _Look:
         self._visit = visit
         self._wishes = wishes
         self._operation = operation
+        self._unread = "" if visit.error is None else str(visit.error)
         self._problems = [*visit.problems]
         if visit.error is not None:
-            self._problems.append(f"cannot be read: {visit.error}")
+            self._problems.append(f"cannot be read: {self._unread}")
         self._told: dict[str, Any] = {}
 
     async def run(self) -> Finding:
@@ -233,7 +243,9 @@ class _Look:
     async def _directory(self, node: DirectoryNode) -> None:
         wishes, told = self._wishes, self._told
         if wishes.check:
-            told["recoverable"] = self._visit.error is None
+            error = self._visit.error
+            told["unreachable"] = isinstance(error, _UNREACHABLE)
+            told["recoverable"] = None if told["unreachable"] else error is None
             told["healthy"] = False
             report = await self._tried(node.check())
             if report is not None and not report.healthy and wishes.repair:
@@ -258,5 +270,6 @@ class _Look:
             raise
         except AmpgridError as error:
             self._operation.check()
-            self._problems.append(str(error))
+            if str(error) != self._unread:
+                self._problems.append(str(error))
             return None

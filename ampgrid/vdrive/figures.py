@@ -123,7 +123,9 @@ class Finding:
         size: of a file, bytes.
         again: whether it was looked at before; then nothing else is told.
         healthy: whether all is well with it now; None if that was not looked at.
-        recoverable: whether it can be read; None if that was not looked at.
+        recoverable: whether it can be read; None if that was not looked at, or is not known.
+        unreachable: whether it is a directory of which too few replicas answered, or do not
+            agree yet: nothing says that it is gone.
         repaired: whether something was written.
         renewed: whether this node's leases were renewed.
         problems: one line for each thing that went wrong.
@@ -137,6 +139,7 @@ class Finding:
     again: bool = False
     healthy: bool | None = None
     recoverable: bool | None = None
+    unreachable: bool = False
     repaired: bool = False
     renewed: bool = False
     problems: tuple[str, ...] = ()
@@ -152,6 +155,7 @@ class Finding:
             "again": self.again,
             "healthy": self.healthy,
             "recoverable": self.recoverable,
+            "unreachable": self.unreachable,
             "repaired": self.repaired,
             "renewed": self.renewed,
             "problems": list(self.problems),
@@ -170,6 +174,7 @@ class DeepSummary:
     healthy: int = 0
     unhealthy: int = 0
     unrecoverable: int = 0
+    unreachable: int = 0
     repaired: int = 0
     renewed: int = 0
     troubled: int = 0
@@ -185,6 +190,7 @@ class DeepSummary:
         self.healthy += finding.healthy is True
         self.unhealthy += finding.healthy is False
         self.unrecoverable += finding.recoverable is False
+        self.unreachable += finding.unreachable
         self.repaired += finding.repaired
         self.renewed += finding.renewed
         self.troubled += bool(finding.problems)
@@ -199,6 +205,7 @@ class DeepSummary:
             "healthy": self.healthy,
             "unhealthy": self.unhealthy,
             "unrecoverable": self.unrecoverable,
+            "unreachable": self.unreachable,
             "repaired": self.repaired,
             "renewed": self.renewed,
             "troubled": self.troubled,

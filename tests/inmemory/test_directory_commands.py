@@ -250,4 +250,10 @@ class UnreachableTests(CommandCase):
             self.assertIn(outcome.status, (6, 10, 11, 13), (words, outcome))
             self.assertNotIn("Unexpected", outcome.err)
         self.assertIn("private:a: ", self.refused(13, "ls", "private:a"))
+        # Nothing says that it is gone, and the reason is told once.
+        deep = self.run_line("deep-check", "private:a", "--repair", "--renew")
+        self.assertEqual(deep.status, 13, deep)
+        told = deep.out + deep.err
+        self.assertNotIn("NOT RECOVERABLE", told)
+        self.assertEqual(told.count("of 4 replicas"), 1, told)
         self.assertFalse((self.place / "out").exists())

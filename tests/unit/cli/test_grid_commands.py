@@ -126,6 +126,7 @@ class ReportTests(SynchronousTestCase):
     def finding(self, *path: str, **more: Any) -> dict[str, Any]:
         facts = {"path": list(path), "type": "file", "again": False, "healthy": True}
         more = {"recoverable": True, "repaired": False, "renewed": True} | more
+        facts |= {"unreachable": False}
         return facts | {"problems": [], "report": None} | more
 
     def test_findings(self) -> None:
@@ -140,6 +141,8 @@ class ReportTests(SynchronousTestCase):
             lines(self.finding(type="directory", healthy=False, recoverable=False)),
             ["./: NOT RECOVERABLE"],
         )
+        away = {"healthy": False, "recoverable": None, "unreachable": True}
+        self.assertEqual(lines(self.finding("d", type="directory", **away)), ["d/: not reachable"])
         few = {"good": 2, "wanted": 4, "replicas": [{}, {}, {}]}
         weak = self.finding("d", type="directory", healthy=False, report=few)
         self.assertEqual(lines(weak), ["d/: not healthy, 2 of 4 replicas"])
@@ -148,11 +151,18 @@ class ReportTests(SynchronousTestCase):
     def test_the_end_of_a_deep_check(self) -> None:
         counts = dict.fromkeys(
             ("directories", "files", "literals", "healthy", "unhealthy"), 1
-        ) | dict.fromkeys(("unrecoverable", "repaired", "renewed"), 0)
+        ) | dict.fromkeys(("unrecoverable", "unreachable", "repaired", "renewed"), 0)
         self.assertIs(deep_check.end_of(counts | {"unhealthy": 0}), exits.DONE)
         self.assertIs(deep_check.end_of(counts), exits.UNHEALTHY)
         self.assertIs(deep_check.end_of(counts | {"unhealthy": 0}, 1), exits.UNHEALTHY)
         self.assertIs(deep_check.end_of(counts | {"unrecoverable": 1}), exits.LOST)
+        away = counts | {"unreachable": 2}
+        self.assertIs(deep_check.end_of(away), exits.DIRECTORY_UNREACHABLE)
+        self.assertIs(deep_check.end_of(away | {"unrecoverable": 1}), exits.LOST)
+        self.assertIn(
+            "Not reachable now, with all in them: 2 directories.",
+            deep_check.summary_lines(away, None),
+        )
         lines = deep_check.summary_lines(counts | {"unrecoverable": 1, "repaired": 2}, 3)
         first = "1 directory and 2 files (1 of them within their caps) looked at:"
         self.assertEqual(

@@ -360,9 +360,11 @@ class ExamineTests(DeepCase):
         self.assertEqual(len(found), 7)
         self.assertEqual(
             (found["a/b"].healthy, found["a/b"].recoverable, found["a/b"].renewed),
-            (False, False, False),
+            (False, None, False),
         )
-        self.assertTrue(found["a/b"].problems)
+        self.assertEqual([path for path in found if found[path].unreachable], ["a/b"])
+        (problem,) = found["a/b"].problems
+        self.assertTrue(problem.startswith("cannot be read: "), problem)
 
     def test_leases_of_all_are_renewed_once(self) -> None:
         found = self.examine(check=False, renew=True)
