@@ -38,6 +38,7 @@ from twisted.internet.threads import deferToThread
 
 from ampgrid import __version__
 from ampgrid.cli.reactor import Stop, run_with_reactor
+from ampgrid.errors import UsageError
 from ampgrid.node.sizes import parse_size
 from tests.benchmarks.figures import (
     Goal,
@@ -48,15 +49,10 @@ from tests.benchmarks.figures import (
 )
 from tests.benchmarks.grids import AmpgridGrid, Grid, GridError
 from tests.benchmarks.slow_works import Link, slow_works
+from tests.benchmarks.systems import BY_SOCKET, HASTY, OURS, SYSTEMS, TAHOE
 from tests.benchmarks.tahoe import VERSION, TahoeGrid, default_home, install
 from tests.benchmarks.ways import Gateway, Socket
 from tests.benchmarks.works import Amounts, Meter, System, Work, all_works, note_peaks
-
-TAHOE = "Tahoe-LAFS"
-OURS = "ampgrid"
-BY_SOCKET = "ampgrid, socket"
-HASTY = "ampgrid, no fsync"
-SYSTEMS = (TAHOE, OURS, BY_SOCKET, HASTY)
 
 _GB = 1_000_000_000
 #: Columns of what is printed elsewhere than to a terminal.
@@ -265,7 +261,7 @@ def works_of(options: argparse.Namespace) -> list[Work]:
     """Return the works that are asked for.
 
     Raises:
-        GridError: one is asked for that there is not.
+        UsageError: one is asked for that there is not, or a size is none.
     """
     amounts = Amounts()
     if options.quick:
@@ -280,21 +276,20 @@ def works_of(options: argparse.Namespace) -> list[Work]:
     known = [work.name for work in works]
     for name in options.only:
         if name not in known:
-            raise GridError(f"there is no work {name!r} here; there are {', '.join(known)}")
+            raise UsageError(f"there is no work {name!r} here; there are {', '.join(known)}")
     return [work for work in works if not options.only or work.name in options.only]
 
 
 def compare(
-    reactor: Any, stop: Stop, options: argparse.Namespace, console: Console
+    reactor: Any, stop: Stop, options: argparse.Namespace, works: Sequence[Work], console: Console
 ) -> tuple[Meter, list[str]]:
     """Measure; return what was measured, and what went wrong.
 
     A work that fails, and a user who wants no more, take nothing of what is there already.
 
     Raises:
-        GridError: the grids did not come up, or a work is unknown.
+        GridError: the grids did not come up.
     """
-    works = works_of(options)
     link = Link(options.mbit, options.delay) if options.slow else None
     wanted = options.system or SYSTEMS
     problems: list[str] = []
@@ -330,7 +325,13 @@ def arguments() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--runs", type=int, help="of each work, after one to warm up; default 5, --quick 1")
     add("--only", action="append", default=[], metavar="WORK", help="this work; may be repeated")
-    add("--system", action="append", choices=SYSTEMS, help="this one; may be repeated")
+    add(
+        "--system",
+        action="append",
+        choices=SYSTEMS,
+        metavar="NAME",
+        help=f"this one, of {', '.join(map(repr, SYSTEMS))}; may be repeated",
+    )
     add("--quick", action="store_true", help="a try: little of each work, once")
     add("--large", action="store_true", help="also a file of 1 GB")
     add("--slow", action="store_true", help="through a slow link instead")
@@ -349,19 +350,36 @@ def arguments() -> argparse.ArgumentParser:
     return parser
 
 
-def main() -> None:
-    """Run it from the command line."""
+def read_arguments(words: Sequence[str] | None) -> tuple[argparse.Namespace, list[Work]]:
+    """Return what was said on the command line, and the works that it asks for.
+
+    Raises:
+        SystemExit: it cannot be done; why was told, and the status is 2.
+    """
     parser = arguments()
-    options = parser.parse_args()
-    options.runs = options.runs or (1 if options.quick else 5)
+    options = parser.parse_args(words)
+    if options.runs is None:
+        options.runs = 1 if options.quick else 5
     if options.runs < 1 or options.mbit <= 0 or options.delay < 0:
         parser.error("--runs and --mbit are more than 0, and --delay not less")
+    for folder in (options.folder, options.json and options.json.parent):
+        if folder is not None and not Path(folder).is_dir():
+            parser.error(f"there is no directory {str(folder)!r}; make it first")
+    try:
+        return options, works_of(options)
+    except UsageError as error:
+        parser.error(str(error))
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Run it from the command line."""
+    options, works = read_arguments(words)
     console = Console(stderr=True)
     load = os.getloadavg()[0]
 
     async def everything(reactor: Any, stop: Stop) -> tuple[Meter, list[str]]:
         done: tuple[Meter, list[str]] = await deferToThread(
-            compare, reactor, stop, options, console
+            compare, reactor, stop, options, works, console
         )
         return done
 

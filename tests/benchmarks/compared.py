@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tests.benchmarks import pages
 from tests.benchmarks.figures import short
+from tests.benchmarks.systems import SYSTEMS, TAHOE
 
-_TO = "Tahoe-LAFS"
 _SENSES = {"least": "at least", "most": "at most", "below": "less than"}
 
 
@@ -46,25 +46,23 @@ def _figures(rows: Mapping[str, Mapping[str, Any]]) -> str:
     systems = _systems(rows.values())
     heads = ["", "unit"]
     for system in systems:
-        heads += [system, "over it"] if system != _TO and _TO in systems else [system]
+        heads += [system, "over it"] if system != TAHOE and TAHOE in systems else [system]
     return pages.table(heads, ([name, *_cells(row, systems)] for name, row in rows.items()))
 
 
-def _systems(rows: Any) -> list[str]:
-    """Return every system that has a figure, in the order in which they come."""
-    found: dict[str, None] = {}
-    for row in rows:
-        found |= dict.fromkeys(key for key in row if key not in {"unit", "better"})
-    return list(found)
+def _systems(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return every system that has a figure, in the order of all tables."""
+    found = {key for row in rows for key in row}
+    return [system for system in SYSTEMS if system in found]
 
 
 def _cells(row: Mapping[str, Any], systems: Sequence[str]) -> Iterator[str]:
     yield str(row["unit"])
-    other = row[_TO]["median"] if _TO in row else 0
+    other = row[TAHOE]["median"] if TAHOE in row else 0
     for system in systems:
         figure = row.get(system)
         yield "" if figure is None else _spread(figure)
-        if system != _TO and _TO in systems:
+        if system != TAHOE and TAHOE in systems:
             yield f"{short(figure['median'] / other)} x" if figure and other else ""
 
 
@@ -81,13 +79,28 @@ def _goals(goals: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str, str]]
         yield goal["what"], number, reached if goal["holds"] else f"{reached}: not reached"
 
 
-def main() -> None:
-    """Run it from the command line."""
+def main(words: Sequence[str] | None = None) -> None:
+    """Run it from the command line.
+
+    Raises:
+        SystemExit: figures or page cannot be used; why was told, and the status is 2.
+    """
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("figures", type=Path, help="what compare.py wrote with --json")
     parser.add_argument("page", type=Path, help="where its tables go")
-    options = parser.parse_args()
-    pages.put(options.page, sections(json.loads(options.figures.read_text("utf-8"))))
+    options = parser.parse_args(words)
+    try:
+        told = sections(json.loads(options.figures.read_text("utf-8")))
+    except OSError as error:
+        parser.error(f"{options.figures} cannot be read: {error.strerror}")
+    except (ValueError, LookupError, TypeError, AttributeError):
+        parser.error(f"{options.figures} is not what compare.py writes with --json")
+    try:
+        pages.put(options.page, told)
+    except OSError as error:
+        parser.error(f"{options.page} cannot be rewritten: {error.strerror}")
+    except ValueError as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

@@ -138,6 +138,8 @@ class Goal:
             less than it.
         to: the system whose median ours is divided by; None for ours as it is.
         to_name: the row that ours is divided by, if that is another.
+        asked: what has to be reached at least, easier than the bound; None where that is the
+            bound.
     """
 
     name: str
@@ -145,6 +147,7 @@ class Goal:
     sense: Literal["least", "most", "below"]
     to: str | None = None
     to_name: str | None = None
+    asked: float | None = None
 
     def reached(self, figures: Figures, system: str) -> float | None:
         """Return the number that the bound is for; None if it was not measured."""
@@ -160,15 +163,23 @@ class Goal:
 
     def holds(self, number: float) -> bool:
         """Tell whether a number reaches the goal."""
+        return self._passes(number, self.bound)
+
+    def suffices(self, number: float) -> bool:
+        """Tell whether a number reaches what is asked."""
+        return self._passes(number, self.bound if self.asked is None else self.asked)
+
+    def _passes(self, number: float, bound: float) -> bool:
         if self.sense == "least":
-            return number >= self.bound
-        return number < self.bound if self.sense == "below" else number <= self.bound
+            return number >= bound
+        return number < bound if self.sense == "below" else number <= bound
 
     def line(self, number: float) -> str:
         """Return the goal and what was reached, such as ``goal 5 x, reached 6.1 x``."""
         words = {"least": "goal", "most": "goal at most", "below": "goal below"}[self.sense]
         unit = " x" if self.to is not None or self.to_name is not None else ""
-        return f"{words} {self.bound:g}{unit}, reached {short(number)}{unit}"
+        asked = "" if self.asked is None else f"asked {self.asked:g}{unit}, "
+        return f"{asked}{words} {self.bound:g}{unit}, reached {short(number)}{unit}"
 
     def what(self) -> str:
         """Return what it is about."""
@@ -192,12 +203,19 @@ class Verdict:
         """Whether it was reached."""
         return self.goal.holds(self.number)
 
+    def word(self) -> str:
+        """Return whether it holds, for a table: ``yes``, ``no``, or ``as asked``, short of it."""
+        if self.holds:
+            return "yes"
+        return "as asked" if self.goal.suffices(self.number) else "no"
+
     def to_json(self) -> dict[str, Any]:
         """Return it for JSON."""
         return {
             "what": self.goal.what(),
             "sense": self.goal.sense,
             "bound": self.goal.bound,
+            "asked": self.goal.asked,
             "reached": self.number,
             "holds": self.holds,
         }
@@ -238,7 +256,8 @@ def goals_table(verdicts: Iterable[Verdict]) -> Table:
     for name in ("", "", "holds"):
         table.add_column(name)
     for verdict in verdicts:
-        holds = "[green]yes" if verdict.holds else "[bold red]no"
+        style = "green" if verdict.holds else "bold red"
+        holds = f"[{style}]{verdict.word()}"
         table.add_row(verdict.goal.what(), verdict.goal.line(verdict.number), holds)
     return table
 

@@ -334,7 +334,13 @@ def main() -> None:
     """Run it from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="little of each, to try it")
-    parser.add_argument("--only", action="append", choices=EXPERIMENTS, metavar="NAME")
+    parser.add_argument(
+        "--only",
+        action="append",
+        choices=EXPERIMENTS,
+        metavar="NAME",
+        help=f"this one, of {', '.join(EXPERIMENTS)}; may be repeated",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all of it there")
     parser.add_argument("--write", type=Path, metavar="DIR", help=f"write {_PAGE} and plots")
     parser.add_argument("--work", help="a directory to work in")

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
+import json
 import tempfile
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.benchmarks import pages
-from tests.benchmarks.compared import sections
+from tests.benchmarks.compared import main, sections
 from tests.benchmarks.figures import Figures, Goal, Row, judge
+from tests.benchmarks.systems import SYSTEMS
 
 
 def told(*, slow: bool) -> dict[str, Any]:
@@ -51,6 +55,19 @@ class SectionsTests(SynchronousTestCase):
             ],
         )
 
+    def test_systems_come_in_one_order_whatever_was_measured_first(self) -> None:
+        document = told(slow=False)
+        figure = document["speed"]["upload 1 MB"]["ampgrid"]
+        for first in SYSTEMS:
+            row = dict.fromkeys((first, *SYSTEMS), figure)
+            document["cpu"] = {"all": {"unit": "CPU s", "better": "less"} | row}
+            head = sections(document)["compared-cpu"].splitlines()[0]
+            self.assertEqual(
+                head,
+                "|  | unit | Tahoe-LAFS | ampgrid | over it | ampgrid, socket | over it "
+                "| ampgrid, no fsync | over it |",
+            )
+
     def test_goals_say_what_was_not_reached(self) -> None:
         lines = sections(told(slow=False))["compared-goals"].splitlines()[2:]
         self.assertEqual(
@@ -73,3 +90,34 @@ class SectionsTests(SynchronousTestCase):
             for slow in (False, True):
                 pages.put(copy, sections(told(slow=slow)))
             self.assertIn("| upload 1 MB | MB/s |", copy.read_text("utf-8"))
+
+
+class RefusedTests(SynchronousTestCase):
+    def refuse(self, figures: Path, page: Path, words: str) -> None:
+        """Check that it ends with status 2, and says why."""
+        said = io.StringIO()
+        with redirect_stderr(said):
+            ended = self.assertRaises(SystemExit, main, [str(figures), str(page)])
+        self.assertEqual(ended.code, 2)
+        self.assertIn(words, said.getvalue())
+
+    def test_figures_and_pages_that_cannot_be_used(self) -> None:
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        good, bad, page = folder / "good.json", folder / "bad.json", folder / "page.md"
+        good.write_text(json.dumps(told(slow=False)))
+        self.refuse(folder / "missing.json", page, "cannot be read: No such file")
+        for text in (
+            "",
+            "[]",
+            "1",
+            "{}",
+            '{"slow": false}',
+            "\xe9",
+        ):
+            bad.write_text(text, "latin-1")
+            self.refuse(bad, page, "is not what compare.py writes with --json")
+        self.refuse(good, page, "cannot be rewritten: No such file")
+        page.write_text("no marks")
+        self.refuse(good, page, "page.md has 0 sections 'compared-how'")
+        self.assertEqual(page.read_text(), "no marks")
