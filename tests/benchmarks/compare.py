@@ -40,6 +40,7 @@ from ampgrid import __version__
 from ampgrid.cli.reactor import Stop, run_with_reactor
 from ampgrid.errors import UsageError
 from ampgrid.node.sizes import parse_size
+from tests.benchmarks import pages
 from tests.benchmarks.figures import (
     Goal,
     Verdict,
@@ -362,9 +363,9 @@ def read_arguments(words: Sequence[str] | None) -> tuple[argparse.Namespace, lis
         options.runs = 1 if options.quick else 5
     if options.runs < 1 or options.mbit <= 0 or options.delay < 0:
         parser.error("--runs and --mbit are more than 0, and --delay not less")
-    for folder in (options.folder, options.json and options.json.parent):
-        if folder is not None and not Path(folder).is_dir():
-            parser.error(f"there is no directory {str(folder)!r}; make it first")
+    pages.check_places(parser, None, options.json)
+    if options.folder is not None and not Path(options.folder).is_dir():
+        parser.error(f"there is no directory {options.folder!r}; make it first")
     try:
         return options, works_of(options)
     except UsageError as error:

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -118,12 +118,13 @@ def rows(reactor: Any, seconds: float) -> Iterator[tuple[str, str, str, str, str
         yield name, cells[0], cells[1], cells[2], cells[3]
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     """Measure, print, and write."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--seconds", type=float, default=5.0, help="for which the grid is idle")
     parser.add_argument("--write", metavar="PAGE", type=Path, help="put the table into a page")
-    options = parser.parse_args()
+    options = parser.parse_args(words)
+    pages.check_places(parser, options.write, None)
 
     async def work(reactor: Any, _stop: Stop) -> list[tuple[str, str, str, str, str]]:
         return await deferToThread(lambda: list(rows(reactor, options.seconds)))

@@ -11,6 +11,7 @@ and `put` replaces what stands between the two. All the rest of the page is a pe
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 import re
@@ -47,6 +48,25 @@ def put(page: Path, sections: Mapping[str, str]) -> None:
         if count != 1:
             raise ValueError(f"{page.name} has {count} sections {name!r}; it must have one")
     page.write_text(text, "utf-8")
+
+
+def check_places(
+    parser: argparse.ArgumentParser, page: Path | None, document: Path | None
+) -> None:
+    """Make sure, before anything is measured, that it can be written.
+
+    Args:
+        parser: tells what is wrong.
+        page: whose sections will be replaced, None for none.
+        document: a file that will be made, None for none.
+
+    Raises:
+        SystemExit: it cannot be written; why was told, and the status is 2.
+    """
+    if page is not None and not page.is_file():
+        parser.error(f"there is no page {str(page)!r} to write tables into")
+    if document is not None and not document.parent.is_dir():
+        parser.error(f"there is no directory {str(document.parent)!r}; make it first")
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

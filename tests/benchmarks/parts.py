@@ -21,7 +21,7 @@ import argparse
 import json
 import statistics
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -247,14 +247,15 @@ async def measure(reactor: Any, plan: Plan, folder: Path) -> Measured:
     return Measured(machine, parts, bounds, whole)
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     """Run it from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="little of each, to try it")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all of it there")
     parser.add_argument("--write", type=Path, metavar="DIR", help=f"write tables into {_PAGE}")
     parser.add_argument("--work", help="a directory to work in")
-    options = parser.parse_args()
+    options = parser.parse_args(words)
+    pages.check_places(parser, options.write and options.write / _PAGE, options.json)
 
     async def everything(reactor: Any, _stop: Any) -> Measured:
         with tempfile.TemporaryDirectory(dir=options.work) as folder:

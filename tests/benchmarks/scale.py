@@ -25,6 +25,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -330,7 +331,7 @@ def write(found: Sequence[Series], machine: Mapping[str, str], folder: Path) -> 
         draw(series, folder / series.file_name)
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     """Run it from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="little of each, to try it")
@@ -344,7 +345,10 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all of it there")
     parser.add_argument("--write", type=Path, metavar="DIR", help=f"write {_PAGE} and plots")
     parser.add_argument("--work", help="a directory to work in")
-    options = parser.parse_args()
+    options = parser.parse_args(words)
+    pages.check_places(parser, options.write and options.write / _PAGE, options.json)
+    if options.write and find_spec("matplotlib") is None:
+        parser.error("--write draws plots with matplotlib; install ampgrid with [benchmarks]")
     plan, machine = QUICK if options.quick else Plan(), pages.machine()
     console, found = Console(), []
 

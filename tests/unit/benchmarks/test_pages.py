@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import socket
+from collections.abc import Callable
+from contextlib import redirect_stderr
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.benchmarks import pages
+from tests.benchmarks import layers, pages, parts, scale
 
 PAGE = """# A page
 <!-- measured: one -->
@@ -56,3 +59,20 @@ class TableTest(SynchronousTestCase):
             machine.keys() & {"cores", "memory", "load before"}, {"cores", "memory", "load before"}
         )
         self.assertNotIn(socket.gethostname(), " ".join(machine.values()).split())
+
+
+class CheckPlacesTest(SynchronousTestCase):
+    def test_a_program_measures_nothing_that_it_could_not_write(self) -> None:
+        missing = self.mktemp()
+        for program in (layers, parts, scale):
+            self.refuse(program.main, ["--write", missing], "there is no page")
+        for program in (parts, scale):
+            self.refuse(program.main, ["--json", f"{missing}/a.json"], "there is no directory")
+
+    def refuse(self, main: Callable[[list[str]], None], words: list[str], why: str) -> None:
+        """Check that it ends with status 2, and says why."""
+        said = io.StringIO()
+        with redirect_stderr(said):
+            ended = self.assertRaises(SystemExit, main, words)
+        self.assertEqual(ended.code, 2)
+        self.assertIn(why, said.getvalue())
