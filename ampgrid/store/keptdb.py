@@ -85,7 +85,7 @@ class KeptFile:
     Attributes:
         number: of its row; lists go by it.
         cap: its verify cap.
-        happy: servers of happiness that its uploader asked for.
+        happy: servers of happiness that its uploader asked for, the most of all times.
         put_at: when it was put first.
         next_at: when the keeper shall look at it next.
         renewed_at: when its leases were renewed.
@@ -163,8 +163,8 @@ class KeptDatabase:
     def record_all(self, puts: Sequence[FilePut]) -> list[Outcome[bool]]:
         """Keep files, in one transaction where that is possible; each has its own outcome.
 
-        A file that is kept already keeps its place in the schedule and what is known of it; the
-        happiness that its uploader asks for now counts from now on.
+        A file that is kept already keeps its place in the schedule and what is known of it; if
+        its uploader asks for more happiness now, that counts from now on, and never for less.
 
         Returns:
             Whether each was not kept before, or why it cannot be (`StoreError`).
@@ -177,7 +177,7 @@ class KeptDatabase:
 
     def _record(self, sql: Sql, put: FilePut) -> bool:
         changed = sql.execute(
-            f"UPDATE kept SET happy = ? WHERE {_CAP}",  # noqa: S608 - our own words
+            f"UPDATE kept SET happy = max(happy, ?) WHERE {_CAP}",  # noqa: S608 - our own words
             (put.happy, *_of(put.cap)),
         )
         if changed.rowcount:

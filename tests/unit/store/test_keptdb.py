@@ -61,6 +61,9 @@ class KeptDatabaseTests(SynchronousTestCase):
         self.database.looked_at(file)
         self.assertFalse(self.database.record(FilePut(cap(1), 9, 2_000.0, 3_000.0)))
         self.assertEqual(self.database.find(cap(1)), evolve(file, happy=9))
+        # Who puts it again and asks for less lowers nothing.
+        self.assertFalse(self.database.record(FilePut(cap(1), 4, 2_000.0, 3_000.0)))
+        self.assertEqual(self.database.find(cap(1)), evolve(file, happy=9))
 
     def test_caps_that_differ_in_a_number_alone_are_different(self) -> None:
         self.database.record(put(1))
