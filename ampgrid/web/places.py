@@ -35,7 +35,11 @@ def place_of(names: Sequence[str]) -> GridPath:
         BadCapError: it begins with a cap that is none.
         BadNameError: one of its names cannot be a child's.
     """
-    section, root, *inner = names
+    section, *inner = names
+    root = ""
+    while inner and not root:
+        # Several slashes are one here too.
+        root = inner.pop(0)
     as_directory = bool(inner) and inner[-1] == ""
     if section == URI:
         return GridPath(parse_cap(root), split_names(inner), as_directory)

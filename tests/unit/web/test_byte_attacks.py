@@ -132,6 +132,18 @@ class InjectionTest(AttackCase):
         for name in ("a", "x"):
             self.assert_status(self.delete(f"/{self.url}/{name}"), 200)
 
+    def test_more_slashes_than_one_before_the_drive(self) -> None:
+        word, _, rest = self.url[1:].partition("/")
+        self.assert_status(self.put(f"{self.url}/a", b"1"), 201)
+        for slashes in ("//", "////"):
+            self.assertEqual(self.get(f"/{word}{slashes}{rest}/a").body, b"1")
+            self.assert_status(self.get(f"/vdrive{slashes}private/?t=json"), 200)
+            self.assert_status(self.get(f"/vdrive{slashes}private?t=json"), 200)
+            self.assert_status(self.get(f"/vdrive{slashes}No/"), 404)
+            reply = self.post(self.url, t="relink", from_name="a", to_dir=f"/vdrive{slashes}")
+            self.assertIn(reply.status, (400, 404))
+        self.assert_status(self.delete(f"{self.url}/a"), 200)
+
     def test_names_that_are_one_in_unicode(self) -> None:
         self.put(f"{self.url}/{TWO}", b"1")
         self.assert_status(self.put(f"{self.url}/{ONE}?replace=false", b"2"), 409)
