@@ -63,6 +63,16 @@ def spelt(name: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
 
 
+def said_of(path: object, text: str) -> str:
+    """Return what is told of a path; that of a root ends with a colon of its own.
+
+    >>> said_of("private:", "not reachable"), said_of("private:a", "not reachable")
+    ('private: not reachable', 'private:a: not reachable')
+    """
+    name = str(path)
+    return f"{name} {text}" if name.endswith(":") else f"{name}: {text}"
+
+
 def note(text: str) -> None:
     """Print one line about the course of things on standard error."""
     click.echo(one_line(text), err=True)

@@ -293,7 +293,7 @@ def cp(
         copied = converse(session, work, bar=bar)
     if as_json:
         console.print_json({**copied.to_json(), "problems": problems.to_json()})
-    elif copied.files or copied.directories:
+    elif copied.files or copied.directories or copied.unchanged:
         click.echo(line_of(copied))
     context.exit(problems.status)
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ampgrid.cli.console import said_of
 from ampgrid.cli.gridpaths import info_if_there, listing_of
 from ampgrid.cli.pool import run_each
 from ampgrid.commands.errors import WireError
@@ -37,14 +38,12 @@ class Filling:
     Attributes:
         cap: of the directory.
         label: what messages call it.
-        unchanged: children that were there already as they are to be.
     """
 
     def __init__(
         self, node: Conversation, cap: str, label: str, there: Mapping[str, dict[str, Any]]
     ) -> None:
         self.label = label
-        self.unchanged = 0
         self.cap = cap
         self._node = node
         self._there = there
@@ -133,10 +132,13 @@ class Filling:
                     made[child["name"]] = answer["cap"], False
         return made
 
-    async def add(self, name: str, cap: str, metadata: Metadata) -> None:
+    async def add(self, name: str, cap: str, metadata: Metadata) -> bool:
         """Put a file, or a directory that is linked as it is, into it.
 
         It is linked with others, at the latest at `flush`.
+
+        Returns:
+            Whether that changes anything: it does not if the same was there already.
 
         Raises:
             ChildExistsError: a directory of that name is there.
@@ -146,14 +148,14 @@ class Filling:
             self.check(name)
             known = child["metadata"]
             if child["cap"] == cap and all(known.get(k) == metadata[k] for k in metadata):
-                self.unchanged += 1
-                return
+                return False
         step = _child(name, cap, metadata)
         size = len(json.dumps(step))
         if self._steps and self._size + size > _STEP_BYTES:
             await self.flush()
         self._steps.append(step)
         self._size += size
+        return True
 
     def has(self, name: str, cap: str) -> bool:
         """Tell whether it has a child of that name and cap already."""
@@ -183,7 +185,8 @@ class Filling:
             await self._link(steps, overwrite=True)
         except (GridError, WireError) as error:
             what = steps[0]["name"] if len(steps) == 1 else f"{len(steps)} names"
-            raise type(error)(f"{self.label}: {what} could not be linked: {error}") from None
+            said = said_of(self.label, f"{what} could not be linked: {error}")
+            raise type(error)(said) from None
 
     async def _link(self, children: list[dict[str, Any]], *, overwrite: bool) -> None:
         from ampgrid.commands.drive import LinkChildren
@@ -205,10 +208,10 @@ async def directory_at(node: Conversation, place: GridPath) -> dict[str, Any]:
 
     info = await info_of(node, place)
     if info["type"] != "directory":
-        raise NotDirectoryWireError(f"{place}: this is a file, not a directory")
+        raise NotDirectoryWireError(said_of(place, "this is a file, not a directory"))
     if not info["mutable"]:
         raise NotMutableError(
-            f"{place}: this directory is read-only through the cap that leads to it"
+            said_of(place, "this directory is read-only through the cap that leads to it")
         )
     return info
 

@@ -106,12 +106,12 @@ def about(place: object) -> Iterator[None]:
     except AmpgridError as error:
         if exits.exit_of(error) not in _OF_A_PLACE:
             raise
-        from ampgrid.cli.console import describe
+        from ampgrid.cli.console import describe, said_of
 
         told = describe(error)
-        if told.startswith(f"{place}: "):
+        if told.startswith(said_of(place, "")):
             raise
-        raise type(error)(f"{place}: {told}") from None
+        raise type(error)(said_of(place, told)) from None
 
 
 @contextmanager

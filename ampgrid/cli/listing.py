@@ -201,5 +201,5 @@ def ls(context: click.Context, *, path: str, is_long: bool, as_json: bool) -> No
         for line in long_lines(children) if is_long else map(label, children):
             click.echo(line)
         for problem in listing.problems:
-            console.note(f"ampgrid: {place}: {problem}")
+            console.note(f"ampgrid: {console.said_of(place, problem)}")
     context.exit(exits.DAMAGED.status if listing.problems else exits.DONE.status)

@@ -58,7 +58,7 @@ class Problem:
         # An error has its name on one line.
         if told.startswith((path, console.one_line(self.path))):
             return told
-        return f"{path}: {told}"
+        return console.said_of(path, told)
 
 
 class Problems:

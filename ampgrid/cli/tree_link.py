@@ -108,12 +108,9 @@ class TreeLink:
             if filling.has(name, cap):
                 return
             filling.check(name)
-        before = filling.unchanged
-        await filling.add(name, cap, kept_metadata(child, name))
+        new = await filling.add(name, cap, kept_metadata(child, name))
         if child["type"] != "directory":
-            self.copied.files += 1
-            self.copied.bytes += child["size"] or 0
-            self.copied.unchanged += filling.unchanged - before
+            self.copied.count(child["size"] or 0, new=new)
 
 
 def _verify_cap(cap: str) -> str:

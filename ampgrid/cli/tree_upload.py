@@ -31,7 +31,7 @@ class Copied:
     """What was copied.
 
     Attributes:
-        files: how many.
+        files: how many; what was there already is none of them.
         bytes: their size, bytes.
         directories: that were made.
         unchanged: files that were there already as they are.
@@ -43,6 +43,12 @@ class Copied:
     directories: int = 0
     unchanged: int = 0
     to: str = ""
+
+    def count(self, size: int, *, new: bool) -> None:
+        """Count a file of so many bytes, as copied or as there already."""
+        self.files += new
+        self.bytes += size if new else 0
+        self.unchanged += not new
 
     def to_json(self) -> dict[str, Any]:
         """Return the counts for JSON."""
@@ -193,11 +199,7 @@ class TreeUpload:
             with self._meter.file(file.size) as bar, self._problems.of(file.path):
                 filling.check(file.name)
                 cap, metadata = await self._cap_of(file, bar)
-                before = filling.unchanged
-                await filling.add(file.name, cap, metadata)
-                self.copied.files += 1
-                self.copied.bytes += file.size
-                self.copied.unchanged += filling.unchanged - before
+                self.copied.count(file.size, new=await filling.add(file.name, cap, metadata))
         finally:
             opened.waiting -= 1
             if opened.began_all and not opened.waiting:

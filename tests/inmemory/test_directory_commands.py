@@ -117,8 +117,21 @@ class CopyTests(CommandCase):
         self.connection.calls.clear()
         told = self.json("cp", "-r", tree, "private:")
         self.assertEqual((told["unchanged"], told["directories"]), (255, 0))
+        # Nothing of it was copied.
+        self.assertEqual((told["files"], told["bytes"]), (0, 0))
         self.assertEqual(self.connection.calls[commands.LinkChildren], 0)
         self.assertEqual(self.connection.calls[commands.MakeDirectory], 0)
+
+    def test_only_what_was_copied_is_counted_as_copied(self) -> None:
+        tree = self.tree(*(f"{n:04}" for n in range(20)))
+        self.done("cp", "-rT", tree, "private:one")
+        (tree / "0003").write_bytes(b"new")
+        told = self.json("cp", "-rT", tree, "private:one")
+        self.assertEqual((told["files"], told["bytes"], told["unchanged"]), (1, 3, 19))
+        self.assertIn("Copied 20 files", self.done("cp", "-rT", "private:one", "private:two"))
+        again = self.done("cp", "-rT", "private:one", "private:two")
+        self.assertIn("Copied 0 files, 0 B, ", again)
+        self.assertIn("there already: 20 files", again)
 
     def test_never_more_than_eight_files_at_once(self) -> None:
         tree = self.tree(*(f"{n:02}" for n in range(40)))
@@ -149,7 +162,8 @@ class CopyTests(CommandCase):
             problems = Problems(as_json=True)
             wishes = Wishes(deep=True, as_named=True)
             copied = await upload(node, problems, [str(tree)], place, wishes)
-            return copied.files, problems.to_json()
+            # What one has linked is there already for the other.
+            return copied.files + copied.unchanged, problems.to_json()
 
         self.done("ls")
         both = gatherResults([Deferred.fromCoroutine(copy()) for _ in range(2)])
@@ -256,4 +270,9 @@ class UnreachableTests(CommandCase):
         told = deep.out + deep.err
         self.assertNotIn("NOT RECOVERABLE", told)
         self.assertEqual(told.count("of 4 replicas"), 1, told)
+        # The name of a root ends with a colon already.
+        for words in (["ls", "private:"], ["ls", "nosuch:"], ["cp", self.file, "private:"]):
+            said = self.run_line(*words).err
+            self.assertIn(f"{words[-1]} ", said)
+            self.assertNotIn("::", said)
         self.assertFalse((self.place / "out").exists())
