@@ -192,6 +192,17 @@ class NodeDrive:
         """Return the peers that keep directories and are connected, {node id: replica}."""
         return {n: each for n, each in self._replicas.items() if each.connection.connected}
 
+    def may_be_reached(self) -> bool:
+        """Tell whether directories can be read and changed with the peers connected now.
+
+        So it is if a quorum of the replicas of each root that is known is connected; before
+        there is one, a peer that could keep it will do.
+        """
+        roots = [cap for cap in (self.private.cap, self.public.cap) if cap is not None]
+        return bool(self.replicas()) and all(
+            self.maker.table(cap).may_be_reached() for cap in roots
+        )
+
     def status(self, keeper: Mapping[str, Any]) -> dict[str, Any]:
         """Return how directories can be kept, for JSON (``docs/reference/status.md``).
 

@@ -159,6 +159,10 @@ class MemoryTable:
             raise _not_reachable()
         return kept
 
+    def may_be_reached(self) -> bool:
+        """Tell whether it can be reached now."""
+        return self._index not in self._tables.unreachable
+
     async def record(self) -> Record:
         """Return the committed record."""
         record = (await self._reach("record")).record

@@ -25,7 +25,7 @@ from ampgrid.formats.record import Record, ReplicaId
 from ampgrid.register import words, writer
 from ampgrid.vdrive.attempt import Attempt, Ballots, Base
 from ampgrid.vdrive.batch import Batch, Plan, Waiting
-from ampgrid.vdrive.ground import Ground, in_turn
+from ampgrid.vdrive.ground import Ground
 from ampgrid.vdrive.lanes import Delivery, Lane
 from ampgrid.vdrive.membership import SetChanger, repair
 
@@ -237,19 +237,13 @@ class Changer:
             floor = self._ground.means.remembered.get(self._ground.index)
             # A read may have met a later record meanwhile: then those promises are void.
             is_last = floor is None or not last.proposal.ballot < floor.ballot
-            if is_last and self._may_reach(last.proposal):
+            if is_last and self._ground.may_reach(last.proposal):
                 return writer.begin(last.following, members, operations, after=last)
         known = await self._last_known()
-        if not self._may_reach(known):
+        if not self._ground.may_reach(known):
             known = await self._last_known(seek=True)
         ballot = self.ballots.above(words.promise_in(known))
         return writer.begin(ballot, words.members(known), operations)
-
-    def _may_reach(self, record: Record) -> bool:
-        """Tell whether enough replicas of a record are connected for a change of it."""
-        peers = self._ground.means.replicas()
-        there = [one for one in in_turn(words.members(record)) if one.node_id in peers]
-        return words.is_quorum(words.sets_of(record), there)
 
     def _keep(self, attempt: Attempt, record: Record) -> None:
         self._remember(record)

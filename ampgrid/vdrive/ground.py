@@ -18,6 +18,7 @@ from ampgrid.crypto.identity import node_id_text
 from ampgrid.errors import AmpgridError, IntegrityError, PeerError
 from ampgrid.formats.record import Record, ReplicaId
 from ampgrid.ports import Clock, Entropy, Threads, WallClock
+from ampgrid.register import words
 from ampgrid.vdrive.nodes import Desk, Fetch, NodeCache
 from ampgrid.vdrive.patience import Patience
 from ampgrid.vdrive.remembered import Remembered
@@ -120,6 +121,12 @@ class Ground:
         self.seen: dict[ReplicaId, Record] = {}
 
     # Peers.
+
+    def may_reach(self, record: Record) -> bool:
+        """Tell whether enough replicas of a record are connected to read or to change it."""
+        peers = self.means.replicas()
+        there = [one for one in in_turn(words.members(record)) if one.node_id in peers]
+        return words.is_quorum(words.sets_of(record), there)
 
     async def sit(self, replica_id: ReplicaId) -> Replica | None:
         """Return the connected peer that is this replica; None if there is none.

@@ -90,6 +90,10 @@ class Table(Protocol):
         """
         ...
 
+    def may_be_reached(self) -> bool:
+        """Tell whether a quorum of the replicas is connected now; nobody is asked."""
+        ...
+
     async def renew(self) -> int:
         """Renew this node's leases at the replicas; return at how many that was done."""
         ...

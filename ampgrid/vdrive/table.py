@@ -271,6 +271,16 @@ class Table:
 
     # Looking after the replicas.
 
+    def may_be_reached(self) -> bool:
+        """Tell whether a quorum of the replicas is connected now; nobody is asked.
+
+        Of a directory that was never seen it is not known which they are: then any will do.
+        """
+        known = self._means.remembered.get(self.index)
+        if known is None:
+            return bool(self._means.replicas())
+        return self.ground.may_reach(known)
+
     async def renew(self) -> int:
         """Renew this node's leases at all replicas; return at how many that was done.
 

@@ -86,16 +86,17 @@ def _without_result(told: dict[str, Any]) -> dict[str, Any]:
 
 
 def health(gateway: Gateway) -> dict[str, Any]:
-    """Return whether files can be read and written, and directories be found."""
+    """Return whether files, and directories, can be read and written with the peers of now."""
     core = gateway.core
     encoding = core.encoding()
     storage, vdrive = len(core.servers()), len(core.drive.replicas())
     reads, writes = storage >= encoding.needed, storage >= encoding.happy
+    directories = core.drive.may_be_reached()
     return {
-        "status": "ok" if reads and writes and vdrive else "degraded",
+        "status": "ok" if reads and writes and directories else "degraded",
         "reads": reads,
         "writes": writes,
-        "directories": bool(vdrive),
+        "directories": directories,
         "storage_peers": storage,
         "storage_peers_needed": encoding.happy,
         "vdrive_peers": vdrive,
@@ -103,7 +104,7 @@ def health(gateway: Gateway) -> dict[str, Any]:
 
 
 async def tell_health(call: Call) -> Answer:
-    """Answer 200 if files can be read and written and directories be found, else 503."""
+    """Answer 200 if files and directories can be read and written, else 503."""
     told = health(call.gateway)
     return as_json(told, 200 if told["status"] == "ok" else 503)
 

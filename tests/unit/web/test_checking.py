@@ -207,6 +207,24 @@ class StatusTest(GatewayCase):
         self.assertEqual(told["status"], "ok")
         self.assertTrue(told["reads"] and told["writes"] and told["directories"])
 
+    def test_health_without_a_quorum_of_directories(self) -> None:
+        self.assert_status(self.get("/vdrive/private/?t=json"), 200)
+        gone = self.grid.nodes[:2]
+        for node in gone:
+            node.cut()
+        self.grid.clock.advance(120)
+        try:
+            told = self.assert_status(self.get("/health"), 503).json
+            self.assertEqual((told["status"], told["directories"]), ("degraded", False))
+            # Two of four are connected, and are no quorum: what is told is what is met.
+            self.assertGreater(told["vdrive_peers"], 0)
+            self.assert_status(self.get("/vdrive/private/?t=json"), 503)
+        finally:
+            for node in gone:
+                self.grid.net.listen(node.host, 1, node.core.network.listening_factory())
+            self.grid.clock.advance(300)
+        self.assertTrue(self.assert_status(self.get("/health"), 200).json["directories"])
+
     def test_metrics(self) -> None:
         self.put("/uri", some_bytes(4_000, b"metrics"))
         reply = self.assert_status(self.get("/metrics"), 200)
