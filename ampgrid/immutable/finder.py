@@ -101,6 +101,11 @@ class ShareFinder:
         """Whether there are servers that were not asked yet."""
         return bool(self._later)
 
+    @property
+    def first_do(self) -> bool:
+        """Whether the first servers of a small file have answered with enough whole shares."""
+        return len(self._first_numbers) >= self._cap.needed
+
     def ask_all(self) -> None:
         """Ask the servers that were not asked yet: the first ones do not do."""
         later, self._later = self._later, []
@@ -144,7 +149,7 @@ class ShareFinder:
 
     def _done(self, _result: object) -> None:
         self.pending -= 1
-        if len(self._first_numbers) >= self._cap.needed:
+        if self.first_do:
             if self._habit is not None:
                 self._habit.first_do = True
         elif self._later and len(self._first_numbers) + self.pending < self._cap.needed:

@@ -241,8 +241,9 @@ class SharePool:
             known = len(self._known_numbers())
             if grace_ends is None and known >= needed:
                 grace_ends = self._clock.seconds() + GRACE_SECONDS
-            if self._finder.pending and known < self._cap.total:
-                # More answers are on their way, and may hold better shares than those known.
+            if self._finder.pending and known < self._cap.total and not self._finder.first_do:
+                # More answers are on their way, and may hold better shares than those known;
+                # none is better than a share that has come as a whole.
                 now = self._clock.seconds()
                 patience = GRACE_SECONDS if self._finder.holds_back else SLOW_SECONDS
                 wait = patience if grace_ends is None else grace_ends - now

@@ -156,6 +156,16 @@ class FirstServersTests(DownloadCase):
         self.assertEqual(self.get(0), list(range(7)))
         self.assertEqual(self.get(0), [0, 1, 2])
 
+    def test_far_servers_cost_one_round(self):
+        """Nobody waits for the others once the first have handed over what is needed."""
+        for seconds in (GRACE_SECONDS / 2, GRACE_SECONDS + 0.01, 0.3, SLOW_SECONDS - 0.1):
+            for shelf in self.shelves:
+                self.answers_after(shelf, seconds)
+            began = self.clock.seconds()
+            got = self.clock.run(self.downloader.download(self.cap, ToData()), 30.0)
+            self.assertEqual(got.result, self.data)
+            self.assertAlmostEqual(self.clock.seconds() - began, seconds, msg=seconds)
+
     def test_any_trouble_with_any_of_the_first(self):
         """None of them holds up the others by more than a moment, but one that hides its share."""
         for troubles in product((None, "empty", "fails", "hangs", "damaged"), repeat=3):
