@@ -399,7 +399,8 @@ class PathTest(SocketTest):
         await self.gone(connection)
         await port.stopListening()
         self.assertFalse(path.exists())
-        self.assertEqual(open_descriptors(), before)
+        # Others may have been closed meanwhile, by the collector.
+        self.assertLessEqual(open_descriptors().items(), before.items())
         self.assertEqual(os.listdir(temporary), [])
 
     @on_loop
