@@ -390,7 +390,8 @@ class PathTest(SocketTest):
         temporary.mkdir()
         self.patch(tempfile, "tempdir", str(temporary))
         self.assertGreater(len(os.fsencode(path)), MOST_PATH_BYTES)
-        await deferLater(self.reactor, 0)  # the reactor runs, and has opened what it needs
+        # The reactor runs then, and the first port of a process has opened what all need.
+        await (await self.listen()).stopListening()
         before = open_descriptors()
         port = await self.listen(Recorder(), path=path)
         self.assertEqual(stat.S_IMODE(path.stat().st_mode), 0o600)
