@@ -208,7 +208,8 @@ class PutAndGetTests(GridCase):
                 return process.poll() is not None
 
             wait_until(ended_by_another)
-            self.assertEqual(finish(process).status, 130)
+            # One that comes while Python is ending finds no handler any more; shells say 130.
+            self.assertIn(finish(process).status, (130, -signal.SIGINT))
         finally:
             os.kill(hanging, signal.SIGCONT)
         wait_until(lambda: not status_of(self.node)["operations"])
