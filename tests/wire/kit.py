@@ -7,6 +7,7 @@ import functools
 import hashlib
 import time
 from collections.abc import Callable, Sequence
+from threading import Lock
 from typing import Any
 
 from cryptography import x509
@@ -44,6 +45,33 @@ def identity(number: int) -> Identity:
 # A reactor for tests with real sockets.
 
 
+class _TurnedReactor(SelectReactor):
+    """One that other threads may still wake while it is closed, and afterwards.
+
+    A thread hands its result over first and wakes the reactor then. When the reactor comes by in
+    between, the test can be done and the descriptor closed, or be another's by then.
+    """
+
+    def __init__(self) -> None:
+        self._waking = Lock()
+        self._closed = False
+        super().__init__()
+
+    def wakeUp(self) -> None:
+        with self._waking:
+            if not self._closed:
+                super().wakeUp()
+
+    def close(self) -> None:
+        """Close what it keeps open for itself, and everything that was forgotten."""
+        with self._waking:
+            self._closed = True
+        self.disconnectAll()
+        for reader in list(self._internalReaders):
+            self.removeReader(reader)
+            reader.connectionLost(None)
+
+
 class Loop:
     """A reactor of the test's own, turned only while the test waits.
 
@@ -51,7 +79,7 @@ class Loop:
     """
 
     def __init__(self) -> None:
-        self.reactor = SelectReactor()
+        self.reactor = _TurnedReactor()
 
     def run(self, work: Any) -> Any:
         """Turn it until a coroutine or a Deferred is done, and return its result."""
@@ -72,11 +100,8 @@ class Loop:
             self.reactor.iterate(0.02)
 
     def close(self) -> None:
-        """Close what it keeps open for itself, and everything that was forgotten."""
-        self.reactor.disconnectAll()
-        for reader in list(self.reactor._internalReaders):
-            self.reactor.removeReader(reader)
-            reader.connectionLost(None)
+        """Close the reactor with everything that was forgotten; threads may still wake it."""
+        self.reactor.close()
 
 
 def on_loop(method: Callable[[Any], Any]) -> Callable[[Any], None]:

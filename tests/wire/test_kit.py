@@ -257,6 +257,13 @@ class NetTest(SynchronousTestCase):
             net.clock.run(net.connect("here", 1, factory))
 
 
+class LoopTest(SynchronousTestCase):
+    def test_a_thread_that_comes_late(self) -> None:
+        loop = Loop()
+        loop.close()
+        loop.reactor.callFromThread(self.fail, "nobody turns it any more")
+
+
 class ThreadsTest(SynchronousTestCase):
     def setUp(self) -> None:
         self.loop = Loop()
