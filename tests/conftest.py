@@ -4,6 +4,8 @@ What a run may leave nowhere is looked for by `tests.hygiene_plugin`; how the te
 says `tests.sharing`.
 """
 
+import signal
+
 import hypothesis
 import pytest
 
@@ -16,6 +18,16 @@ _UNTIMED = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.t
 hypothesis.settings.register_profile("ampgrid", derandomize=True, **_UNTIMED)
 hypothesis.settings.register_profile("seeking", derandomize=False, **_UNTIMED)
 hypothesis.settings.load_profile("ampgrid")
+
+# A shell that starts something in the background lets it ignore Ctrl-C, and nohup a hang-up; the
+# programs that tests start and stop would ignore them too.
+for _number, _usual in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGTERM, signal.SIG_DFL),
+    (signal.SIGHUP, signal.SIG_DFL),
+):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _usual)
 
 
 @pytest.fixture(autouse=True)

@@ -237,8 +237,6 @@ class StoppingTests(RunCase):
     """Nothing that a user leaves lying keeps a node from stopping."""
 
     def test_a_terminal_that_hangs_up(self) -> None:
-        # Under nohup it would be ignored, by the node as well.
-        self.addCleanup(signal.signal, signal.SIGHUP, signal.signal(signal.SIGHUP, signal.SIG_DFL))
         process = self.up()
         process.send_signal(signal.SIGHUP)
         done = finish(process)
