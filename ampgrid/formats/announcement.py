@@ -175,12 +175,14 @@ class _Reader:
         self.position = position
 
     def byte(self) -> int:
+        """Take a byte; raises `FormatError`."""
         if self.position >= len(self.body):
             raise FormatError("The announcement is cut short.")
         self.position += 1
         return self.body[self.position - 1]
 
     def text(self) -> str:
+        """Take a text, one byte of length before it; raises `FormatError`."""
         length = self.byte()
         part = self.body[self.position : self.position + length]
         self.position += length

@@ -102,12 +102,6 @@ def chunks_of(size: int) -> int:
     return max(1, -(-size // CHUNK_BYTES))
 
 
-def sealed_size_of(name: BlobName, size: int) -> int:
-    """Return the bytes of a sealed blob, of its name and the size of its plaintext."""
-    preamble = HEAD_SIZE + _BODY.size + 2 + len(name.namespace) + len(name.blob_id)
-    return preamble + size + TAG_SIZE * chunks_of(size)
-
-
 def make_preamble(name: BlobName, size: int, salt: bytes, commitment: bytes) -> Preamble:
     """Make the preamble of a blob.
 

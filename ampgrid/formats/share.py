@@ -294,10 +294,6 @@ class ShareLayout:
         """Return the size of a whole share with a URI extension block of that length."""
         return self.offset_ueb + self._header.length_size + ueb_length
 
-    def block_offset(self, index: int) -> int:
-        """Return where in the share the block of segment ``index`` begins."""
-        return self.offset_data + index * self.block_size
-
     def header(self) -> bytes:
         """Spell the header of a share."""
         return self._header.pack()

@@ -22,15 +22,6 @@ Replica: TypeAlias = Hashable
 Replicas: TypeAlias = frozenset[Hashable]
 
 
-class Ordered(Protocol):
-    """A ballot: a frozen value with a total order."""
-
-    def __lt__(self, other: Any, /) -> bool: ...
-    def __le__(self, other: Any, /) -> bool: ...
-    def __gt__(self, other: Any, /) -> bool: ...
-    def __ge__(self, other: Any, /) -> bool: ...
-
-
 class RecordLike(Protocol):
     """What the machines look at in a record. Its signature was checked before.
 
@@ -38,7 +29,8 @@ class RecordLike(Protocol):
         epoch: number of changes of the replica set before this record.
         replicas: the replicas that hold this record, each once.
         previous_replicas: the set before, if this record changes it; else empty.
-        ballot: under which the record was proposed; no other record has it.
+        ballot: under which the record was proposed, a frozen value with a total order; no other
+            record has it.
         following: the writer's next ballot, above this one: whoever accepts the record promises
             it; None if the writer names none.
         version: 1 for the first, one more with every change.

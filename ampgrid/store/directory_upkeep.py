@@ -46,7 +46,13 @@ def write_mark(sql: Sql, name: str, value: int) -> None:
 
 
 class _UpkeepJob(Job[int]):
-    """A job on many directories; what it books is taken back if it is undone."""
+    """A job on many directories; what it books is taken back if it is undone.
+
+    Args:
+        inside: of the store.
+        now: the time, seconds since 1970.
+        grace: seconds for which a directory has to be marked before it is dropped.
+    """
 
     vital = True
 
@@ -58,6 +64,7 @@ class _UpkeepJob(Job[int]):
         self._touched: list[bytes] = []
 
     def run(self, sql: Sql) -> int:
+        """Act; what an earlier run booked is taken back first."""
         self.undone()
         try:
             return self.act(sql)
@@ -66,9 +73,11 @@ class _UpkeepJob(Job[int]):
             raise
 
     def act(self, sql: Sql) -> int:
+        """Do one batch or slice; what is returned is the result of the job."""
         raise NotImplementedError
 
     def book(self, booking: Booking) -> None:
+        """Change the accounts, until the job is undone."""
         self._booked.add(*booking)
 
     def committed(self) -> None:
@@ -102,6 +111,8 @@ class _UpkeepJob(Job[int]):
 
 
 class _WalkJob(_UpkeepJob):
+    """A slice of a walk (see `directory_walks`); returns 0 if there is none."""
+
     def act(self, sql: Sql) -> int:
         walk = directory_walks.pending(sql)
         if walk is None:
@@ -113,6 +124,8 @@ class _WalkJob(_UpkeepJob):
 
 
 class _SweepJob(_UpkeepJob):
+    """Deletes a batch of nodes that are long gone; returns how many."""
+
     def act(self, sql: Sql) -> int:
         rows = directory_nodes.due(sql, self._now - directory_nodes.GONE_SECONDS)
         for booking in self._inside.delete_gone(sql, rows):
@@ -121,7 +134,7 @@ class _SweepJob(_UpkeepJob):
 
 
 class _LongJob(_UpkeepJob):
-    """A slice of what another job has to look at before it can be run."""
+    """A slice of what another job has to look at; returns whether that can be run again."""
 
     vital = False
 
@@ -138,6 +151,8 @@ class _LongJob(_UpkeepJob):
 
 
 class _ExpireJob(_UpkeepJob):
+    """Drops a batch of directories without a lease; returns how many."""
+
     def act(self, sql: Sql) -> int:
         due = directory_leases.due(sql, self._now, self._grace)
         self.drop(sql, due)
@@ -147,6 +162,8 @@ class _ExpireJob(_UpkeepJob):
 
 
 class _OutdatedJob(_UpkeepJob):
+    """Drops a batch that were left long ago, or never came; returns how many."""
+
     def act(self, sql: Sql) -> int:
         outdated = directory_leases.outdated(sql, self._now)
         self.drop(sql, outdated)
@@ -154,6 +171,8 @@ class _OutdatedJob(_UpkeepJob):
 
 
 class _OldPointersJob(_UpkeepJob):
+    """Deletes a batch of pointers that nobody put for a year; returns how many."""
+
     def act(self, sql: Sql) -> int:
         rows = sql.execute(
             "SELECT name, peer FROM pointers WHERE put_at <= ? ORDER BY put_at LIMIT ?",

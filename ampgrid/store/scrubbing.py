@@ -143,6 +143,7 @@ class _CondemnJob(Job[Finding | None]):
         self._done = False
 
     def run(self, sql: Sql) -> Finding | None:
+        """Return the finding; None if the share is another one by now, and nothing is done."""
         self._done = False
         share = self._share
         row = catalog.find(sql, *share.key)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, Protocol
+from typing import Literal
 
 from attrs import frozen
 
@@ -52,30 +52,6 @@ class Flow:
     pause: Callable[[], None]
     resume: Callable[[], None]
     fail: Callable[[Exception], None]
-
-
-class Body(Protocol):
-    """A body that is coming in."""
-
-    def add(self, data: bytes) -> None:
-        """Take the next bytes.
-
-        Raises:
-            WebError: they are refused.
-        """
-        ...
-
-    async def complete(self) -> None:
-        """Learn that all bytes have come, and wait until they are kept.
-
-        Raises:
-            WebError: they are refused.
-        """
-        ...
-
-    def close(self) -> None:
-        """Let go of it all."""
-        ...
 
 
 class NoBody:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from ampgrid.web.gateway import Gateway
     from ampgrid.web.request import GatewayRequest
 
+#: A body: it is fed by `add` and ended by `complete`, both of which raise `WebError` for what they
+#: refuse, and `close` lets go of it.
 AnyBody = NoBody | TextBody | FileBody | FieldsForm | FilesForm
 
 _TRUE = frozenset({"true", "t", "1", "yes", "on"})

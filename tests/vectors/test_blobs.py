@@ -5,7 +5,7 @@ from __future__ import annotations
 from cryptography.exceptions import InvalidTag
 from twisted.trial.unittest import SynchronousTestCase
 
-from ampgrid.formats.blob import Preamble, parse_preamble, sealed_size_of
+from ampgrid.formats.blob import Preamble, parse_preamble, preamble_length
 from ampgrid.formats.blobcipher import BlobCipher
 from ampgrid.formats.blobname import BlobName
 from ampgrid.formats.blobrows import Opener, Sealer
@@ -29,8 +29,9 @@ class VectorTests(SynchronousTestCase):
         for vector in blobs.VECTORS:
             sealed = seal(vector)
             blobs.check(vector, sealed)
-            name = BlobName(vector["namespace"], vector["blob_id"])
-            self.assertEqual(len(sealed), sealed_size_of(name, vector["size"]))
+            preamble = parse_preamble(sealed[: preamble_length(sealed)])
+            assert isinstance(preamble, Preamble)
+            self.assertEqual(len(sealed), preamble.sealed_size)
 
     def test_both_decoders_read_them(self):
         for vector in blobs.VECTORS:

@@ -83,11 +83,9 @@ class LayoutTest(SynchronousTestCase):
 
     @given(layouts)
     def test_blocks_fill_the_data(self, layout):
-        last = layout.num_segments - 1
-        self.assertLess(layout.block_offset(last), layout.offset_plaintext_tree)
-        self.assertGreaterEqual(
-            layout.block_offset(last) + layout.block_size, layout.offset_plaintext_tree
-        )
+        last = layout.offset_data + (layout.num_segments - 1) * layout.block_size
+        self.assertLess(last, layout.offset_plaintext_tree)
+        self.assertGreaterEqual(last + layout.block_size, layout.offset_plaintext_tree)
 
     def test_impossible_layouts(self):
         for arguments in ((0, 3, 300, 5), (300, 0, 300, 5), (300, 6, 300, 5), (300, 3, 301, 5),
