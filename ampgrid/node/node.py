@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 from twisted.protocols import amp
 
@@ -34,6 +33,7 @@ from ampgrid.store.rememberdb import RememberDatabase
 from ampgrid.store.shares import ShareStore
 from ampgrid.vdrive.service import VdriveService
 from ampgrid.wire import Connection, Facts, PoolThreads, listen_control, tcp_connector
+from ampgrid.wire.listening import CANNOT_LISTEN, why_not
 
 if TYPE_CHECKING:
     from ampgrid.blobs.service import BlobService
@@ -300,7 +300,7 @@ class Node:
         factory = core.network.listening_factory()
         try:
             listening = self._reactor.listenTCP(number, factory, 1_024, host)
-        except CannotListenError as error:
+        except CANNOT_LISTEN as error:
             raise _cannot_listen(format_hint((host, number)) if number else host, error) from error
         self._ports.append(listening)
         port: int = listening.getHost().port
@@ -314,7 +314,7 @@ class Node:
         facts = Facts(frozenset({"control"}), self._config.nickname, SOFTWARE)
         try:
             port = await listen_control(self._reactor, path, facts, self._control_roles)
-        except CannotListenError as error:
+        except CANNOT_LISTEN as error:
             raise _cannot_listen(str(path), error) from error
         self._ports.append(port)
 
@@ -364,9 +364,8 @@ def _usable(path: Path, advice: str) -> Iterator[None]:
         raise ConfigError(f"{path}: {error}. {advice}") from error
 
 
-def _cannot_listen(place: str, error: CannotListenError) -> ConfigError:
-    why = getattr(error.socketError, "strerror", None) or error.socketError
-    return ConfigError(f"The node cannot listen on {place}: {why}.")
+def _cannot_listen(place: str, error: Exception) -> ConfigError:
+    return ConfigError(f"The node cannot listen on {place}: {why_not(error)}.")
 
 
 def _allow_descriptors() -> None:

@@ -8,7 +8,6 @@ import re
 from typing import Any
 
 from twisted.internet.endpoints import serverFromString
-from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 
 from ampgrid.errors import ConfigError
@@ -19,6 +18,7 @@ from ampgrid.web.gateway import Gateway
 from ampgrid.web.localfiles import LocalFiles
 from ampgrid.web.password import Password
 from ampgrid.web.tokens import Tokens
+from ampgrid.wire.listening import CANNOT_LISTEN, why_not
 
 _log = Logger()
 
@@ -111,14 +111,13 @@ class WebFace:
         said = self._said
         try:
             return await self._endpoint(said).listen(gateway.factory)
-        except CannotListenError as error:
+        except CANNOT_LISTEN as error:
             if self._config.web_port is None and self._directory.web_port() is None:
                 # Nobody asked for this port: another node of this machine has it.
                 _log.warn("the port of the web gateway is taken, so it picks another one")
                 return await self._endpoint(_ANY_PORT).listen(gateway.factory)
-            why = getattr(error.socketError, "strerror", None) or error.socketError
             raise ConfigError(
-                f"The web gateway cannot listen on {said}: {why}. Choose another port: "
+                f"The web gateway cannot listen on {said}: {why_not(error)}. Choose another port: "
                 f"{self._where()}; with 0 the system picks one, and 'none' means no gateway."
             ) from error
 

@@ -81,7 +81,7 @@ class Nursery:
 
 def make_node(path: Path, **settings: Any) -> NodeDirectory:
     """Make the directory of a storage node that knows nobody."""
-    return create_node(path, listen="127.0.0.1:0", **settings)
+    return create_node(path, listen="127.0.0.1:0", web="none", **settings)
 
 
 class Client:

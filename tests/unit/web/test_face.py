@@ -1,7 +1,9 @@
-"""The gateway of a node on a disk that takes nothing: the node comes up all the same."""
+"""The gateway of a node, and what stands in its way: a full disk, a port that is taken."""
 
 from __future__ import annotations
 
+import errno
+import os
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +31,20 @@ class Port:
 
 class Loopback(MemoryReactorClock):
     def listenTCP(self, *_args: Any, **_how: Any) -> Any:
+        return Port()
+
+
+class Taken(Loopback):
+    """A loopback whose first port another process takes in the last moment."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[int] = []
+
+    def listenTCP(self, port: int, *_args: Any, **_how: Any) -> Any:
+        self.asked.append(port)
+        if len(self.asked) == 1:
+            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
         return Port()
 
 
@@ -62,3 +78,26 @@ class FullDiskTests(GatewayCase):
         self.node.web_token_path.chmod(0o600)
         with self.assertRaises(ConfigError):
             self.grid.run(self.face.start(self.grid.client.core))
+
+
+class TakenPortTests(GatewayCase):
+    """As when two nodes of one machine start in the same moment."""
+
+    def start(self) -> WebFace:
+        self.reactor = Taken()
+        face = WebFace(self.node, self.node.load_config(), self.reactor)
+        self.addCleanup(lambda: self.grid.run(face.stop()))
+        self.grid.run(face.start(self.grid.client.core))
+        return face
+
+    def test_where_nobody_asked_for_it_another_is_picked(self) -> None:
+        self.node = create_node(self.mktemp(), listen="127.0.0.1:0")
+        self.start()
+        self.assertEqual(self.reactor.asked, [8011, 0])
+
+    def test_where_somebody_did_it_is_told(self) -> None:
+        self.node = create_node(self.mktemp(), listen="127.0.0.1:0", web="8011")
+        with self.assertRaises(ConfigError) as caught:
+            self.start()
+        self.assertIn("in use. Choose another port", str(caught.exception))
+        self.assertEqual(self.reactor.asked, [8011])
