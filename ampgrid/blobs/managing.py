@@ -24,12 +24,8 @@ from ampgrid.blobs.transfers import Transfers, Watcher
 from ampgrid.crypto.sealed import DEFAULT_COST, Cost
 from ampgrid.errors import BadArgumentValueError
 from ampgrid.formats.blobcipher import checked_secret
-from ampgrid.formats.blobname import (
-    DEFAULT_NAMESPACE,
-    BlobName,
-    checked_namespace,
-    checked_user,
-)
+from ampgrid.formats.blobname import DEFAULT_NAMESPACE, BlobName, checked_namespace
+from ampgrid.formats.blobuser import checked_user
 from ampgrid.ports import Clock, Entropy, Threads, WallClock
 from ampgrid.store.blobopening import BlobStoreFiles
 from ampgrid.store.blobopening import Opener as StoreOpener

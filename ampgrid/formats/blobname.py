@@ -71,15 +71,6 @@ def checked_namespace(text: str) -> str:
     return _check("A namespace of blobs", text, MAX_NAMESPACE)
 
 
-def checked_user(text: str) -> str:
-    """Return the name of a user of a remote, which a namespace could have as well.
-
-    Raises:
-        BadArgumentValueError: it is empty, too long, or has a character that it must not.
-    """
-    return _check("The name of a user of blobs", text, MAX_NAMESPACE)
-
-
 def checked_flags(flags: Iterable[object]) -> tuple[Flag, ...]:
     """Return flags as they are kept: each once, in the order of `Flag`.
 

@@ -31,6 +31,7 @@ from ampgrid.errors import (
     RemoteUnavailableError,
 )
 from ampgrid.formats.blob import external_preamble
+from ampgrid.formats.blobuser import account_of_user
 from ampgrid.wire.threads import InlineThreads
 from tests.contract.blob_remote_contract import BytesSource
 from tests.unit.blobs.blob_world import KEY, SECRET, World, content
@@ -238,6 +239,14 @@ class RefusalTests(ManagerCase):
             BlobManager(None, "gopher://somewhere/", None, SECRET, "alice")
         short = self.world.manager("c", key=b"k" * 31)
         self.fails(BadArgumentValueError, short.local_list())
+
+    def test_whoever_can_have_a_token_can_have_a_store(self):
+        for user in ("alice@example.org", "x+y", "a.b", "_."):
+            account_of_user(user)
+            blobs = self.world.manager(remote=self.world.remote(user), user=user)
+            self.world.put(blobs, "photo", b"x")
+            self.assertEqual(self.world.get(blobs, "photo"), b"x")
+            self.assertTrue((self.world.folder / "a" / f"{user}_blobs.db").exists())
 
     def test_names_that_cannot_be(self):
         for blob_id in ("", "a/b", "..", "a b", "ä", "x" * 256, "a'b"):
