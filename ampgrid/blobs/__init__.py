@@ -1,10 +1,12 @@
-"""Blobs: a local store in SQLCipher, and its encrypted sync with a remote (seed 000).
+"""Blobs: a local store in SQLCipher, its encrypted sync with a remote (seed 000), and remotes.
 
 * `ampgrid.blobs.manager`: what an application uses.
-* `ampgrid.blobs.port`: what a remote is; `ampgrid.blobs.remotes`: which one an address means.
 * `ampgrid.blobs.contents`: what an application reads.
 * `ampgrid.blobs.taking`, `ampgrid.blobs.transfers`, `ampgrid.blobs.passing`: one blob on its way.
 * `ampgrid.blobs.syncing`: all of them.
+* `ampgrid.blobs.port`: what a remote is; `ampgrid.blobs.remotes`: which one an address means.
+* `ampgrid.blobs.peer`, `ampgrid.blobs.grid`, `ampgrid.blobs.http`: the remotes that there are.
+* `ampgrid.blobs.service`, `ampgrid.blobs.responder`: keeping blobs for others.
 """
 
 from __future__ import annotations

@@ -20,12 +20,24 @@
 * `ampgrid.formats.ballot`: ballots, and signed requests to promise one.
 * `ampgrid.formats.record`: what the replicas of a directory agree on, signed.
 * `ampgrid.formats.pointer`: where the snapshot of a directory lies, signed.
+* `ampgrid.formats.blob`: what a sealed blob begins with.
+* `ampgrid.formats.blobcipher`: what seals and opens blobs.
+* `ampgrid.formats.blobrows`: sealed blobs as rows.
+* `ampgrid.formats.blobname`: what blobs are called; their flags.
+* `ampgrid.formats.blobuser`: who has blobs at a peer: accounts, users, tokens.
+* `ampgrid.formats.blobkey`: the key file of a local store of blobs.
 """
 
 __all__ = [
     "address",
     "announcement",
     "ballot",
+    "blob",
+    "blobcipher",
+    "blobkey",
+    "blobname",
+    "blobrows",
+    "blobuser",
     "chk",
     "chkwriter",
     "entry",

@@ -20,6 +20,8 @@
         section-NAME    what a recovery file of a later version held beyond what is known here
       storage/          the shares kept for others, their database, and the file
                         this-is-the-store, which an empty mount point lacks
+        directories.sqlite  the directories kept for others
+        blobs/          the blobs kept for others
       storage-opened    says that the store was opened here before
       spool/            uploads from a stream, enciphered, while they are under way
       peers.sqlite      the announcements of the peers it has met
@@ -34,6 +36,7 @@
       node.url          where the web gateway is, while it runs
       node.pid          locked while a node runs here
       ampgrid.sock      the control socket
+      node.log          the output of a node that 'ampgrid grid' runs
 """
 
 from __future__ import annotations

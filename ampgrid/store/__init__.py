@@ -1,12 +1,18 @@
-"""What a node keeps on its disk: shares with their leases, and what it knows of peers and files.
+"""What a node keeps on its disk, for others and of its own.
 
 * `ampgrid.store.shares`: the store of shares; `ampgrid.store.port` is what others see of it.
+* `ampgrid.store.directories`: the store of directories that are kept for others.
+* `ampgrid.store.servedblobs`: the store of blobs that are kept for others.
+* `ampgrid.store.localblobs`: the local store of a user's blobs.
 * `ampgrid.store.peerdb`: announcements, the node's own counter, small values.
 * `ampgrid.store.keptdb`: the files that the node has put and keeps alive.
-* `ampgrid.store.filesystem`: the one place where shares touch the disk.
+* `ampgrid.store.rememberdb`: the last version seen of each directory.
+* `ampgrid.store.backupdb`: what backups have uploaded.
+* `ampgrid.store.filesystem`: the one place where shares, and blobs of others, touch the disk.
 * `ampgrid.store.sql`: SQLite with group commit.
 
-This room does I/O and knows neither network, clock nor secrets.
+This room does I/O and knows neither network nor clock. The secrets that it meets are the keys of
+its own files, and the caps that backups remember.
 """
 
 from __future__ import annotations

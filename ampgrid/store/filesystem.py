@@ -1,4 +1,4 @@
-"""The one place where shares touch the disk: a small port and its real implementation.
+"""The one place where shares, and blobs of others, touch the disk: a small port and its adapters.
 
 Everything that the store does to files goes through `FileSystem`, so that a file system which
 fails its Nth call, or which remembers what was never synchronised, can take the place of
