@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import attrs
 
+from ampgrid.store import marks
 from ampgrid.store.sql import Sql
 
 #: The peer to whom shares are put down that were found without a row.
@@ -200,7 +201,7 @@ def _next_row(sql: Sql) -> int:
     row = sql.execute(f"SELECT {_LAST_ROW}").fetchone()
     assert row is not None
     number = int(row[0]) + 1
-    set_mark(sql, "last_row", number)
+    marks.write(sql, "last_row", number)
     return number
 
 
@@ -229,7 +230,7 @@ def add_small(
 ) -> None:
     """Add a small share (see `add`) of a peer that has a row, with what was found out before."""
     row = found.last_row + 1
-    set_mark(sql, "last_row", row)
+    marks.write(sql, "last_row", row)
     sql.execute(
         _ADD,
         (row, storage_index, number, len(contents), found.peer, now, contents, tail_of(contents)),
@@ -353,14 +354,3 @@ def advisories(sql: Sql) -> list[tuple[bytes, int, bytes, str]]:
         "SELECT storage_index, number, peer, reason FROM advisories ORDER BY advised_at DESC"
     )
     return [(bytes(index), number, bytes(peer), reason) for index, number, peer, reason in rows]
-
-
-def mark(sql: Sql, name: str) -> int | None:
-    """Return a mark of the store, None if it was never set."""
-    row = sql.execute("SELECT value FROM marks WHERE name = ?", (name,)).fetchone()
-    return None if row is None else int(row[0])
-
-
-def set_mark(sql: Sql, name: str, value: int) -> None:
-    """Set a mark of the store."""
-    sql.execute("INSERT OR REPLACE INTO marks (name, value) VALUES (?, ?)", (name, value))

@@ -34,7 +34,7 @@ from ampgrid.formats.pointer import Pointer
 from ampgrid.formats.record import Record, ReplicaId
 from ampgrid.formats.trienode import parse_node
 from ampgrid.ports import Entropy, WallClock
-from ampgrid.store import timekeeping
+from ampgrid.store import marks, timekeeping
 from ampgrid.store.ballast import Ballast
 from ampgrid.store.directory_accounts import Accounts, DirectoryRoom
 from ampgrid.store.directory_answers import (
@@ -58,7 +58,7 @@ from ampgrid.store.directory_leasing import CancelJob, PointJob, RenewJob
 from ampgrid.store.directory_nodes import NodeReader
 from ampgrid.store.directory_rows import Row, Rows
 from ampgrid.store.directory_schema import DIRECTORY_SCHEMA
-from ampgrid.store.directory_upkeep import LATEST, DirectoryUpkeep, read_mark, write_mark
+from ampgrid.store.directory_upkeep import DirectoryUpkeep
 from ampgrid.store.filesystem import FileSystem, PosixFileSystem
 from ampgrid.store.health import Health
 from ampgrid.store.sql import Database, Job, Outcome, Sql
@@ -173,7 +173,7 @@ class DirectoryStore:
             path, DIRECTORY_SCHEMA, health.mark_broken, ballast.drop, files, key, begin
         )
         try:
-            beginning = database.call(lambda sql: _begin_time(sql, wall()), vital=True)
+            beginning = database.call(lambda sql: marks.begin_time(sql, wall()), vital=True)
             store_id = database.call(lambda sql: _store_id(sql, entropy), vital=True)
             me = ReplicaId(node_id, store_id)
             return cls(database, me, beginning, accounts, rows, health, make_ballast)
@@ -501,12 +501,6 @@ def _settle(files: FileSystem, path: Path, ballast: Ballast) -> None:
         raise ConfigError(
             f"the directory of {path.name} cannot be used: {error.strerror}"
         ) from error
-
-
-def _begin_time(sql: Sql, wall: float) -> timekeeping.Beginning:
-    beginning = timekeeping.begin(read_mark(sql, LATEST), wall)
-    write_mark(sql, LATEST, beginning.now)
-    return beginning
 
 
 def _store_id(sql: Sql, entropy: Entropy) -> bytes:

@@ -11,13 +11,11 @@ from collections.abc import Iterable, Sequence
 import attrs
 
 from ampgrid.register import acceptor
-from ampgrid.store import directory_leases, directory_nodes, directory_walks
+from ampgrid.store import directory_leases, directory_nodes, directory_walks, marks
 from ampgrid.store.directory_accounts import Booking, Bookings
 from ampgrid.store.directory_changes import AcceptJob, Inside
 from ampgrid.store.sql import Database, Job, Sql
 
-#: The mark of the latest time seen.
-LATEST = "latest"
 _EXPIRED = "expired"
 
 
@@ -32,17 +30,6 @@ class DirectoryCounts:
 
     marked: int = 0
     expired: int = 0
-
-
-def read_mark(sql: Sql, name: str) -> int | None:
-    """Return a number that was written down, None if it was not."""
-    row = sql.execute("SELECT value FROM marks WHERE name = ?", (name,)).fetchone()
-    return None if row is None else int(row[0])
-
-
-def write_mark(sql: Sql, name: str, value: int) -> None:
-    """Write a number down."""
-    sql.execute("INSERT OR REPLACE INTO marks (name, value) VALUES (?, ?)", (name, value))
 
 
 class _UpkeepJob(Job[int]):
@@ -157,7 +144,7 @@ class _ExpireJob(_UpkeepJob):
         due = directory_leases.due(sql, self._now, self._grace)
         self.drop(sql, due)
         if due:
-            write_mark(sql, _EXPIRED, (read_mark(sql, _EXPIRED) or 0) + len(due))
+            marks.write(sql, _EXPIRED, (marks.read(sql, _EXPIRED) or 0) + len(due))
         return len(due)
 
 
@@ -198,12 +185,7 @@ class DirectoryUpkeep:
 
     def keep_time(self, now: int) -> None:
         """Write the latest time seen down; an earlier one than is there changes nothing."""
-
-        def keep(sql: Sql) -> None:
-            if now > (read_mark(sql, LATEST) or 0):
-                write_mark(sql, LATEST, now)
-
-        self._database.call(keep, vital=True)
+        marks.keep_time(self._database, now)
 
     def walk(self) -> bool:
         """Do a slice of what is still to be done to large directories; tell if there was any."""
@@ -258,6 +240,6 @@ class DirectoryUpkeep:
                 "SELECT count(*) FROM directories WHERE marked_at IS NOT NULL"
             ).fetchone()
             assert row is not None
-            return DirectoryCounts(int(row[0]), read_mark(sql, _EXPIRED) or 0)
+            return DirectoryCounts(int(row[0]), marks.read(sql, _EXPIRED) or 0)
 
         return self._database.read(count)

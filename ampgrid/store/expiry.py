@@ -18,7 +18,7 @@ from pathlib import Path
 
 import attrs
 
-from ampgrid.store import catalog, leases
+from ampgrid.store import catalog, leases, marks
 from ampgrid.store.filesystem import FileSystem
 from ampgrid.store.health import Health
 from ampgrid.store.locks import ShareLocks
@@ -149,7 +149,7 @@ class ExpireJob(Job[Expired]):
         if not files:
             return Expired(len(due), 0, 0, 0)
         for name, more in zip(_TOTALS, (files, len(self._gone), size), strict=True):
-            catalog.set_mark(sql, name, (catalog.mark(sql, name) or 0) + more)
+            marks.write(sql, name, (marks.read(sql, name) or 0) + more)
         return Expired(len(due), files, len(self._gone), size)
 
     def _delete(self, sql: Sql, index: bytes) -> None:
@@ -260,7 +260,7 @@ def count_leases(sql: Sql) -> LeaseCounts:
         row = sql.execute(statement, values).fetchone()
         assert row is not None
         counted.append(int(row[0]))
-    return LeaseCounts(*counted, *(catalog.mark(sql, name) or 0 for name in _TOTALS))
+    return LeaseCounts(*counted, *(marks.read(sql, name) or 0 for name in _TOTALS))
 
 
 def give_missing_terms(sql: Sql, now: int) -> None:

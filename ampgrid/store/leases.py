@@ -19,7 +19,8 @@ import attrs
 
 from ampgrid.crypto.hashing import lease_secret_digest
 from ampgrid.errors import NoRoomError, NotStoredError
-from ampgrid.store.catalog import NOBODY, mark, peer_row
+from ampgrid.store import marks
+from ampgrid.store.catalog import NOBODY, peer_row
 from ampgrid.store.sql import Sql
 
 #: How long a lease lasts, seconds. Source: Tahoe-LAFS, ``docs/garbage-collection.rst``.
@@ -183,7 +184,7 @@ def _set_own(sql: Sql, storage_index: bytes, expires_at: int) -> None:
 
 def count_all(sql: Sql) -> int:
     """Return the number of all leases, which triggers keep."""
-    return mark(sql, "leases") or 0
+    return marks.read(sql, "leases") or 0
 
 
 def last_end(sql: Sql, storage_index: bytes) -> int | None:

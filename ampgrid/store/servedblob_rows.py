@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 
 from ampgrid.formats.blobname import BlobName, Flag
+from ampgrid.store import marks
 from ampgrid.store.servedblob_schema import COMING, DELETED, HERE
 from ampgrid.store.sql import Sql
 
@@ -180,9 +181,8 @@ def drop(sql: Sql, number: int) -> None:
 
 def next_place(sql: Sql) -> int:
     """Return the next number in the order of coming and going."""
-    row = sql.execute("SELECT value FROM marks WHERE name = ?", (_PLACE,)).fetchone()
-    place = 1 if row is None else int(row[0]) + 1
-    sql.execute("INSERT OR REPLACE INTO marks (name, value) VALUES (?, ?)", (_PLACE, place))
+    place = (marks.read(sql, _PLACE) or 0) + 1
+    marks.write(sql, _PLACE, place)
     return place
 
 

@@ -31,9 +31,8 @@ from ampgrid.errors import (
 )
 from ampgrid.formats.blobname import BlobName, Flag, flag_bits
 from ampgrid.ports import WallClock
+from ampgrid.store import marks, timekeeping
 from ampgrid.store import servedblob_rows as rows
-from ampgrid.store import timekeeping
-from ampgrid.store.directory_upkeep import LATEST, read_mark, write_mark
 from ampgrid.store.filesystem import FileSystem, PosixFileSystem
 from ampgrid.store.health import Health
 from ampgrid.store.servedblob_files import TAG_SIZE, BlobDisk, BlobFiles, IncomingFile
@@ -186,7 +185,7 @@ class ServedBlobStore:
         )
         blob_files = BlobFiles(folder / "large", files, health)
         try:
-            beginning = database.call(lambda sql: _begin_time(sql, wall()), vital=True)
+            beginning = database.call(lambda sql: marks.begin_time(sql, wall()), vital=True)
             _remove_strays(database, blob_files)
         except BaseException:
             database.close()
@@ -498,8 +497,8 @@ class ServedBlobStore:
         return self.database.run(_Removing(self._files, drop))
 
     def keep_time(self, now: int) -> None:
-        """Write the latest time seen down."""
-        self.database.call(lambda sql: write_mark(sql, LATEST, now), vital=True)
+        """Write the latest time seen down; an earlier one than is there changes nothing."""
+        marks.keep_time(self.database, now)
 
     # How it is done.
 
@@ -531,12 +530,6 @@ def _counts(sql: Sql) -> tuple[int, int, int, int]:
     assert coming is not None
     assert accounts is not None
     return rows.used_by(sql, None), blobs[0], coming[0], accounts[0]
-
-
-def _begin_time(sql: Sql, wall: float) -> timekeeping.Beginning:
-    beginning = timekeeping.begin(read_mark(sql, LATEST), wall)
-    write_mark(sql, LATEST, beginning.now)
-    return beginning
 
 
 def _remove_strays(database: Database, files: BlobFiles) -> None:

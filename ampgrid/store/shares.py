@@ -24,7 +24,7 @@ from ampgrid.errors import (
     WriteConflictError,
 )
 from ampgrid.ports import WallClock
-from ampgrid.store import catalog, expiry, leases, timekeeping
+from ampgrid.store import catalog, expiry, leases, marks, timekeeping
 from ampgrid.store.ballast import Ballast
 from ampgrid.store.filesystem import FileSystem, PosixFileSystem
 from ampgrid.store.health import Health
@@ -37,7 +37,7 @@ from ampgrid.store.schema import SHARES_SCHEMA
 from ampgrid.store.space import Room, Space
 from ampgrid.store.sql import Call, Database, Job, Outcome, Sql
 from ampgrid.store.tasks import AllocateJob, PutJob, RecordJob
-from ampgrid.store.upkeep import LATEST, ShareUpkeep
+from ampgrid.store.upkeep import ShareUpkeep
 from ampgrid.store.uploads import FileUpload, MemoryUpload, OpenUploads, Upload
 
 #: So many bytes of two shares are compared at a time.
@@ -151,13 +151,13 @@ class ShareStore:
         with self._starting():
             while removed := upkeep.remove_files():
                 self.recovery.removed += removed
-        if not database.read(lambda sql: catalog.mark(sql, "clean")):
+        if not database.read(lambda sql: marks.read(sql, "clean")):
             reconcile(files, places, database, beginning.now, self.recovery)
 
         def begin(sql: Sql) -> int:
-            starts = (catalog.mark(sql, "starts") or 0) + 1
-            catalog.set_mark(sql, "clean", 0)
-            catalog.set_mark(sql, "starts", starts)
+            starts = (marks.read(sql, "starts") or 0) + 1
+            marks.write(sql, "clean", 0)
+            marks.write(sql, "starts", starts)
             return starts
 
         self._starts = database.call(begin, vital=True)
@@ -181,13 +181,13 @@ class ShareStore:
         """Find where the store's time goes on, and write it down."""
 
         def begin(sql: Sql) -> timekeeping.Beginning:
-            latest = catalog.mark(sql, LATEST)
+            latest = marks.read(sql, marks.LATEST)
             beginning = timekeeping.begin(
                 expiry.latest_lease(sql) if latest is None else latest, wall
             )
             if latest is None:
                 expiry.give_missing_terms(sql, beginning.now)
-            catalog.set_mark(sql, LATEST, beginning.now)
+            marks.write(sql, marks.LATEST, beginning.now)
             return beginning
 
         return database.call(begin, vital=True)
@@ -211,7 +211,7 @@ class ShareStore:
             lost = self._upkeep is not None and self._upkeep.examiner.lost_any
             idle = not self._space.look(accepts=True).promised
             if idle and not self._health.untidy and not lost:
-                database.call(lambda sql: catalog.set_mark(sql, "clean", 1), vital=True)
+                database.call(lambda sql: marks.write(sql, "clean", 1), vital=True)
         except StoreError:
             pass  # the next start takes a look then
         finally:
@@ -497,7 +497,7 @@ class ShareStore:
     def _lose(self, storage_index: bytes, number: int) -> None:
         """Claim a share no longer if its file is not there; a failure of that is for others."""
         with suppress(StoreError):
-            now = self.database.read(lambda sql: catalog.mark(sql, LATEST)) or 0
+            now = self.database.read(lambda sql: marks.read(sql, marks.LATEST)) or 0
             examiner = self.upkeep.examiner
             for share in examiner.stored.named(storage_index, number):
                 if share.in_file:

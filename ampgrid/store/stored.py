@@ -9,7 +9,7 @@ from __future__ import annotations
 import attrs
 
 from ampgrid.errors import BrokenStoreError
-from ampgrid.store import catalog
+from ampgrid.store import marks
 from ampgrid.store.sql import Database
 
 #: Rows fetched at once.
@@ -88,7 +88,7 @@ class StoredShares:
 
     def _past_unreadable(self, position: int, error: BrokenStoreError) -> list[StoredShare]:
         """Return the first share after a row that can be read; none if that was the last."""
-        last = self._database.read(lambda sql: catalog.mark(sql, "last_row")) or 0
+        last = self._database.read(lambda sql: marks.read(sql, "last_row")) or 0
         # From after ``bad`` on the next row cannot be read; from after ``good`` on it can.
         bad, good = position - 1, position
         found = self._readable(good)

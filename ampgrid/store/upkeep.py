@@ -11,7 +11,7 @@ from functools import partial
 
 import attrs
 
-from ampgrid.store import catalog, expiry
+from ampgrid.store import catalog, expiry, marks
 from ampgrid.store.catalog import Finding
 from ampgrid.store.expiry import Expired, ExpireJob, LeaseCounts, Marking, Remover
 from ampgrid.store.filesystem import FileSystem
@@ -23,9 +23,6 @@ from ampgrid.store.scrubbing import Examiner, ScrubProgress, Walk
 from ampgrid.store.space import Space
 from ampgrid.store.sql import Database, Sql
 from ampgrid.store.timekeeping import Beginning
-
-#: The mark of the latest time seen.
-LATEST = "latest"
 
 
 class ShareUpkeep:
@@ -79,12 +76,7 @@ class ShareUpkeep:
 
     def keep_time(self, now: int) -> None:
         """Write the latest time seen down; an earlier one than is there changes nothing."""
-
-        def keep(sql: Sql) -> None:
-            if now > (catalog.mark(sql, LATEST) or 0):
-                catalog.set_mark(sql, LATEST, now)
-
-        self._database.call(keep, vital=True)
+        marks.keep_time(self._database, now)
 
     # Expiry.
 
@@ -149,7 +141,7 @@ class ShareUpkeep:
         def load(sql: Sql) -> ScrubProgress:
             return ScrubProgress(
                 **{
-                    field.name: catalog.mark(sql, f"scrub_{field.name}") or 0
+                    field.name: marks.read(sql, f"scrub_{field.name}") or 0
                     for field in attrs.fields(ScrubProgress)
                 }
             )
@@ -161,8 +153,8 @@ class ShareUpkeep:
 
         def save(sql: Sql) -> None:
             for name, value in attrs.asdict(progress).items():
-                if catalog.mark(sql, f"scrub_{name}") != value:
-                    catalog.set_mark(sql, f"scrub_{name}", value)
+                if marks.read(sql, f"scrub_{name}") != value:
+                    marks.write(sql, f"scrub_{name}", value)
 
         self._database.call(save, vital=True)
 

@@ -381,6 +381,14 @@ class AccountTests(ServiceCase):
 
 
 class TimeTests(ServiceCase):
+    def test_an_earlier_time_is_not_written_over_a_later_one(self):
+        """Two threads may come to the store in another order than the times that they bring."""
+        now = self.service.time.now()
+        self.store.keep_time(now + 77)
+        self.store.keep_time(now + 5)
+        self.crash()
+        self.assertEqual(self.store.beginning.now, now + 77)
+
     def test_what_came_of_a_blob_is_kept_for_two_days(self):
         data = sealed("half", LARGE)
         put, _have, _done = self.caller.begin(data)
