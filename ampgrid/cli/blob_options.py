@@ -222,9 +222,9 @@ def token_of(options: BlobOptions) -> str | None:
 def key_of(session: Session, options: BlobOptions) -> bytes | str:
     """Return what opens the local store: the node's key, or a passphrase."""
     if options.passphrase_file is None and session.directory.config_path.exists():
-        from ampgrid.node.upkeep import blobs_key
+        from ampgrid.node.upkeep import local_blobs_key
 
-        return blobs_key(session.directory.identity())
+        return local_blobs_key(session.directory.identity())
     exists = (options.path / f"{options.user}_blobs.db").exists()
     return passphrase_of(options.passphrase_file, twice=not exists)
 

@@ -6,20 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-)
-
 from ampgrid.blobs.grid import GridRemote
 from ampgrid.blobs.peer import Credentials, PeerRemote
 from ampgrid.blobs.service import BlobService, BlobSettings
-from ampgrid.crypto.hashing import tagged_hash
 from ampgrid.crypto.identity import Identity
 from ampgrid.immutable import Spool
 from ampgrid.node.config import NodeConfig
-from ampgrid.node.upkeep import file_system
+from ampgrid.node.upkeep import file_system, served_blobs_key
 from ampgrid.peers import ConnectionTable
 from ampgrid.ports import Clock, Connection, Entropy, Threads, WallClock
 from ampgrid.store.servedblobs import Limits, ServedBlobStore
@@ -28,18 +21,6 @@ from ampgrid.vdrive.dirnode import DirectoryNode
 if TYPE_CHECKING:
     from ampgrid.node.core import NodeCore
 
-#: The tag of the key of the store of blobs.
-TAG_BLOBS_KEY = b"ampgrid_node_blob_store_key_v1"
-
-
-def blobs_key(identity: Identity) -> bytes:
-    """Return the key under which a node enciphers the database of blobs, 32 bytes.
-
-    It comes of the node's private key: whoever has the disk without ``private/`` reads no names.
-    """
-    raw = identity.private_key.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())
-    return tagged_hash(TAG_BLOBS_KEY, raw)
-
 
 def open_blob_store(
     folder: Path, identity: Identity, config: NodeConfig, wall: WallClock
@@ -47,7 +28,7 @@ def open_blob_store(
     """Open the store of the blobs that a node keeps for others; see `ServedBlobStore.open`."""
     limits = Limits(config.blobs_quota, config.blobs_user_quota, config.reserve)
     return ServedBlobStore.open(
-        folder, blobs_key(identity), wall=wall, limits=limits, files=file_system(config)
+        folder, served_blobs_key(identity), wall=wall, limits=limits, files=file_system(config)
     )
 
 

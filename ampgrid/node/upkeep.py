@@ -1,4 +1,4 @@
-"""What the stores of a node get from it: settings in the units of their services, and a key."""
+"""What the stores of a node get from it: settings in the units of their services, and keys."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from ampgrid.storage.upkeep import UpkeepSettings
 from ampgrid.store.filesystem import FileSystem, HastyFileSystem, PosixFileSystem
 from ampgrid.vdrive.service import VdriveSettings
 
-#: The tag of the key of the store of directories.
+#: The tags of the keys of the databases that are enciphered under the node's own: of the
+#: directories and of the blobs that it keeps for others, and of its user's own blobs.
 TAG_DIRECTORIES_KEY = b"ampgrid_node_directory_store_key_v1"
-#: The tag of the key of the local store of blobs.
-TAG_BLOBS_KEY = b"ampgrid_node_local_blobs_key_v1"
+TAG_SERVED_BLOBS_KEY = b"ampgrid_node_blob_store_key_v1"
+TAG_LOCAL_BLOBS_KEY = b"ampgrid_node_local_blobs_key_v1"
 
 _DAY_SECONDS = 86_400
 
@@ -53,11 +54,22 @@ def directories_key(identity: Identity) -> bytes:
 
     It comes of the node's private key: whoever has the disk without ``private/`` reads nothing.
     """
-    raw = identity.private_key.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())
-    return tagged_hash(TAG_DIRECTORIES_KEY, raw)
+    return _derived(identity, TAG_DIRECTORIES_KEY)
 
 
-def blobs_key(identity: Identity) -> bytes:
+def served_blobs_key(identity: Identity) -> bytes:
+    """Return the key under which a node enciphers the database of others' blobs, 32 bytes.
+
+    It comes of the node's private key: whoever has the disk without ``private/`` reads no names.
+    """
+    return _derived(identity, TAG_SERVED_BLOBS_KEY)
+
+
+def local_blobs_key(identity: Identity) -> bytes:
     """Return the key of the local store of blobs of whoever has this node, 32 bytes."""
+    return _derived(identity, TAG_LOCAL_BLOBS_KEY)
+
+
+def _derived(identity: Identity, tag: bytes) -> bytes:
     raw = identity.private_key.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())
-    return tagged_hash(TAG_BLOBS_KEY, raw)
+    return tagged_hash(tag, raw)
