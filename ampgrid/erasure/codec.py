@@ -95,7 +95,7 @@ class Codec:
     def decode(self, blocks: Sequence[Buffer], numbers: Sequence[int]) -> bytes:
         """Give a segment back.
 
-        The code cannot notice a wrong block: check their hashes before.
+        The code cannot notice a wrong block: check the hashes of blocks, or that of the result.
 
         Args:
             blocks: ``needed`` blocks of ``block_size`` bytes.

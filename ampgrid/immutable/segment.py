@@ -1,4 +1,10 @@
-"""One segment of a download: its blocks from enough shares, checked, decoded, deciphered."""
+"""One segment of a download: its blocks from enough shares, decoded, checked, deciphered.
+
+Blocks are decoded first, and what they make is checked: as many blocks as are needed give each
+segment in one way only, so the right segment means that each of them was right. That is one hash
+of every byte instead of two. Where it is not the right one, the hash of each block tells which
+share was bad, and nothing of the segment is used.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +44,7 @@ class SegmentDecoder:
     def decode(
         self, index: int, blocks: Mapping[ShareReader, bytes]
     ) -> tuple[bytes | None, list[ShareReader]]:
-        """Check the blocks of a segment, decode and decipher it.
+        """Decode the blocks of a segment, check and decipher it.
 
         Args:
             index: of the segment.
@@ -51,9 +57,6 @@ class SegmentDecoder:
         Raises:
             IntegrityError: all blocks are what the uploader hashed, but the segment is not.
         """
-        bad = [reader for reader, block in blocks.items() if not reader.check_block(index, block)]
-        if bad:
-            return None, bad
         extension = self._extension
         size, segment_size = extension.size, extension.segment_size
         padded_size = extension.needed_shares * block_length(
@@ -64,8 +67,15 @@ class SegmentDecoder:
             codec = Codec(padded_size, extension.needed_shares, extension.total_shares)
             self._codecs[padded_size] = codec
         padded = codec.decode(list(blocks.values()), [reader.number for reader in blocks])
-        crypttext = memoryview(padded)[: segment_length(index, size, segment_size)]
-        if hashing.crypttext_segment_hash(crypttext) != self._crypttext_hashes[index]:
+        length = segment_length(index, size, segment_size)
+        crypttext = memoryview(padded)[:length]
+        is_right = hashing.crypttext_segment_hash(crypttext) == self._crypttext_hashes[index]
+        # No hash of the segment covers what fills the last one up.
+        if not is_right or any(padded[length:]):
+            bad = [r for r, block in blocks.items() if not r.check_block(index, block)]
+            if bad:
+                return None, bad
+        if not is_right:
             raise IntegrityError("the file was uploaded wrong: its shares do not make its segment")
         if self._key is None:
             return bytes(crypttext), []

@@ -153,7 +153,7 @@ def download(parts: Mapping[str, Amount], needed: int, total: int, cores: int) -
         Piece("read", "nodes", 1, parts["file read, cached"].cpu),
         Piece("TLS sent", "nodes", 1, tls.here),
         Piece("TLS received", "client", 1, tls.there, "reactor"),
-        Piece("SHA-256, blocks and segments", "client", 2, sha),
+        Piece("SHA-256, segments", "client", 1, sha),
         Piece("decode", "client", 1, _coding(parts, "decode", needed, total)),
         Piece("AES-128-CTR", "client", 1, parts["AES-128-CTR"].cpu),
         Piece("written", "client", 1, parts["file written, durable"].cpu),

@@ -48,7 +48,7 @@ class TransfersTest(SynchronousTestCase):
 
     def test_a_download_is_the_sum_of_its_pieces(self) -> None:
         limit = bound.download(parts(), 3, 5, 4)
-        expected = 0.0001 + 0.0019 + 2 * 0.001 + 0.004 + 0.0002 + 0.0005
+        expected = 0.0001 + 0.0019 + 0.001 + 0.004 + 0.0002 + 0.0005
         self.assertAlmostEqual(limit.cpu, expected)
         self.assertAlmostEqual(limit.rate, 4 / expected)
 
