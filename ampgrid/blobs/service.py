@@ -31,6 +31,7 @@ from ampgrid.formats.blobuser import (
 from ampgrid.ports import Clock, DelayedCall, Entropy, Threads, WallClock
 from ampgrid.storage.background import Background
 from ampgrid.storage.groups import Groups, do_all
+from ampgrid.storage.references import reference_of
 from ampgrid.store.servedblobs import (
     SMALL_BYTES,
     BlobRoom,
@@ -428,9 +429,7 @@ class BlobService:
 
     def report(self, error: StoreError) -> str:
         """Write a failure of the store to the log; return the number that it has there."""
-        reference = self._entropy(4).hex()
-        _log.error("the store failed [{reference}]: {error}", reference=reference, error=error)
-        return reference
+        return reference_of(error, _log, self._entropy)
 
     # How it is done.
 

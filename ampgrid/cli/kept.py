@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -42,15 +41,9 @@ def kept() -> None:
     """
 
 
-def when(moment: float | None) -> str:
-    """Return a moment (seconds since 1970) for a reader."""
-    if moment is None:
-        return "never"
-    return datetime.fromtimestamp(moment).astimezone().strftime("%Y-%m-%d %H:%M")
-
-
 def line_of(file: dict[str, Any]) -> str:
     """Return one kept file for a reader."""
+    from ampgrid.cli.summary import when
     from ampgrid.node.sizes import format_size
 
     words = [

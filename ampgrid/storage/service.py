@@ -25,6 +25,7 @@ from ampgrid.storage.background import Background
 from ampgrid.storage.buckets import ConnectionBuckets
 from ampgrid.storage.groups import Groups, do_all
 from ampgrid.storage.promptness import Promptness
+from ampgrid.storage.references import reference_of
 from ampgrid.storage.scrub import Watched
 from ampgrid.storage.upkeep import Upkeep, UpkeepSettings
 from ampgrid.store import Allocated, LeaseTerms, Put, Request, Room, Store
@@ -243,9 +244,7 @@ class StorageService:
 
     def report(self, error: StoreError) -> str:
         """Write a failure of the store to the log; return the number that it has there."""
-        reference = self._entropy(4).hex()
-        _log.error("the store failed [{reference}]: {error}", reference=reference, error=error)
-        return reference
+        return reference_of(error, _log, self._entropy)
 
     # What buckets need (`ampgrid.storage.ports.Work`).
 

@@ -24,6 +24,7 @@ from ampgrid.formats.record import EMPTY_ROOT, Record
 from ampgrid.ports import Clock, DelayedCall, Entropy, Threads, WallClock
 from ampgrid.storage.background import Background
 from ampgrid.storage.groups import Groups, Result, do_all
+from ampgrid.storage.references import reference_of
 from ampgrid.store.directories import (
     MOST_TRIES,
     Caller,
@@ -358,9 +359,7 @@ class VdriveService:
 
     def report(self, error: StoreError) -> str:
         """Write a failure of the store to the log; return the number that it has there."""
-        reference = self._entropy(4).hex()
-        _log.error("the store failed [{reference}]: {error}", reference=reference, error=error)
-        return reference
+        return reference_of(error, _log, self._entropy)
 
     # How it is done.
 

@@ -26,6 +26,17 @@ def shown(error: Exception) -> str:
     return str(error) if isinstance(error, AmpgridError) else type(error).__name__
 
 
+def unforeseen(error: Exception, gateway: Gateway) -> str:
+    """Log an error that is none of ours; return what a client is told: where it stands there."""
+    reference = gateway.entropy(4).hex()
+    _log.failure(
+        "a request failed (reference {reference})",
+        without_text(Failure(error)),
+        reference=reference,
+    )
+    return f"something went wrong here; the node's log tells it under {reference}"
+
+
 def answer_to(error: Exception, gateway: Gateway, wanted: str) -> Answer:
     """Return the answer that tells an error; what is no error of ours is logged.
 
@@ -36,13 +47,7 @@ def answer_to(error: Exception, gateway: Gateway, wanted: str) -> Answer:
     """
     status, message = status_of(error), shown(error)
     if status == 500 and not isinstance(error, AmpgridError):
-        reference = gateway.entropy(4).hex()
-        _log.failure(
-            "a request failed (reference {reference})",
-            without_text(Failure(error)),
-            reference=reference,
-        )
-        message = f"something went wrong here; the node's log tells it under {reference}"
+        message = unforeseen(error, gateway)
     if wanted == "json":
         made = answers.as_json({"error": {"status": status, "message": message}}, status)
     elif wanted == "html":

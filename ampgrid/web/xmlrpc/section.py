@@ -11,23 +11,19 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from twisted.internet.defer import DeferredSemaphore
-from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from ampgrid.errors import AmpgridError
 from ampgrid.immutable import Data
-from ampgrid.node.faults import without_text
 from ampgrid.web.answers import Answer
 from ampgrid.web.bodies import FileBody, Want
 from ampgrid.web.call import Call
 from ampgrid.web.errors import WebError
+from ampgrid.web.refusals import unforeseen
 from ampgrid.web.routing import Fixed, Route, Target
 from ampgrid.web.streaming import stream
 from ampgrid.web.xmlrpc.envelope import answer_xml, fault_xml, read_call
 from ampgrid.web.xmlrpc.faults import Fault, fault_of
 from ampgrid.web.xmlrpc.methods import method_of
-
-_log = Logger()
 
 #: The longest body, bytes: contents of nearly 12 MiB in base64.
 MOST_BYTES = 16 * 1024 * 1024
@@ -90,10 +86,7 @@ class XmlRpc(Fixed):
 def _fault(call: Call, error: Exception) -> Fault:
     if isinstance(error, AmpgridError):
         return fault_of(error)
-    reference = call.gateway.entropy(4).hex()
-    failure = without_text(Failure(error))
-    _log.failure("a call failed (reference {reference})", failure, reference=reference)
-    return Fault(500, f"something went wrong here; the node's log tells it under {reference}")
+    return Fault(500, unforeseen(error, call.gateway))
 
 
 async def _told(call: Call, result: Any) -> Answer | None:
