@@ -395,7 +395,7 @@ class NodeCore:
         )
 
     async def stop(self) -> None:
-        """End what is under way, close every connection and the storage."""
+        """End what is under way, close every connection, and end what is kept for others."""
         self.operations.stop()
         # Before the connections go, so that their loss is not taken for that of the files.
         stopping = Deferred.fromCoroutine(self._stop_keepers())
