@@ -225,11 +225,19 @@ class BlobManager(BlobLooks, BlobKeeping):
         return report
 
     async def send_missing(self, namespace: str | None = None) -> SyncReport:
-        """Put what the remote lacks."""
+        """Put what the remote lacks; returns what came of it.
+
+        Args:
+            namespace: of which blobs; None for the default.
+        """
         return await self._half("send_pending", namespace)
 
     async def fetch_missing(self, namespace: str | None = None) -> SyncReport:
-        """Have what is missing here."""
+        """Bring what is missing here; returns what came of it.
+
+        Args:
+            namespace: of which blobs; None for the default.
+        """
         return await self._half("fetch_pending", namespace)
 
     async def refresh_sync_status_from_server(self, namespace: str | None = None) -> None:

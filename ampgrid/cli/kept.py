@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def keeping(session: Session) -> Session:
-    """Check that the session's node is one that keeps files.
+    """Return the session, if its node is one that keeps files.
 
     Raises:
         ConfigError: there is no node directory that can be used.

@@ -60,7 +60,7 @@ class _Target:
     canceller: Callable[[], None] | None = None
 
     def open(self, size: int) -> None:
-        """Note the size."""
+        """Do nothing."""
 
     def register_canceller(self, canceller: Callable[[], None]) -> None:
         """Keep the canceller for whoever holds the target."""

@@ -229,7 +229,11 @@ class LocalBlobStore:
         return int(found[0])
 
     def want_again(self, name: BlobName) -> bool:
-        """Forget what is here of a blob that the remote has too, and want it from there."""
+        """Forget what is here of a blob that the remote has too, and want it from there.
+
+        Returns:
+            Whether there is one that both sides had.
+        """
 
         def change(sql: Sql) -> bool:
             blob = find_blob(sql, name)
