@@ -47,7 +47,7 @@ def create_introducer(
     Args:
         path: where; missing or empty.
         listen: ``HOST:PORT``.
-        shares: what it advises to its peers.
+        shares: what it advises to its peers; None to advise nothing.
         open_: whether anybody may join without the secret.
         introducers: addresses of the grid's other introducers, whose secret it then shares, and
             which it meets as any node does.
@@ -100,8 +100,8 @@ def create_node(
         storage: whether it keeps shares for others.
         blobs: whether it keeps blobs for others.
         reserve: bytes of its disk that stay free.
-        quota: bytes that all shares may take together.
-        shares: K/HAPPY/N of its uploads, outranking the introducer's advice.
+        quota: bytes that all shares may take together; None for no such bound.
+        shares: K/HAPPY/N of its uploads, outranking the introducer's advice; None to follow it.
         open_: whether it speaks with anybody, without a proof of the secret.
         web: where its web gateway listens, a port or an endpoint description; ``none`` for no
             gateway; None for the default.

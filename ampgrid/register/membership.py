@@ -53,7 +53,7 @@ def releases(held: RecordLike | None, record: RecordLike, me: Any) -> bool:
     old set, and may not have come through; what was made of it does.
 
     Args:
-        held: what the replica has accepted.
+        held: what the replica has accepted; None if nothing.
         record: another one, whose signature holds.
         me: the replica.
     """

@@ -16,7 +16,8 @@ def remember(floor: R | None, known: R | None, seen: R) -> R:
     """Take note of a record that is known to be committed.
 
     Args:
-        floor: what was remembered when the read or change began that found ``seen``.
+        floor: what was remembered when the read or change began that found ``seen``; None if
+            nothing was.
         known: what is remembered now; higher than ``floor`` if another read or change of this
             client ended meanwhile.
         seen: what was found.

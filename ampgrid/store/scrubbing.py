@@ -393,7 +393,8 @@ class Walk:
         examiner: looks.
         more: returns the shares that follow a row, none at the end.
         position: the row after which it begins.
-        adviser: node id of who calls these shares bad; of his own he does, they are not kept.
+        adviser: node id of who calls these shares bad: if they are his own, bad ones are dropped
+            and not set aside. None if nobody does.
     """
 
     def __init__(

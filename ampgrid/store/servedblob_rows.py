@@ -196,7 +196,7 @@ def page(
 
     Args:
         sql: the database.
-        number: of the account.
+        number: of the account; None if it never had anything.
         chosen: which blobs, and in what order.
         after: the id or the place of the last one before them; None from the first on.
         most: how many.

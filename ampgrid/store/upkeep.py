@@ -128,6 +128,7 @@ class ShareUpkeep:
             storage_index: of the share, 16 bytes.
             number: of the share.
             adviser: node id of who calls it bad; a bad one of his own is dropped, not set aside.
+                None if nobody does.
         """
         return Walk(
             self.examiner,

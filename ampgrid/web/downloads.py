@@ -53,7 +53,7 @@ def stored(call: Call, node: FileNode, child: Child | None) -> Stored:
     Args:
         call: what was asked.
         node: the file.
-        child: what its directory tells of it.
+        child: what its directory tells of it; None if it was named by its cap.
     """
     return Stored(
         node.cap,

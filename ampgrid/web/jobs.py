@@ -111,8 +111,8 @@ class Jobs:
 
         Args:
             kind: of the job.
-            handle: by which it shall be known.
-            size: bytes of what it works on.
+            handle: by which it shall be known; None for no such name.
+            size: bytes of what it works on; None while that is not known.
             begun: the job, if it is known already (`begin`).
 
         Raises:

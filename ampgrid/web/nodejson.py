@@ -42,7 +42,7 @@ async def directory_json(node: DirectoryNode, child: Child | None) -> AsyncItera
 
     Args:
         node: the directory.
-        child: what its own directory tells of it.
+        child: what its own directory tells of it; None if it was named by its cap.
     """
     kind, told = node_json(node, child.metadata if child is not None else NOTHING)
     head = spelled(told)[:-1]
