@@ -164,7 +164,7 @@ def make_page() -> str:
     """Return the page."""
     parts = [_HEAD]
     for module in modules():
-        title = module.__name__.rpartition(".")[2].capitalize()
+        title = module.__name__.rpartition(".")[2].replace("_", " ").capitalize()
         first = inspect.cleandoc(module.__doc__ or "").splitlines()[0]
         parts.append(f"## {title}\n\n{first}\n")
         for command in commands_of(module):
