@@ -115,7 +115,7 @@ class ShareFinder:
             self._ask(later)
 
     def _ask(self, order: list[bytes]) -> None:
-        want = range(min(self._cap.total, MAX_SHARES_PER_REQUEST))
+        want = frozenset(range(min(self._cap.total, MAX_SHARES_PER_REQUEST)))
         self.pending += len(order)
         for server_id in order:
             server = self._by_id[server_id]

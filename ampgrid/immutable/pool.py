@@ -244,6 +244,9 @@ class SharePool:
             if self._finder.pending and known < self._cap.total and not self._finder.first_do:
                 # More answers are on their way, and may hold better shares than those known;
                 # none is better than a share that has come as a whole.
+                if self._fresh and self._finder.holds_back:
+                    # Each of the first is needed as a rule: it is checked while others answer.
+                    self.prepare(needed)
                 now = self._clock.seconds()
                 patience = GRACE_SECONDS if self._finder.holds_back else SLOW_SECONDS
                 wait = patience if grace_ends is None else grace_ends - now
@@ -260,12 +263,22 @@ class SharePool:
                 self.nothing_came()
 
     async def crypttext_hashes(self, check: Callable[[], None]) -> list[bytes]:
-        """Return the hashes of the crypttext segments, from whichever ready share has them first.
+        """Return the hashes of the crypttext segments, checked.
 
         Raises:
             NotEnoughSharesError: too few good shares are left.
         """
-        assert self.extension is not None
+        extension = self.extension
+        assert extension is not None
+        if extension.num_segments == 1:
+            # The root of a tree with one leaf is that leaf: nothing is to be read.
+            return [extension.crypttext_root_hash]
+        return await self._read_crypttext_hashes(extension, check)
+
+    async def _read_crypttext_hashes(
+        self, extension: UriExtension, check: Callable[[], None]
+    ) -> list[bytes]:
+        """Return them from whichever ready share has them first."""
         bell = self.bell()
         asked: set[ShareReader] = set()
         waiting: set[ShareReader] = set()
@@ -287,7 +300,7 @@ class SharePool:
                     if reader not in asked and len(waiting) < enough:
                         asked.add(reader)
                         waiting.add(reader)
-                        reading = Deferred.fromCoroutine(reader.crypttext_hashes(self.extension))
+                        reading = Deferred.fromCoroutine(reader.crypttext_hashes(extension))
                         reading.addCallbacks(found.append, failed, errbackArgs=(reader,))
                         reading.addBoth(ended, reader)
                 if found:

@@ -198,6 +198,13 @@ class FirstServersTests(DownloadCase):
         for place, share in shelf.contents.items():
             shelf.contents[place] = share[:-40] + bytes(40)
 
+    def test_a_damaged_share_is_noticed_while_the_others_still_think(self):
+        self.damaged(self.shelves[0])
+        for shelf in self.shelves[1:]:
+            self.answers_after(shelf, GRACE_SECONDS / 4)
+        # Asked only then, the others would take as long again.
+        self.get(within=GRACE_SECONDS * 0.4)
+
     def test_a_share_that_is_not_handed_over(self):
         shelf = self.shelves[1]
         told = shelf.shares
