@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
 from typing import ClassVar
 
 from twisted.protocols import amp
@@ -167,10 +166,10 @@ class ShareNumbers(amp.Argument):
         """Read the set; the order is checked, so that one set has one spelling."""
         if len(inString) > self.most:
             raise ValueError("too many share numbers")
-        numbers = list(inString)
-        if any(a >= b for a, b in pairwise(numbers)):
+        numbers = frozenset(inString)
+        if bytes(sorted(numbers)) != inString:
             raise ValueError("share numbers out of order")
-        return frozenset(numbers)
+        return numbers
 
     def toString(self, inObject: Iterable[int]) -> bytes:  # noqa: N802, N803
         """Write the set."""
@@ -194,11 +193,12 @@ class ShareSizes(amp.Argument):
         if len(inString) % self._pair.size or len(inString) > MAX_SHARES * self._pair.size:
             raise ValueError("malformed share sizes")
         pairs = list(self._pair.iter_unpack(inString))
-        if any(size > self._most for _, size in pairs):
+        sizes = dict(pairs)
+        if max(sizes.values(), default=0) > self._most:
             raise ValueError("share size out of bounds")
-        if any(a[0] >= b[0] for a, b in pairwise(pairs)):
+        if len(sizes) != len(pairs) or list(sizes) != sorted(sizes):
             raise ValueError("share numbers out of order")
-        return dict(pairs)
+        return sizes
 
     def toString(self, inObject: dict[int, int]) -> bytes:  # noqa: N802, N803
         """Write {share number: size}."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Protocol
 
 from ampgrid.crypto.hashing import Buffer
@@ -85,7 +86,11 @@ def best_engine() -> Engine:
     Raises:
         ConfigError: the variable names an engine that is unknown or not here.
     """
-    asked = os.environ.get(ENGINE_VARIABLE, "")
+    return _engine_named(os.environ.get(ENGINE_VARIABLE, ""))
+
+
+@lru_cache(maxsize=4)
+def _engine_named(asked: str) -> Engine:
     if asked not in {"", "zfec", "isal"}:
         raise ConfigError(f"{ENGINE_VARIABLE} must be zfec or isal, or not be set.")
     fast = None if asked == "zfec" else isal_engine()

@@ -64,6 +64,7 @@ class GatewayChannel(HTTPChannel):
         self._refused = False
         self._received = 0
         self._held = False
+        self._host: IAddress | None = None
 
     @property
     def gateway(self) -> Gateway:
@@ -97,6 +98,12 @@ class GatewayChannel(HTTPChannel):
             return
         self._received += len(data)
         super().dataReceived(data)
+
+    def getHost(self) -> IAddress:  # noqa: N802
+        """Return the address that the client has connected to; the system is asked once."""
+        if self._host is None:
+            self._host = super().getHost()
+        return self._host
 
     def head(self) -> tuple[bytes, bytes]:
         """Return method and URI of the request whose head is there."""

@@ -74,7 +74,7 @@ def read_range(header: str, size: int) -> Range | None:
 
 def etag_of(cap: str) -> str:
     """Return the ETag of a file; it tells nothing of the cap, and changes with it."""
-    return f'"{b2a(hashlib.sha256(b"ampgrid web etag v1 " + cap.encode()).digest())[:32]}"'
+    return f'"{b2a(hashlib.sha256(b"ampgrid web etag v1 " + cap.encode()).digest()[:20])}"'
 
 
 def http_date(moment: float) -> str:
@@ -88,7 +88,7 @@ def _date_of(second: int) -> str:
 
 
 def _seconds(text: str) -> float | None:
-    if len(text) > _MOST_DATE:
+    if not 0 < len(text) <= _MOST_DATE:
         return None
     try:
         return parsedate_to_datetime(text).timestamp()
