@@ -129,6 +129,7 @@ class GridRemote:
             async for piece in _pieces(source):
                 with self._asking():
                     await run(spool.add, piece)
+            spool.end()
         except BaseException:
             spool.close()
             raise

@@ -45,6 +45,11 @@ class EarlyKey:
         self._hasher = parameters.hasher(secret)
         self._taken = 0
 
+    @property
+    def segment_size(self) -> int:
+        """Bytes of a segment of the file."""
+        return self._parameters.segment_size
+
     def update(self, data: Buffer) -> None:
         """Take the next bytes."""
         self._hasher.update(data)

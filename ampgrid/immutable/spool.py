@@ -1,35 +1,51 @@
 """A stream that waits in a file until it is uploaded, for nobody else to read or to change.
 
-Blocks of it are sealed one by one with AES-128-GCM, under a key that is in memory only and the
-number of the block as nonce. Whoever finds the file after a crash finds noise: it has no name once
-it is open, and its key died with the process. What the disk gives back is what was written to it,
-or an error; so it need not be hashed again to know that it is.
+It is sealed in blocks with AES-128-GCM, under a key that is in memory only and the number of the
+block as nonce. What is added is enciphered and written at once, however much of a block it is; the
+tags of the blocks stay in memory. Whoever finds the file after a crash finds noise: it has no name
+once it is open, and its key died with the process. What the disk gives back is what was written to
+it, or an error; so it need not be hashed again to know that it is.
 """
 
 from __future__ import annotations
 
 import os
-from collections import deque
-from itertools import islice
 from pathlib import Path
+from threading import local
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.ciphers import (
+    AEADEncryptionContext,
+    Cipher,
+    algorithms,
+    modes,
+)
 
 from ampgrid.crypto.hashing import Buffer
 from ampgrid.errors import FileError
+from ampgrid.formats.segments import round_up
 from ampgrid.immutable.earlykey import EarlyKey
 from ampgrid.ports import Entropy
 
-#: Bytes of a block; what does not fill one yet is in memory.
+#: Bytes of a block; where the segments of the file are known, as many of them as have so much.
 BLOCK_BYTES = 64 * 1024
-_SEALED_BYTES = BLOCK_BYTES + 16
-#: So many blocks are written by one call of the system at most.
-_MOST_BLOCKS = 256
+_TAG_BYTES = 16
+#: So much is enciphered and written at once: the longer, the less the file system has to do.
+_PIECE_BYTES = 512 * 1024
+
+
+class _Scratch(local):
+    """Where a thread enciphers: memory that the system need not give it anew each time."""
+
+    def __init__(self) -> None:
+        self.room = memoryview(bytearray(_PIECE_BYTES))
+
+
+_scratch = _Scratch()
 
 
 class Spool:
-    """A stream, kept in a sealed file.
+    """A stream, kept in a sealed file: it is filled, then ended, then read.
 
     Args:
         folder: where the file is made; the node's own ``spool`` directory.
@@ -49,56 +65,73 @@ class Spool:
         early_key: EarlyKey | None = None,
     ) -> None:
         self.early_key = early_key
-        self._cipher = AESGCM(entropy(16))
+        # An upload reads segment by segment: what it reads is one block then, and read once.
+        unit = 1 if early_key is None else early_key.segment_size
+        self._block_bytes = round_up(BLOCK_BYTES, unit)
+        self._key = algorithms.AES128(entropy(16))
         self._most = most
         self._size = 0
-        #: Blocks that were sealed; each number is used once, whatever becomes of the block.
-        self._blocks = 0
-        self._rest = bytearray()
+        self._tags = bytearray()
+        #: Enciphers the block that is not full yet, if any of it is there.
+        self._sealing: AEADEncryptionContext | None = None
+        self._ended = False
+        #: After a write that failed it is not known what the file holds.
+        self._broken = False
         try:
             self._descriptor = os.open(folder, os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise FileError(f"cannot make a spool file: {error.strerror}") from error
 
     def add(self, data: Buffer) -> None:
-        """Append bytes of the stream (blocking).
+        """Append bytes of the stream (blocking); none may come after `end`.
 
         Raises:
-            FileError: the disk does not take them.
+            FileError: the disk does not take them, or did not take earlier ones.
         """
+        self._check_whole()
+        if self._ended:
+            raise ValueError("the stream has ended")
         if self._size + len(data) > self._most:
             raise FileError("the stream is longer than the spool takes")
         if self.early_key is not None:
             self.early_key.update(data)
         view = memoryview(data)
-        taken = min(-len(self._rest) % BLOCK_BYTES, len(view))
-        self._rest += view[:taken]
-        at = self._blocks * _SEALED_BYTES
-        sealed = [self._sealed(self._rest)] if len(self._rest) == BLOCK_BYTES else []
-        if sealed or not self._rest:
-            whole = taken + (len(view) - taken) // BLOCK_BYTES * BLOCK_BYTES
-            starts = range(taken, whole, BLOCK_BYTES)
-            sealed += [self._sealed(view[start : start + BLOCK_BYTES]) for start in starts]
-            self._rest = bytearray(view[whole:])
-        self._write(sealed, at)
-        self._size += len(view)
+        for start in range(0, len(view), _PIECE_BYTES):
+            self._write(self._sealed(view[start : start + _PIECE_BYTES]))
 
-    def _sealed(self, block: Buffer) -> bytes:
-        nonce = _nonce(self._blocks)
-        self._blocks += 1
-        return self._cipher.encrypt(nonce, block, None)
+    def _check_whole(self) -> None:
+        if self._broken:
+            raise FileError("the spool file could not be written")
 
-    def _write(self, sealed: list[bytes], at: int) -> None:
-        left = deque(memoryview(block) for block in sealed)
+    def _sealed(self, data: memoryview) -> memoryview:
+        """Encipher the next bytes; what is returned holds until the thread does it again."""
+        room, done = _scratch.room, 0
+        while done < len(data):
+            number, filled = divmod(self._size + done, self._block_bytes)
+            if self._sealing is None:
+                self._sealing = Cipher(self._key, modes.GCM(_nonce(number))).encryptor()
+            some = data[done : done + self._block_bytes - filled]
+            self._sealing.update_into(some, room[done:])
+            done += len(some)
+            if filled + len(some) == self._block_bytes:
+                self._seal()
+        return room[:done]
+
+    def _seal(self) -> None:
+        """End the block that is being filled."""
+        sealing, self._sealing = self._sealing, None
+        if sealing is not None:
+            sealing.finalize()
+            self._tags += sealing.tag
+
+    def _write(self, sealed: memoryview) -> None:
         try:
-            while left:
-                written = os.pwritev(self._descriptor, list(islice(left, _MOST_BLOCKS)), at)
-                at += written
-                while left and written >= len(left[0]):
-                    written -= len(left.popleft())
-                if written:
-                    left[0] = left[0][written:]
+            while sealed:
+                written = os.pwrite(self._descriptor, sealed, self._size)
+                self._size += written
+                sealed = sealed[written:]
         except OSError as error:
+            self._broken = True
             raise FileError(f"cannot write the spool file: {error.strerror}") from error
 
     def add_from(self, descriptor: int) -> bool:
@@ -111,44 +144,52 @@ class Spool:
             self.add(data)
         return bool(data)
 
+    def end(self) -> None:
+        """Note that all of the stream is here: now it can be read."""
+        self._seal()
+        self._ended = True
+
     def get_size(self) -> int:
         """Return the number of bytes that were added."""
         return self._size
 
     def read_at(self, offset: int, length: int) -> bytes:
-        """Return bytes of the stream.
+        """Return bytes of the stream, which has ended.
 
         Raises:
             FileError: there are not so many, or the disk gives back others than it was given.
         """
+        self._check_whole()
+        if not self._ended:
+            raise ValueError("the stream has not ended")
         if offset + length > self._size:
             raise FileError("the spool file is shorter than that")
         if not length:
             return b""
-        first, skipped = divmod(offset, BLOCK_BYTES)
-        end = (offset + length - 1) // BLOCK_BYTES + 1
-        blocks: list[Buffer] = list(self._opened(first, min(end, self._blocks)))
-        if end > self._blocks:
-            blocks.append(self._rest)
-        beyond = (end - first) * BLOCK_BYTES - skipped - length
-        blocks[-1] = memoryview(blocks[-1])[: BLOCK_BYTES - beyond]
-        blocks[0] = memoryview(blocks[0])[skipped:]
+        first, skipped = divmod(offset, self._block_bytes)
+        last = (offset + length - 1) // self._block_bytes
+        blocks: list[Buffer] = [self._opened(number) for number in range(first, last + 1)]
+        end = offset + length - last * self._block_bytes
+        if len(blocks[-1]) > end:
+            blocks[-1] = memoryview(blocks[-1])[:end]
+        if skipped:
+            blocks[0] = memoryview(blocks[0])[skipped:]
+        # What is one whole block is not copied.
         return b"".join(blocks)
 
-    def _opened(self, first: int, end: int) -> list[bytes]:
-        size = max(0, end - first) * _SEALED_BYTES
+    def _opened(self, number: int) -> bytes:
+        at = number * self._block_bytes
+        tag = bytes(self._tags[number * _TAG_BYTES :][:_TAG_BYTES])
         try:
-            found = memoryview(os.pread(self._descriptor, size, first * _SEALED_BYTES))
-            return [
-                self._cipher.decrypt(
-                    _nonce(number), found[(number - first) * _SEALED_BYTES :][:_SEALED_BYTES], None
-                )
-                for number in range(first, end)
-            ]
+            found = os.pread(self._descriptor, min(self._block_bytes, self._size - at), at)
+            opening = Cipher(self._key, modes.GCM(_nonce(number), tag)).decryptor()
+            block = opening.update(found)
+            opening.finalize()
         except OSError as error:
             raise FileError(f"cannot read the spool file: {error.strerror}") from error
         except InvalidTag:
             raise FileError("the disk did not keep the spool file as it was written") from None
+        return block
 
     def is_steady(self) -> bool:
         """Tell that every read gives what was added, or fails."""

@@ -92,6 +92,7 @@ async def _spooled(node: Machine, descriptor: int, operation: Operation) -> Spoo
             operation.done = spool.get_size()
             if operation.done >= _LITTLE_BYTES:
                 await node.work.run(leave_free, node.spool_path, node.spool_reserve)
+        spool.end()
     except BaseException:
         spool.close()
         raise

@@ -222,6 +222,7 @@ class Keeping:
         if self._error is not None:
             raise self._error
         if self._spool is not None:
+            self._spool.end()
             return self._spool
         return Data(bytes(self._waiting))
 

@@ -15,7 +15,6 @@ from ampgrid.immutable.earlykey import KeyParameters
 from ampgrid.immutable.spool import BLOCK_BYTES
 from tests.material import some_bytes
 
-SEALED = BLOCK_BYTES + 16
 #: Around the ends of blocks.
 SIZES = [
     base + near for base in (0, BLOCK_BYTES, 3 * BLOCK_BYTES) for near in (-1, 0, 1) if base + near
@@ -31,6 +30,7 @@ class SpoolCase(SynchronousTestCase):
     def filled(self, size: int) -> tuple[Spool, bytes]:
         spool, data = self.spool(), some_bytes(size)
         spool.add(data)
+        spool.end()
         return spool, data
 
 
@@ -41,6 +41,7 @@ class ReadingTest(SpoolCase):
             spool = self.spool()
             for start in range(0, len(data), piece):
                 spool.add(data[start : start + piece])
+            spool.end()
             self.assertEqual(spool.get_size(), len(data))
             self.assertEqual(spool.read_at(0, len(data)), data, piece)
 
@@ -70,6 +71,15 @@ class ReadingTest(SpoolCase):
         with self.assertRaises(FileError):
             spool.add(b"0")
 
+    def test_it_is_filled_then_ended_then_read(self) -> None:
+        spool = self.spool()
+        spool.add(b"some")
+        self.assertRaises(ValueError, spool.read_at, 0, 4)
+        for _ in range(2):
+            spool.end()
+            self.assertRaises(ValueError, spool.add, b"more")
+            self.assertEqual(spool.read_at(0, 4), b"some")
+
     def test_a_stream_of_a_descriptor(self) -> None:
         reading, writing = os.pipe()
         os.write(writing, b"some")
@@ -78,13 +88,14 @@ class ReadingTest(SpoolCase):
         while spool.add_from(reading):
             pass
         os.close(reading)
+        spool.end()
         self.assertEqual(spool.read_at(0, 4), b"some")
 
 
 class DiskTest(SpoolCase):
     def test_what_the_disk_changed_is_not_given_back(self) -> None:
         spool, data = self.filled(3 * BLOCK_BYTES)
-        for offset in (0, BLOCK_BYTES, SEALED + 7):
+        for offset in (0, BLOCK_BYTES - 1, BLOCK_BYTES + 7):
             (before,) = os.pread(spool._descriptor, 1, offset)
             os.pwrite(spool._descriptor, bytes([before ^ 1]), offset)
             with self.assertRaisesRegex(FileError, "did not keep"):
@@ -95,46 +106,52 @@ class DiskTest(SpoolCase):
 
     def test_a_block_has_one_place(self) -> None:
         spool, _data = self.filled(2 * BLOCK_BYTES)
-        os.pwrite(spool._descriptor, os.pread(spool._descriptor, SEALED, SEALED), 0)
+        os.pwrite(spool._descriptor, os.pread(spool._descriptor, BLOCK_BYTES, BLOCK_BYTES), 0)
         with self.assertRaises(FileError):
             spool.read_at(0, 1)
 
     def test_a_file_that_was_cut(self) -> None:
         spool, _data = self.filled(2 * BLOCK_BYTES)
-        os.ftruncate(spool._descriptor, SEALED + 100)
+        os.ftruncate(spool._descriptor, BLOCK_BYTES + 100)
         self.assertEqual(len(spool.read_at(0, BLOCK_BYTES)), BLOCK_BYTES)
         for start in (0, BLOCK_BYTES):
             with self.assertRaises(FileError):
                 spool.read_at(start, BLOCK_BYTES + 1 if not start else 1)
 
     def test_a_disk_that_takes_a_little_at_a_time(self) -> None:
-        def little(descriptor: int, pieces: list[Any], at: int) -> int:
-            return os.pwrite(descriptor, b"".join(pieces)[:50_000], at)
+        original = os.pwrite
 
-        self.patch(os, "pwritev", little)
+        def little(descriptor: int, data: Any, at: int) -> int:
+            return original(descriptor, data[:50_000], at)
+
+        self.patch(os, "pwrite", little)
         spool, data = self.filled(3 * BLOCK_BYTES + 5)
         self.assertEqual(spool.read_at(0, len(data)), data)
 
-    def test_no_nonce_is_used_twice_where_the_disk_fails(self) -> None:
-        spool = self.spool()
-        used: list[bytes] = []
+    def test_no_bytes_of_the_cipher_are_used_twice(self) -> None:
+        # Of zeros what is written is what everything else is enciphered with.
+        spool, data = self.spool(), bytes(5 * BLOCK_BYTES + 16)
+        for start in range(0, len(data), 10_000):
+            spool.add(data[start : start + 10_000])
+        spool.end()
+        found = os.pread(spool._descriptor, 2 * len(data), 0)
+        self.assertEqual(len(found), len(data))
+        blocks = [found[start : start + 16] for start in range(0, len(found), 16)]
+        self.assertEqual(len(set(blocks)), len(blocks))
 
-        class Recorder:
-            def __init__(self, cipher: Any) -> None:
-                self.cipher = cipher
-
-            def encrypt(self, nonce: bytes, data: Any, associated: None) -> Any:
-                used.append(nonce)
-                return self.cipher.encrypt(nonce, data, associated)
-
+    def test_nothing_is_taken_or_given_back_after_a_write_that_failed(self) -> None:
         def full(*_args: Any) -> int:
             raise OSError(28, "No space left on device")
 
-        spool._cipher = Recorder(spool._cipher)
-        with self.patch(os, "pwritev", full), self.assertRaises(FileError):
+        spool = self.spool()
+        spool.add(bytes(BLOCK_BYTES))
+        with self.patch(os, "pwrite", full), self.assertRaisesRegex(FileError, "No space"):
             spool.add(bytes(2 * BLOCK_BYTES))
-        spool.add(bytes([1]) * 2 * BLOCK_BYTES)
-        self.assertEqual(len(set(used)), 4)
+        with self.assertRaisesRegex(FileError, "could not be written"):
+            spool.add(b"more")
+        spool.end()
+        with self.assertRaisesRegex(FileError, "could not be written"):
+            spool.read_at(0, 1)
 
 
 class EarlyKeyTest(SpoolCase):
@@ -156,3 +173,16 @@ class EarlyKeyTest(SpoolCase):
             KeyParameters(len(data) - 1, 3, 5, 1_000_002),
         ):
             self.assertIsNone(spool.early_key.found(other))
+
+    def test_blocks_are_whole_segments(self) -> None:
+        for segment_size in (1_000, BLOCK_BYTES - 1, BLOCK_BYTES, 3 * BLOCK_BYTES + 2):
+            data = some_bytes(4 * segment_size + BLOCK_BYTES + 5)
+            parameters = KeyParameters(len(data), 1, 1, segment_size)
+            spool = self.spool(early_key=EarlyKey(b"secret", parameters))
+            for start in range(0, len(data), 100_000):
+                spool.add(data[start : start + 100_000])
+            spool.end()
+            for start in range(0, len(data), segment_size):
+                segment = data[start : start + segment_size]
+                self.assertEqual(spool.read_at(start, len(segment)), segment)
+            self.assertEqual(spool.read_at(0, len(data)), data)

@@ -13,7 +13,6 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ampgrid.errors import FileError
 from ampgrid.immutable import Spool
-from ampgrid.immutable.spool import BLOCK_BYTES
 from ampgrid.web.bodies import TEXT_BYTES, Flow, TextBody
 from ampgrid.web.errors import NoSpaceError, TooLargeError
 from ampgrid.web.forms import MOST_FIELD_BYTES, FilesForm
@@ -193,7 +192,7 @@ class KeepingTest(SpoolCase):
         self.assertEqual(self.whole(keeping), data)
         keeping.close()
         (found,) = seen
-        self.assertGreater(len(found), len(data) - BLOCK_BYTES)
+        self.assertEqual(len(found), len(data))
         self.assertNotIn(b"marker", found)
 
 
