@@ -1,4 +1,4 @@
-"""The rows about shares, peers and advisories: SQL of the store, one function a question."""
+"""The rows about shares, findings and advisories: SQL of the store, one function a question."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import attrs
 
 from ampgrid.store import marks
+from ampgrid.store.peerrows import peer_row
 from ampgrid.store.sql import Sql
 
 #: The peer to whom shares are put down that were found without a row.
@@ -282,16 +283,6 @@ def count_findings(sql: Sql, since: int) -> int:
     row = sql.execute("SELECT count(*) FROM findings WHERE found_at >= ?", (since,)).fetchone()
     assert row is not None
     return int(row[0])
-
-
-def peer_row(sql: Sql, node_id: bytes) -> int:
-    """Return the row of a peer, which is made if there is none."""
-    row = sql.execute("SELECT id FROM peers WHERE node_id = ?", (node_id,)).fetchone()
-    if row is not None:
-        return int(row[0])
-    made = sql.execute("INSERT INTO peers (node_id) VALUES (?)", (node_id,)).lastrowid
-    assert made is not None
-    return made
 
 
 def totals(sql: Sql) -> tuple[int, int]:

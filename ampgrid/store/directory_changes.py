@@ -29,7 +29,8 @@ from ampgrid.store.directory_accounts import (
 )
 from ampgrid.store.directory_answers import Judged, LongWorkError, Verdict
 from ampgrid.store.directory_nodes import Gone, NodeReader
-from ampgrid.store.directory_rows import Row, Rows, State, peer_number
+from ampgrid.store.directory_rows import Row, Rows, State
+from ampgrid.store.peerrows import peer_row
 from ampgrid.store.sql import Job, Sql
 
 T = TypeVar("T")
@@ -153,7 +154,7 @@ class DirectoryJob(Job[T]):
 
     def begin(self, sql: Sql) -> Row:
         """Begin to keep the directory, in the account of the caller, who gets a lease."""
-        peer = peer_number(sql, self._caller.peer)
+        peer = peer_row(sql, self._caller.peer)
         row = self._inside.rows.insert(sql, self._index, peer, self._caller.now)
         assert row.id is not None
         self.book("directories", 1, peer)
@@ -218,7 +219,7 @@ class PrepareJob(DirectoryJob[Judged]):
 
     def _begin(self, sql: Sql) -> Row:
         accounts = self._inside.accounts
-        peer = peer_number(sql, self._caller.peer)
+        peer = peer_row(sql, self._caller.peer)
         if accounts.part("promises", peer) >= MOST_PROMISES_A_PEER:
             raise NoRoomError("a peer has as many promises of new directories as it may have")
         accounts.require(sql, directory_leases.NEW_BYTES)
@@ -438,7 +439,7 @@ class StageJob(DirectoryJob[None]):
         accounts = self._inside.accounts
         if row.id is None and not self._shown:
             raise NotStoredError("nothing is kept of this directory")
-        peer = peer_number(sql, self._caller.peer)
+        peer = peer_row(sql, self._caller.peer)
         missing = set(directory_nodes.lacking(sql, row.id, list(self._nodes)))
         size = sum(directory_nodes.size_of(self._nodes[digest]) for digest in missing)
         new_bytes = directory_leases.NEW_BYTES if row.id is None else 0

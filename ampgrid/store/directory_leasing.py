@@ -10,7 +10,7 @@ from ampgrid.store import directory_leases
 from ampgrid.store.directory_accounts import LEASE_OVERHEAD
 from ampgrid.store.directory_answers import NoLeaseError
 from ampgrid.store.directory_changes import Caller, DirectoryJob, Inside
-from ampgrid.store.directory_rows import peer_number
+from ampgrid.store.peerrows import peer_row
 from ampgrid.store.sql import Sql
 
 _VERSION = struct.Struct(">LQ")
@@ -40,7 +40,7 @@ class RenewJob(DirectoryJob[None]):
     def act(self, sql: Sql) -> None:
         """Renew it, or add it if there is room."""
         number = _number(sql, self._index)
-        peer = peer_number(sql, self._caller.peer)
+        peer = peer_row(sql, self._caller.peer)
         if directory_leases.renew(sql, number, peer, self._caller.now):
             return
         self._inside.accounts.require(sql, LEASE_OVERHEAD)
@@ -55,7 +55,7 @@ class CancelJob(DirectoryJob[None]):
     def act(self, sql: Sql) -> None:
         """Remove it."""
         number = _number(sql, self._index)
-        if not directory_leases.cancel(sql, number, peer_number(sql, self._caller.peer)):
+        if not directory_leases.cancel(sql, number, peer_row(sql, self._caller.peer)):
             raise NoLeaseError("there is no such lease")
         self.book("leases", -1)
 
@@ -88,7 +88,7 @@ class PointJob(DirectoryJob[None]):
                     (version, packed, now, self._index),
                 )
             return
-        peer = peer_number(sql, self._caller.peer)
+        peer = peer_row(sql, self._caller.peer)
         self._inside.accounts.require_pointer(sql, peer)
         sql.execute(
             "INSERT INTO pointers (name, peer, version, put_at, pointer) VALUES (?, ?, ?, ?, ?)",

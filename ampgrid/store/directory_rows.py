@@ -156,13 +156,3 @@ def _read_forgotten(sql: Sql, index: bytes) -> State:
     if found is None:
         return AcceptorState()
     return AcceptorState(Ballot.unpack(bytes(found[0])), forgotten=True)
-
-
-def peer_number(sql: Sql, node_id: bytes) -> int:
-    """Return the number of a peer, which it gets when it is first met."""
-    found = sql.execute("SELECT id FROM peers WHERE node_id = ?", (node_id,)).fetchone()
-    if found is not None:
-        return int(found[0])
-    number = sql.execute("INSERT INTO peers (node_id) VALUES (?)", (node_id,)).lastrowid
-    assert number is not None
-    return number

@@ -20,7 +20,8 @@ import attrs
 from ampgrid.crypto.hashing import lease_secret_digest
 from ampgrid.errors import NoRoomError, NotStoredError
 from ampgrid.store import marks
-from ampgrid.store.catalog import NOBODY, peer_row
+from ampgrid.store.catalog import NOBODY
+from ampgrid.store.peerrows import peer_row
 from ampgrid.store.sql import Sql
 
 #: How long a lease lasts, seconds. Source: Tahoe-LAFS, ``docs/garbage-collection.rst``.

@@ -21,6 +21,7 @@ from ampgrid.errors import FormatError, StoreError
 from ampgrid.store import catalog
 from ampgrid.store.filesystem import FileSystem
 from ampgrid.store.health import Health
+from ampgrid.store.peerrows import peer_row
 from ampgrid.store.recovery import Places
 from ampgrid.store.space import Space
 from ampgrid.store.sql import Database, Sql
@@ -63,7 +64,7 @@ def note(
     sql.execute(
         "INSERT OR REPLACE INTO aside (name, storage_index, number, size, peer, set_aside_at)"
         " VALUES (?, ?, ?, ?, ?, ?)",
-        (name, storage_index, number, size, catalog.peer_row(sql, peer), now),
+        (name, storage_index, number, size, peer_row(sql, peer), now),
     )
 
 
@@ -126,7 +127,7 @@ class Quarantine:
         """
 
         def choose(sql: Sql) -> dict[str, _Kept]:
-            who = catalog.peer_row(sql, peer)
+            who = peer_row(sql, peer)
             rows = _select(sql, "1 ORDER BY set_aside_at DESC, name")
             rows.sort(key=lambda kept: kept.name != name)
             copies = [k for k in rows if (k.storage_index, k.number) == (storage_index, number)]

@@ -8,6 +8,7 @@ import attrs
 
 from ampgrid.errors import WriteConflictError
 from ampgrid.store import catalog, leases
+from ampgrid.store.peerrows import peer_row
 from ampgrid.store.port import Allocated, Put, Request
 from ampgrid.store.space import Space
 from ampgrid.store.sql import Job, Sql
@@ -107,7 +108,7 @@ class PutJob(Job[Put]):
         if not self._promised:
             return False
         if found.peer is None:
-            found = attrs.evolve(found, peer=catalog.peer_row(sql, request.peer))
+            found = attrs.evolve(found, peer=peer_row(sql, request.peer))
         if found.has_leases or lease.peer != request.peer or lease.peer == catalog.NOBODY:
             leases.add_or_renew(sql, index, lease)
         else:
