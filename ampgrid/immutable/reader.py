@@ -122,8 +122,12 @@ class ShareReader:
             raise IntegrityError("the share is not laid out as a share of this file")
         flat = tail[: start - first] if first < start else await self.read(trees, start - trees)
         chain = unpack_share_hashes(tail[start - first : header.offset_ueb - first])
-        root, leaves = await self._threads.run(self._check_blocks, extension, chain, flat)
-        self._extension, self._block_hashes, self.root = extension, leaves, root
+        if extension.num_segments == 1:
+            # One leaf and a short chain take less than the way into a thread.
+            checked = self._check_blocks(extension, chain, flat)
+        else:
+            checked = await self._threads.run(self._check_blocks, extension, chain, flat)
+        self._extension, (self.root, self._block_hashes) = extension, checked
         return extension
 
     def _check_extension(self, header: ShareHeader, section: bytes) -> UriExtension:
@@ -159,15 +163,25 @@ class ShareReader:
             hashtree.check_tree, flat, extension.num_segments, extension.crypttext_root_hash
         )
 
-    async def block(self, index: int) -> bytes:
-        """Return the block of one segment, not checked yet (see `check_block`)."""
-        extension = self._extension
-        assert extension is not None, "prepare comes first"
-        header = await self.header()
+    def _block_place(self, index: int) -> tuple[int, int]:
+        """Return (offset, length) of the block of one segment."""
+        header, extension = self._header, self._extension
+        assert header is not None, "prepare comes first"
+        assert extension is not None
         length = block_length(
             index, extension.size, extension.segment_size, extension.needed_shares
         )
-        return await self.read(header.offset_data + index * header.block_size, length)
+        return header.offset_data + index * header.block_size, length
+
+    def block_at_hand(self, index: int) -> bytes | None:
+        """Return what `block` would if that came with the first bytes of the share, else None."""
+        offset, length = self._block_place(index)
+        end = offset + length
+        return self._head[offset:end] if end <= len(self._head) else None
+
+    async def block(self, index: int) -> bytes:
+        """Return the block of one segment, not checked yet (see `check_block`)."""
+        return await self.read(*self._block_place(index))
 
     def check_block(self, index: int, block: bytes) -> bool:
         """Tell whether a block is the one that the file has there."""

@@ -157,6 +157,10 @@ class SegmentFetch:
                 break
             if reader.number in self._asked or any(r.number == reader.number for r in self._got):
                 continue  # another share of this number was asked in this very turn
+            at_hand = reader.block_at_hand(self._index)
+            if at_hand is not None:
+                self._got[reader] = at_hand
+                continue
             self._asked[reader.number] = reader
             reading = Deferred.fromCoroutine(reader.block(self._index))
             reading.addCallbacks(
