@@ -23,6 +23,7 @@ from ampgrid.blobs.port import (
     MAX_NAMESPACES,
     MAX_PAGE_IDS,
     MAX_PIECE_BYTES,
+    MOST_BLOB_BYTES,
     OrderBy,
     Page,
     Query,
@@ -56,7 +57,6 @@ from ampgrid.vdrive.maker import NodeMaker
 
 #: Blobs up to this size wait in memory for their upload, others in a spool, bytes.
 MEMORY_BYTES = 256 * 1024
-_MOST_BLOB_BYTES = 2**42
 #: What the child of a root is called that is the index of a namespace.
 _PREFIX = "blobs-"
 
@@ -97,7 +97,7 @@ class GridRemote:
 
     async def put(self, name: BlobName, source: SealedSource) -> None:
         """Store a blob (see `ampgrid.blobs.port.Remote`)."""
-        check_source(source, _MOST_BLOB_BYTES)
+        check_source(source, MOST_BLOB_BYTES)
         size, tag = source.size, source.tag
         with self._asking():
             index = await self._index(name.namespace)

@@ -24,7 +24,6 @@ from twisted.web.iweb import IAgent
 
 from ampgrid.blobs.adapting import check_listing, check_source, taken
 from ampgrid.blobs.httpanswers import (
-    MOST_BLOB_BYTES,
     SKIP,
     HttpAnswer,
     HttpStream,
@@ -47,6 +46,7 @@ from ampgrid.blobs.httpbody import AnswerBody, BytesBody, SourceBody, Stall, fir
 from ampgrid.blobs.port import (
     MAX_NAMESPACES,
     MAX_PAGE_IDS,
+    MOST_BLOB_BYTES,
     TAG_SIZE,
     OrderBy,
     Page,

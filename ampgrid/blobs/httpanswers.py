@@ -19,7 +19,7 @@ from twisted.web.iweb import UNKNOWN_LENGTH, IResponse
 
 from ampgrid.blobs.adapting import deleted, missing
 from ampgrid.blobs.httpbody import AnswerBody
-from ampgrid.blobs.port import TAG_SIZE, Page, Query
+from ampgrid.blobs.port import MOST_BLOB_BYTES, TAG_SIZE, Page, Query
 from ampgrid.errors import (
     BadArgumentValueError,
     BlobQuotaError,
@@ -30,8 +30,6 @@ from ampgrid.errors import (
 )
 from ampgrid.formats.blobname import BlobName, Flag, checked_flags
 
-#: The largest sealed blob, bytes.
-MOST_BLOB_BYTES = 2**42
 #: What marks a place in the listing of a server that has no pages: a number of ids.
 SKIP = re.compile(r"skip ([0-9]{1,9})")
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})

@@ -29,6 +29,8 @@ from ampgrid.formats.blobname import DEFAULT_NAMESPACE, BlobName, Flag, checked_
 MAX_PIECE_BYTES = 64 * 1024
 #: The tag of a sealed blob: its last bytes. No sealed blob is shorter.
 TAG_SIZE = 16
+#: The largest sealed blob, of whatever scheme, bytes.
+MOST_BLOB_BYTES = 2**42
 #: The most ids in one page of a listing; a remote may give fewer.
 MAX_PAGE_IDS = 1000
 #: How long a remote remembers that a blob was deleted, seconds.

@@ -42,6 +42,9 @@ _VERSION = struct.Struct(">L")
 _CHAIN_LINK = struct.Struct(f">H{HASH_SIZE}s")
 #: So many first bytes hold the header of either version.
 MAX_HEADER_SIZE = _V2.size
+#: The most bytes that a reader takes from the share hash chain to the end of a share: the chain,
+#: the URI extension block, and slack behind them.
+MAX_TAIL_BYTES = 16_384
 
 
 @frozen

@@ -32,6 +32,7 @@ from ampgrid.formats.hashtree import leaf_from_chain, padded_count, root_from_ch
 from ampgrid.formats.segments import block_length
 from ampgrid.formats.share import (
     MAX_HEADER_SIZE,
+    MAX_TAIL_BYTES,
     ShareHeader,
     ShareLayout,
     parse_header,
@@ -46,8 +47,6 @@ Read = Callable[[int, int], bytes]
 PIECE_BYTES = 128 * 1024
 #: The longest share hash chain that is read, bytes.
 _MOST_CHAIN_BYTES = 16_384
-#: The most bytes of a share from its hash chain on: no reader takes more (`ShareReader`).
-_MOST_TAIL_BYTES = 16_384
 
 
 class _Row:
@@ -103,7 +102,7 @@ def verifying(read: Read, size: int, number: int) -> Iterator[int]:
     chain_size = header.share_hashes_size
     if chain_size > _MOST_CHAIN_BYTES:
         raise FormatError("The share has an impossible share hash chain.")
-    if size - header.offset_share_hashes > _MOST_TAIL_BYTES:
+    if size - header.offset_share_hashes > MAX_TAIL_BYTES:
         raise FormatError("The share has too much behind its end.")
     chain = unpack_share_hashes(_exactly(read, header.offset_share_hashes, chain_size))
     if root_from_chain(chain, number, extension.total_shares) != extension.share_root_hash:

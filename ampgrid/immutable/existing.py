@@ -12,13 +12,15 @@ from twisted.internet.defer import Deferred, FirstError, gatherResults
 from ampgrid.crypto import hashing
 from ampgrid.errors import AmpgridError, IntegrityError
 from ampgrid.formats import hashtree
-from ampgrid.formats.share import MAX_HEADER_SIZE, parse_header, unpack_share_hashes
+from ampgrid.formats.share import (
+    MAX_HEADER_SIZE,
+    MAX_TAIL_BYTES,
+    parse_header,
+    unpack_share_hashes,
+)
 from ampgrid.formats.ueb import UriExtension
 from ampgrid.immutable.reader import packed_extension
 from ampgrid.storage.client import StorageServer
-
-#: The most bytes of share hashes, URI extension and slack behind them that are read.
-_MOST_TAIL_BYTES = 16_384
 
 
 async def claimed_extension(
@@ -42,7 +44,7 @@ async def claimed_extension(
         head = await server.read(storage_index, number, 0, MAX_HEADER_SIZE)
         header = parse_header(head, size)
         start = header.offset_share_hashes
-        if size - start > _MOST_TAIL_BYTES:
+        if size - start > MAX_TAIL_BYTES:
             return None
         tree_root, tail = await gatherResults(
             [

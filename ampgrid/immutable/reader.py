@@ -17,6 +17,7 @@ from ampgrid.formats.hashtree import Chain
 from ampgrid.formats.segments import block_length
 from ampgrid.formats.share import (
     MAX_HEADER_SIZE,
+    MAX_TAIL_BYTES,
     ShareHeader,
     parse_header,
     unpack_share_hashes,
@@ -25,8 +26,6 @@ from ampgrid.formats.ueb import UriExtension
 from ampgrid.ports import Threads
 from ampgrid.storage.client import StorageServer
 
-#: The most bytes of share hashes, URI extension and slack behind them that are taken.
-_MOST_TAIL_BYTES = 16_384
 #: A tree of block hashes of at most this size is read together with the end of the share.
 _SMALL_TREE_BYTES = 48 * 1024
 
@@ -111,7 +110,7 @@ class ShareReader:
         """
         header = await self.header()
         start, end = header.offset_share_hashes, self._size
-        if end - start > _MOST_TAIL_BYTES:
+        if end - start > MAX_TAIL_BYTES:
             raise FormatError("the share has too much behind its hashes")
         trees = header.offset_block_hashes
         # A small tree comes along; a large one is asked for once the file says that it is large.

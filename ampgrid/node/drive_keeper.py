@@ -21,6 +21,7 @@ from ampgrid.errors import AmpgridError, OperationCancelledError, StoreError
 from ampgrid.immutable.kept import KeptFiles
 from ampgrid.immutable.operation import Operation
 from ampgrid.immutable.schedule import DAY, HOUR
+from ampgrid.node.drive import WANTED_REPLICAS
 from ampgrid.node.roots import RootCap
 from ampgrid.ports import Clock, DelayedCall, WallClock
 from ampgrid.vdrive.ports import TableReport
@@ -43,8 +44,6 @@ _LEAST_PART = 0.85
 SECOND_LOOK_SECONDS = HOUR
 #: Things that wait for a second look, at most.
 _MOST_SUSPECTED = 10_000
-#: Directories that are expected to have so many replicas.
-_WANTED_REPLICAS = 4
 _MOST_PROBLEMS = 20
 _MARK = "drive"
 
@@ -371,7 +370,7 @@ class DriveKeeper:
         if well:
             self._suspected.pop(verify, None)
         record = await self._tools().maker.table(node.cap).record()
-        walked.few_replicas += len(record.replicas) < _WANTED_REPLICAS
+        walked.few_replicas += len(record.replicas) < WANTED_REPLICAS
         await node.renew()
         walked.renewed += 1
 

@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ampgrid.blobs.port import Stat
+from ampgrid.blobs.port import TAG_SIZE, Stat
 from ampgrid.blobs.receiving import Receiving
 from ampgrid.blobs.service import BlobService
 from ampgrid.errors import (
@@ -54,7 +54,6 @@ from ampgrid.web.streaming import stream
 if TYPE_CHECKING:
     from ampgrid.web.request import GatewayRequest
 
-_TAG_BYTES = 16
 #: So many bytes go from the spool to the store at once, and from the store to a client.
 _PIECE_BYTES = 512 * 1024
 _READ_BYTES = 65_000
@@ -171,7 +170,7 @@ def announced_tag(call: Call) -> bytes | None:
         tag = urlsafe_b64decode(said)
     except (Base64Error, ValueError):
         tag = b""
-    if len(tag) != _TAG_BYTES:
+    if len(tag) != TAG_SIZE:
         raise BadRequestError("the header Tag holds no 16 bytes in base64")
     return tag
 
@@ -197,9 +196,9 @@ async def _put(call: Call) -> Answer:
     if part is not None:
         return await _put_part(call, source, part)
     size, tag = source.get_size(), announced_tag(call)
-    if size < _TAG_BYTES:
+    if size < TAG_SIZE:
         raise InvalidBlobError("no sealed blob is as short as this")
-    end = await _read(call, source, size - _TAG_BYTES, _TAG_BYTES)
+    end = await _read(call, source, size - TAG_SIZE, TAG_SIZE)
     if tag is not None and tag != end:
         raise InvalidBlobError("the body does not end with the tag")
     service, account, name = _service(call), _account(call), _name(call)

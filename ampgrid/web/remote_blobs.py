@@ -18,7 +18,15 @@ from typing import TYPE_CHECKING
 from ampgrid.blobs.grid import GridRemote
 from ampgrid.blobs.listing import MOST_IDS
 from ampgrid.blobs.peer import Credentials
-from ampgrid.blobs.port import MAX_PAGE_IDS, OrderBy, Query, Remote, SealedStream, Stat
+from ampgrid.blobs.port import (
+    MAX_PAGE_IDS,
+    TAG_SIZE,
+    OrderBy,
+    Query,
+    Remote,
+    SealedStream,
+    Stat,
+)
 from ampgrid.crypto.identity import parse_node_id
 from ampgrid.errors import (
     BadArgumentValueError,
@@ -56,7 +64,6 @@ from ampgrid.web.streaming import stream
 if TYPE_CHECKING:
     from ampgrid.web.request import GatewayRequest
 
-_TAG_BYTES = 16
 #: Directories of the grid whose listings are remembered.
 _MOST_REMEMBERED = 16
 _ORDERS: dict[int, OrderBy] = {0: None, 1: "date", 2: "-date"}
@@ -268,9 +275,9 @@ class _Source:
     async def of(cls, call: Call, body: Uploadable) -> _Source:
         """Return the source that a body is; raises `InvalidBlobError` if it is too short."""
         size = body.get_size()
-        if size < _TAG_BYTES:
+        if size < TAG_SIZE:
             raise InvalidBlobError("no sealed blob is as short as this")
-        reading = call.gateway.spool.threads.run(body.read_at, size - _TAG_BYTES, _TAG_BYTES)
+        reading = call.gateway.spool.threads.run(body.read_at, size - TAG_SIZE, TAG_SIZE)
         return cls(call, body, await reading)
 
     async def read(self, offset: int, length: int) -> bytes:

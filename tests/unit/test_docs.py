@@ -20,7 +20,7 @@ from ampgrid.caps import (
     MAX_LIT_SIZE,
 )
 from ampgrid.commands.introduction import MAX_ANNOUNCEMENTS_PER_BOX
-from ampgrid.formats import announcement, segments, ueb
+from ampgrid.formats import announcement, segments, share, ueb
 from ampgrid.formats.address import MAX_HINTS
 from ampgrid.node.config import _KNOWN, DEFAULT_WEB_PORT, NodeConfig
 from ampgrid.node.sizes import parse_size
@@ -234,6 +234,7 @@ class NumberTests(SynchronousTestCase):
             "share.md",
             f"{segments.DEFAULT_MAX_SEGMENT_SIZE:,} bytes; at most {segments.MAX_SEGMENT_SIZE:,}",
             f"takes a block of at most {ueb.MAX_UEB_BYTES:,} bytes",
+            f"up to {share.MAX_TAIL_BYTES:,} bytes from the share hash chain",
         )
         self.check("placement.md", f"at most {placement.MOST_SHARES_PER_REQUEST} shares are asked")
         self.assertEqual(placement.MOST_ROUNDS, 10)
