@@ -20,7 +20,7 @@ from ampgrid.caps import ChkVerifierCap, DirCap, parse_cap
 from ampgrid.errors import AmpgridError, OperationCancelledError, StoreError
 from ampgrid.immutable.kept import KeptFiles
 from ampgrid.immutable.operation import Operation
-from ampgrid.immutable.schedule import DAY, HOUR
+from ampgrid.immutable.schedule import DAY, HOUR, SECOND_LOOK_SECONDS
 from ampgrid.node.drive import WANTED_REPLICAS
 from ampgrid.node.roots import RootCap
 from ampgrid.ports import Clock, DelayedCall, WallClock
@@ -40,8 +40,6 @@ _START_SECONDS = (180.0, 420.0)
 _LOOK_SECONDS = HOUR
 #: Between two walks of one kind there are from this part of a period to all of it.
 _LEAST_PART = 0.85
-#: What is found wanting is repaired when it is so again after so long, seconds.
-SECOND_LOOK_SECONDS = HOUR
 #: Things that wait for a second look, at most.
 _MOST_SUSPECTED = 10_000
 _MOST_PROBLEMS = 20

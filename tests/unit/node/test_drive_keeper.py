@@ -12,8 +12,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from ampgrid.caps import ChkCap, ChkVerifierCap, DirCap
 from ampgrid.errors import NotReachableError, OperationCancelledError
 from ampgrid.immutable import KeptFiles, Operation, Schedule
+from ampgrid.immutable.schedule import SECOND_LOOK_SECONDS
 from ampgrid.immutable.uploader import Encoding
-from ampgrid.node.drive_keeper import SECOND_LOOK_SECONDS, DriveKeeper, FileLook, Tools
+from ampgrid.node.drive_keeper import DriveKeeper, FileLook, Tools
 from ampgrid.store.keptdb import KeptDatabase
 from ampgrid.testing.drive import MemoryDrive
 from ampgrid.vdrive.dirnode import DirectoryNode
