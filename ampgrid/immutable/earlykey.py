@@ -1,12 +1,12 @@
 """The convergent key of a file, found while its bytes come in.
 
-The key depends on the size of the file and on how it will be encoded, so both have to be known
-before. Who then uploads it with other parameters finds the key anew.
+The key depends on how the file will be encoded, so that has to be known before, and of its size
+whether it has more than one segment. Who then uploads it with other parameters finds the key anew.
 """
 
 from __future__ import annotations
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from ampgrid.crypto.hashing import Buffer, ConvergentKey
 
@@ -37,7 +37,7 @@ class EarlyKey:
 
     Args:
         secret: the convergence secret.
-        parameters: of the file that is awaited.
+        parameters: of the file that is awaited, whose size may turn out to be another.
     """
 
     def __init__(self, secret: bytes, parameters: KeyParameters) -> None:
@@ -57,5 +57,5 @@ class EarlyKey:
 
     def found(self, parameters: KeyParameters) -> bytes | None:
         """Return the key, 16 bytes; None if the file is another than was awaited."""
-        whole = self._taken == parameters.size and self._parameters == parameters
-        return self._hasher.digest() if whole else None
+        taken = evolve(self._parameters, size=self._taken)
+        return self._hasher.digest() if taken == parameters else None

@@ -134,10 +134,10 @@ class Spool:
             self._broken = True
             raise FileError(f"cannot write the spool file: {error.strerror}") from error
 
-    def add_from(self, descriptor: int) -> bool:
+    def add_from(self, descriptor: int, most: int = 1024 * 1024) -> bool:
         """Append what can be read from a descriptor now (blocking); False at its end."""
         try:
-            data = os.read(descriptor, 1024 * 1024)
+            data = os.read(descriptor, most)
         except OSError as error:
             raise FileError(f"cannot read the input: {error.strerror}") from error
         if data:

@@ -134,8 +134,15 @@ class Uploader:
         self._remember = remember
         self._budget = budget or Budget()
 
-    def early_key(self, size: int, encoding: Encoding) -> EarlyKey:
-        """Return what finds the key of a file of so many bytes, at least 1, as they come in."""
+    def early_key(self, size: int | None, encoding: Encoding) -> EarlyKey:
+        """Return what finds the key of a file as its bytes come in.
+
+        Args:
+            size: of the file, at least 1; None if that is not known yet: then the key is found
+                if the file turns out to have more than one segment.
+            encoding: how it will be uploaded.
+        """
+        size = self._max_segment_size if size is None else size
         segment_size = segment_size_for(size, encoding.needed, self._max_segment_size)
         parameters = KeyParameters(size, encoding.needed, encoding.total, segment_size)
         return EarlyKey(self._convergence, parameters)

@@ -180,7 +180,7 @@ class ControlResponder(amp.CommandLocator):
         with as_wire_errors(), closed(descriptor), self._operation(operation) as progress:
             node.require_uploads()
             given = _encoding(needed, happy, total)
-            source = await source_of(node, path, descriptor, progress)
+            source = await source_of(node, path, descriptor, progress, given or node.encoding())
             try:
                 held = given is None and (bool(inline) or grid_path is not None)
                 if needs_shares(source.get_size(), inline=held):

@@ -8,12 +8,13 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ampgrid.errors import BadArgumentValueError, FileError
 from ampgrid.immutable import (
     Data,
     DownloadTarget,
+    Encoding,
     OpenFile,
     Operation,
     Spool,
@@ -26,8 +27,16 @@ from ampgrid.node.answering import absolute
 from ampgrid.node.sizes import format_size
 from ampgrid.ports import Entropy, Threads
 
-#: So much of a stream is taken in any case, and in one read at most (`Spool.add_from`), bytes.
+if TYPE_CHECKING:
+    from ampgrid.immutable import Uploader
+
+#: So much of a stream is taken in any case, and in one turn of a thread at most, bytes.
 _LITTLE_BYTES = 1024 * 1024
+#: A pipe gives little at once: a turn is so many reads at most, and waits so long for each,
+#: milliseconds; for the first it waits longer.
+_READS = 32
+_SOON = 10
+_LATER = 500
 
 
 class Machine(Protocol):
@@ -39,11 +48,27 @@ class Machine(Protocol):
     work: Threads
     streams: Threads
 
+    @property
+    def uploader(self) -> Uploader:
+        """What puts it on the grid."""
+        ...
+
 
 async def source_of(
-    node: Machine, path: str | None, descriptor: int | None, operation: Operation
+    node: Machine,
+    path: str | None,
+    descriptor: int | None,
+    operation: Operation,
+    encoding: Encoding,
 ) -> Uploadable:
     """Return what is uploaded; the caller closes it.
+
+    Args:
+        node: whose disk and threads are used.
+        path: of a file; None for none.
+        descriptor: of a file or a stream; None for none.
+        operation: shows the progress of reading a stream.
+        encoding: how it will be uploaded, as far as is known.
 
     Raises:
         BadArgumentValueError: not exactly one of path and descriptor is given.
@@ -55,7 +80,7 @@ async def source_of(
         return await node.work.run(_opened, absolute(path))
     assert descriptor is not None
     if not _is_whole_file(descriptor):
-        return await _spooled(node, descriptor, operation)
+        return await _spooled(node, descriptor, operation, encoding)
     own = os.dup(descriptor)
     try:
         return OpenFile(own)
@@ -78,14 +103,17 @@ def _opened(path: Path) -> Uploadable:
         file.close()
 
 
-async def _spooled(node: Machine, descriptor: int, operation: Operation) -> Spool:
+async def _spooled(
+    node: Machine, descriptor: int, operation: Operation, encoding: Encoding
+) -> Spool:
     """Keep a stream in the node's directory, as long as the disk keeps its reserve.
 
     Raises:
         FileError: the disk has no more room for it.
     """
     operation.enter("reading the input", 0)
-    spool = await node.work.run(Spool, node.spool_path, node.entropy)
+    early_key = node.uploader.early_key(None, encoding)
+    spool = await node.work.run(Spool, node.spool_path, node.entropy, early_key=early_key)
     try:
         while await node.streams.run(_add_some, spool, descriptor):
             operation.check()
@@ -154,7 +182,16 @@ def leave_free(folder: Path, reserve: int) -> None:
 
 
 def _add_some(spool: Spool, descriptor: int) -> bool:
-    """Add what the stream gives within half a second; False at its end (in a thread)."""
+    """Add what the stream gives soon, `_LITTLE_BYTES` at most; False at its end (in a thread)."""
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
-    return spool.add_from(descriptor) if poll.poll(500) else True
+    most = spool.get_size() + _LITTLE_BYTES
+    wait = _LATER
+    for _ in range(_READS):
+        left = most - spool.get_size()
+        if not left or not poll.poll(wait):
+            break
+        if not spool.add_from(descriptor, left):
+            return False
+        wait = _SOON
+    return True

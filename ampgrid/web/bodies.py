@@ -134,8 +134,7 @@ class FileBody:
         room: where.
         flow: of the connection.
         most: bytes at most; None for any size.
-        early_key: finds the key of the file as it comes in; None if nobody wants it, or if its
-            size is not known before.
+        early_key: finds the key of the file as it comes in; None if nobody wants it.
     """
 
     def __init__(

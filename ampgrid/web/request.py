@@ -198,7 +198,7 @@ class GatewayRequest(http.Request):
 
     def _early_key(self, want: Want, length: int | None) -> EarlyKey | None:
         """Return what finds the key of a file while it comes in, if that saves reading it."""
-        if not want.keyed or length is None or length <= MEMORY_BYTES:
+        if not want.keyed or (length is not None and length <= MEMORY_BYTES):
             return None
         core = self.gateway.core
         return core.uploader.early_key(length, core.encoding())

@@ -11,6 +11,7 @@ from ampgrid.commands import (
 )
 from ampgrid.commands import errors as e
 from ampgrid.errors import NotConnectedError
+from ampgrid.immutable import Spool
 from tests.inmemory.controlling import NOBODYS, ControlCase, connect
 from tests.material import some_bytes
 
@@ -61,6 +62,22 @@ class DescriptorTests(ControlCase):
         cap = self.send(self.reading(150_000), control.Upload)["cap"]
         self.send(self.writing(), control.Download, cap=cap)
         self.assertEqual((self.place / "out").read_bytes(), self.data[150_000:])
+        self.check_closed()
+
+    def test_a_long_stream_is_read_once(self) -> None:
+        read: list[int] = []
+        original = Spool.read_at
+
+        def counting(spool: Spool, offset: int, length: int) -> bytes:
+            read.append(length)
+            return original(spool, offset, length)
+
+        self.patch(Spool, "read_at", counting)
+        data = some_bytes(2_500_000)
+        self.file.write_bytes(b"x" + data)
+        cap = self.send(self.reading(1), control.Upload)["cap"]
+        self.assertEqual(sum(read), len(data))
+        self.assertEqual(cap, self.put(data))
         self.check_closed()
 
     def test_pipes(self) -> None:

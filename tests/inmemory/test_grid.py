@@ -241,7 +241,9 @@ class ChangingTests(GridCase):
 
         self.patch(os, "pread", read_late)
         core = self.grid(nodes=3, shares=(2, 3, 3)).client.core
-        opening = Deferred.fromCoroutine(source_of(core, str(path.absolute()), None, Operation()))
+        opening = Deferred.fromCoroutine(
+            source_of(core, str(path.absolute()), None, Operation(), core.encoding())
+        )
         self.failureResultOf(opening, FileChangedError)
 
 

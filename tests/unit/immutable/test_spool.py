@@ -10,9 +10,10 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from ampgrid.errors import FileError
-from ampgrid.immutable import EarlyKey, Spool
+from ampgrid.immutable import EarlyKey, Encoding, Spool, Uploader
 from ampgrid.immutable.earlykey import KeyParameters
 from ampgrid.immutable.spool import BLOCK_BYTES
+from ampgrid.wire import InlineThreads
 from tests.material import some_bytes
 
 #: Around the ends of blocks.
@@ -186,3 +187,20 @@ class EarlyKeyTest(SpoolCase):
                 segment = data[start : start + segment_size]
                 self.assertEqual(spool.read_at(start, len(segment)), segment)
             self.assertEqual(spool.read_at(0, len(data)), data)
+
+    def test_a_size_that_is_not_known_before(self) -> None:
+        uploader = Uploader(list, b"secret", InlineThreads(), max_segment_size=100)
+        for size in (100, 101, 102, 103, 1_000):
+            data = some_bytes(size)
+            told = uploader.early_key(size, Encoding(3, 3, 5))
+            untold = uploader.early_key(None, Encoding(3, 3, 5))
+            for early in (told, untold):
+                early.update(data[:50])
+                early.update(data[50:])
+            # A file that is shorter than a segment could be has a smaller one.
+            parameters = KeyParameters(size, 3, 5, 102)
+            self.assertEqual(untold.found(parameters), told.found(parameters))
+            self.assertIsNotNone(told.found(parameters))
+        short = uploader.early_key(None, Encoding(3, 3, 5))
+        short.update(some_bytes(50))
+        self.assertIsNone(short.found(KeyParameters(50, 3, 5, 51)))
