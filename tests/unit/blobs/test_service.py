@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import os
 
-from ampgrid.blobs.port import MAX_NAMESPACES, MAX_PAGE_IDS, TAG_SIZE, TOMBSTONE_SECONDS
+from ampgrid.blobs.port import (
+    MAX_NAMESPACES,
+    MAX_PAGE_IDS,
+    MOST_BLOB_BYTES,
+    TAG_SIZE,
+    TOMBSTONE_SECONDS,
+)
 from ampgrid.blobs.receiving import IDLE_SECONDS, STALE_SECONDS
 from ampgrid.commands import blobs as commands
 from ampgrid.commands import errors as e
@@ -22,6 +28,7 @@ class NumberTests(ServiceCase):
         self.assertEqual(servedblob_rows.MOST_NAMESPACES, MAX_NAMESPACES)
         self.assertEqual(servedblob_files.TAG_SIZE, TAG_SIZE)
         self.assertEqual(commands.MAX_PAGE_IDS, MAX_PAGE_IDS)
+        self.assertEqual(commands.MAX_BLOB_BYTES, MOST_BLOB_BYTES)
         self.assertEqual(commands.MAX_PIECE_BYTES, SMALL_BYTES)
 
 
