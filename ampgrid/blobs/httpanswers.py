@@ -106,7 +106,19 @@ def answer_of(response: IResponse, body: AnswerBody) -> HttpAnswer:
 
 
 def stream_of(answer: HttpAnswer, name: BlobName, offset: int) -> HttpStream:
-    """Return the stream of an answer to a GET."""
+    """Return the stream of an answer to a GET.
+
+    Args:
+        answer: of the server.
+        name: of the blob.
+        offset: that was asked for, bytes of the sealed blob.
+
+    Raises:
+        BadArgumentValueError: the blob ends before the offset.
+        InvalidBlobError: what is given is no such part of a sealed blob.
+        RemoteUnavailableError: the server does not tell how large the blob is.
+        AmpgridError: what the status means (`refuse`).
+    """
     if answer.status == 416:
         size = number_of((answer.headers.get("content-range") or "").removeprefix("bytes */"))
         if size is None or offset < size:
@@ -263,7 +275,15 @@ def was_cancelled(error: BaseException) -> bool:
 
 
 def checked_url(url: str, *, over_network: bool) -> str:
-    """Return the address of a server, which ends in a slash."""
+    """Return the address of a server, which ends in a slash.
+
+    Args:
+        url: the address.
+        over_network: whether it may be one without TLS on another machine.
+
+    Raises:
+        BadArgumentValueError: it is none, holds a user, or would send the token in clear.
+    """
     try:
         parts = urlsplit(url)
         host = parts.hostname

@@ -95,7 +95,13 @@ async def upload(
     place: GridPath,
     wishes: Wishes,
 ) -> Copied:
-    """Copy local files into the grid."""
+    """Copy local files into the grid.
+
+    Raises:
+        BadArgumentValueError: one is a directory and that is not wished, or two would have one
+            name; nothing was copied.
+        AmpgridError: there is nothing that they could go into; nothing was copied.
+    """
     local = LocalTree(problems.add, links=wishes.links)
     into = not wishes.as_named and await goes_into(
         node, place, several=len(sources) > 1, deep=wishes.deep
@@ -143,7 +149,11 @@ async def download(
     out: str,
     wishes: Wishes,
 ) -> Copied:
-    """Copy from the grid into local files."""
+    """Copy from the grid into local files.
+
+    Raises:
+        FileError: there is no directory to copy into; nothing was copied.
+    """
     target = Path(out)
     into = not wishes.as_named and target.is_dir()
     if not into and len(sources) > 1:
@@ -175,7 +185,11 @@ async def link(
     place: GridPath,
     wishes: Wishes,
 ) -> Copied:
-    """Copy within the grid."""
+    """Copy within the grid.
+
+    Raises:
+        AmpgridError: there is nothing that they could go into; nothing was copied.
+    """
     into = not wishes.as_named and await goes_into(
         node, place, several=len(sources) > 1, deep=wishes.deep
     )

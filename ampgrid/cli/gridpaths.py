@@ -65,7 +65,13 @@ def grid_place(text: str) -> GridPath:
 
 
 def any_place(text: str) -> AnyPath:
-    """Read an argument that is a grid path or a local file (see `grid_place`)."""
+    """Read an argument that is a grid path or a local file (see `grid_place`).
+
+    Raises:
+        BadArgumentValueError: it is empty.
+        BadCapError: it begins with a cap that is none.
+        BadNameError: one of its names cannot be a child's.
+    """
     from ampgrid.vdrive.paths import parse_path
 
     if not text:

@@ -27,6 +27,9 @@ def encrypt_at(key: bytes, offset: int, data: Buffer) -> bytes:
 
     Returns:
         As many bytes as ``data`` has.
+
+    Raises:
+        ValueError: the key has another length.
     """
     if len(key) != KEY_SIZE:
         raise ValueError("an AES-128 key has 16 bytes")

@@ -103,7 +103,11 @@ class Incoming:
         return self._stored + len(self._gathered)
 
     def preamble(self) -> bytes:
-        """Return row 0, which must be here."""
+        """Return row 0, which must be here.
+
+        Raises:
+            BlobNotFoundError: the blob was deleted meanwhile.
+        """
         if self._gathered and not self._stored:
             return self._gathered[0]
         blob = self._store.find(self._name)

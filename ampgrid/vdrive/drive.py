@@ -189,6 +189,7 @@ class VirtualDrive:
         Raises:
             BadArgumentValueError: a root would be moved, or a directory into itself.
             NoSuchChildError: nothing is at the source, or the target's directory is missing.
+            NotDirectoryError: the target is below a file.
             ChildExistsError: something is at the target, and it was not to be replaced.
         """
         here, there = _parsed(source), _parsed(target)

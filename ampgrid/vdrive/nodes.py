@@ -304,6 +304,10 @@ async def with_nodes(
         work: called with what reads a node; does nothing but compute.
         desk: where the nodes are.
         fetch: returns {hash: node} of nodes that are not there.
+
+    Raises:
+        IntegrityError: it goes deeper than a trie can.
+        AmpgridError: whatever ``work`` and ``fetch`` raise.
     """
     for _round in range(_MOST_ROUNDS):
         try:
@@ -316,7 +320,11 @@ async def with_nodes(
 async def find_all(
     root: bytes, slots: Sequence[bytes], desk: Desk, fetch: FetchNodes
 ) -> dict[bytes, bytes | None]:
-    """Return {slot: entry, None where there is none} of slots under a root."""
+    """Return {slot: entry, None where there is none} of slots under a root.
+
+    Raises:
+        AmpgridError: see `with_nodes`.
+    """
 
     def find(read: trie.Read) -> dict[bytes, bytes | None]:
         found: dict[bytes, bytes | None] = {}
