@@ -92,6 +92,16 @@ class PageTests(SynchronousTestCase):
             told = set(re.findall(r"[\w.-]+", text))
             self.assertEqual(names - told, set(), source)
 
+    def test_every_variable_of_the_environment(self) -> None:
+        pages = "".join(page.read_text("utf-8") for page in DOCS.rglob("*.md"))
+        pages += (ROOT / "README.md").read_text("utf-8")
+        named: set[str] = set()
+        for module in (ROOT / "ampgrid").rglob("*.py"):
+            named |= set(re.findall(r'"_?(AMPGRID_[A-Z_]+)"', module.read_text("utf-8")))
+        self.assertGreater(len(named), 10)
+        told = set(re.findall(r"AMPGRID_[A-Z_]+", pages))
+        self.assertEqual(named - told, set())
+
     def test_every_campaign(self) -> None:
         page = text_of("development/campaigns.md")
         for script in (ROOT / "tests" / "campaigns").glob("*.py"):
