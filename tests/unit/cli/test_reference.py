@@ -44,6 +44,15 @@ class ReferenceTests(SynchronousTestCase):
             own = options - {"--json", "--help"}
             self.assertEqual(sorted(table_keys(text)), sorted(own), name)
 
+    def test_the_json_of_every_command_is_described(self) -> None:
+        context = click.Context(cli)
+        for name, text in sections("command-line.md").items():
+            command = cli.get_command(context, name)
+            assert command is not None
+            inner = command.commands.values() if isinstance(command, click.Group) else [command]
+            if any("--json" in option.opts for each in inner for option in each.params):
+                self.assertIn("JSON", text.replace("--json", "JSON"), name)
+
     def test_every_key_of_node_toml(self) -> None:
         pages = sections("node-toml.md")
         for table, keys in _KNOWN.items():
