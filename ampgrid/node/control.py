@@ -46,7 +46,7 @@ from ampgrid.node.linking import file_at, is_grid_path, linking
 from ampgrid.node.memory import memory_usage
 from ampgrid.node.operations import Operations
 from ampgrid.node.reports import page_text, report_text
-from ampgrid.node.streams import closed, source_of, target_of
+from ampgrid.node.streams import closed, let_go, source_of, target_of
 from ampgrid.ports import Entropy, Threads
 from ampgrid.storage.service import StorageService
 from ampgrid.wire import Connection
@@ -200,7 +200,7 @@ class ControlResponder(amp.CommandLocator):
                     source, encoding, progress, link, inline=held
                 )
             finally:
-                source.close()
+                await let_go(node, source)
         return {
             "cap": uploaded.cap.to_string(),
             "size": uploaded.size,

@@ -154,6 +154,14 @@ def closed(descriptor: int | None) -> Iterator[None]:
             os.close(descriptor)
 
 
+async def let_go(node: Machine, source: Uploadable) -> None:
+    """Close what was uploaded; a long spool in a thread, since its pages are freed one by one."""
+    if isinstance(source, Spool):
+        await node.work.run(source.close)
+    else:
+        source.close()
+
+
 def _is_whole_file(descriptor: int) -> bool:
     """Tell whether it is a regular file at its beginning, which can be read at any offset."""
     found = os.fstat(descriptor)

@@ -238,4 +238,8 @@ class Keeping:
         if spool is not None:
             # A write that failed may have left more on the disk than was counted.
             self._room.used -= self._counted
-            spool.close()
+            Deferred.fromCoroutine(self._let_go(spool))
+
+    async def _let_go(self, spool: Spool) -> None:
+        # The system frees its pages one by one: of a long file that takes its time.
+        await self._room.threads.run(spool.close)

@@ -135,6 +135,23 @@ class KeepingTest(SpoolCase):
         self.assertEqual(self.room.used, 0)
         keeping.add(b"more")
 
+    def test_the_reactor_does_not_wait_for_a_long_file_to_go(self) -> None:
+        closed: list[Spool] = []
+        original = Spool.close
+
+        def noting(spool: Spool) -> None:
+            closed.append(spool)
+            original(spool)
+
+        self.patch(Spool, "close", noting)
+        keeping = self.keep()
+        keeping.add(some_bytes(LARGE))
+        self.threads.held = True
+        keeping.close()
+        self.assertEqual((self.room.used, closed), (0, []))
+        self.threads.let_one_go()
+        self.assertEqual(len(closed), 1)
+
     def test_more_than_is_taken(self) -> None:
         keeping = self.keep(most=10)
         keeping.add(b"0123456789")
