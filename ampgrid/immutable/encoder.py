@@ -8,11 +8,12 @@ and the others go on, as long as whoever supervises is content.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from twisted.internet.defer import Deferred
 
+from ampgrid.crypto.hashing import Buffer
 from ampgrid.crypto.sameness import Rereading
 from ampgrid.errors import AmpgridError, FileChangedError
 from ampgrid.formats.chkwriter import EncodedSegment, FileEncoder, FileTail
@@ -72,6 +73,30 @@ class ShareSender:
             self._rereading.update(plaintext)
         self._encoder.absorb(segment)
 
+    def _finish(self) -> FileTail:
+        self._source.check_unchanged()
+        if self._rereading is not None and not self._rereading.is_same():
+            raise FileChangedError("the file changed while it was being uploaded; try again")
+        return self._encoder.finish()
+
+    async def only_segment(self) -> tuple[FileTail, Sequence[Buffer]]:
+        """Encode a file of one segment, all in one hop.
+
+        Returns:
+            What stands behind the data of the shares, with the cap; the block of each share.
+
+        Raises:
+            FileError, OperationCancelledError: as `segments`.
+        """
+
+        def encode() -> tuple[FileTail, Sequence[Buffer]]:
+            plaintext, segment = self._read_and_encode(0)
+            self._absorb(plaintext, segment)
+            return self._finish(), segment.blocks
+
+        self._operation.check()
+        return await self._threads.run(encode)
+
     async def segments(self, deliver: Callable[[EncodedSegment], Deferred[None]]) -> FileTail:
         """Encode every segment, in order, and hand each to ``deliver``.
 
@@ -103,10 +128,7 @@ class ShareSender:
         finally:
             for unwanted in ahead:
                 unwanted.addErrback(lambda _failure: None)
-        await self._threads.run(self._source.check_unchanged)
-        if self._rereading is not None and not self._rereading.is_same():
-            raise FileChangedError("the file changed while it was being uploaded; try again")
-        return await self._threads.run(self._encoder.finish)
+        return await self._threads.run(self._finish)
 
     async def send(self, writers: dict[int, BucketWriter], loss: Loss) -> FileTail:
         """Send the shares to their writers and store them.

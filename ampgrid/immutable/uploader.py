@@ -21,10 +21,9 @@ from ampgrid.caps import MAX_INLINE_SIZE, MAX_LIT_SIZE, ChkCap, ChkVerifierCap, 
 from ampgrid.commands.errors import BusyError
 from ampgrid.commands.storage import MAX_CHUNK_BYTES
 from ampgrid.crypto import hashing
-from ampgrid.crypto.hashing import Buffer
 from ampgrid.crypto.sameness import FirstReading, Rereading
 from ampgrid.errors import AmpgridError, BadArgumentValueError, FileError, NotHappyError
-from ampgrid.formats.chkwriter import EncodedSegment, FileEncoder, FileTail
+from ampgrid.formats.chkwriter import FileEncoder, FileTail
 from ampgrid.formats.segments import (
     DEFAULT_MAX_SEGMENT_SIZE,
     MAX_SEGMENTS,
@@ -435,19 +434,12 @@ class _Upload:
 
     async def _store_small(self) -> FileTail:
         self._operation.enter("uploading")
-        shares: dict[int, bytes] = {}
-        blocks: list[Buffer] = []
-
-        def keep(segment: EncodedSegment) -> Deferred[None]:
-            blocks.extend(segment.blocks)
-            done: Deferred[None] = Deferred()
-            done.callback(None)
-            return done
-
-        tail = await self._sender.segments(keep)
+        tail, blocks = await self._sender.only_segment()
         header = self._layout.header()
-        for number, block in enumerate(blocks):
-            shares[number] = b"".join((header, block, self._encoder.share_tail(tail, number)))
+        shares = [
+            b"".join((header, block, self._encoder.share_tail(tail, number)))
+            for number, block in enumerate(blocks)
+        ]
         self.own_extension = tail.ueb_hash
 
         async def store(server: StorageServer, numbers: frozenset[int]) -> Allocation:
