@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from twisted.internet.defer import Deferred
-from twisted.python.failure import Failure
 
 from ampgrid.caps import ChkCap, ChkVerifierCap
 from ampgrid.commands.arguments import MAX_SHARES_PER_REQUEST
@@ -118,20 +117,20 @@ class ShareFinder:
         want = frozenset(range(min(self._cap.total, MAX_SHARES_PER_REQUEST)))
         self.pending += len(order)
         for server_id in order:
-            server = self._by_id[server_id]
-            asking = Deferred.fromCoroutine(
-                server.shares(self._cap.storage_index, want, self._head)
-            )
-            asking.addCallbacks(
-                self._take, self._fail, callbackArgs=(server,), errbackArgs=(server,)
-            )
-            asking.addErrback(self._fail, server)
-            asking.addBoth(self._done)
+            Deferred.fromCoroutine(self._ask_one(self._by_id[server_id], want))
 
-    def _take(
-        self, answer: tuple[dict[int, int], dict[int, bytes]], server: StorageServer
-    ) -> None:
-        sizes, heads = answer
+    async def _ask_one(self, server: StorageServer, want: frozenset[int]) -> None:
+        try:
+            self._take(server, *await server.shares(self._cap.storage_index, want, self._head))
+        except AmpgridError as error:
+            self.problems.append(f"server {server.name}: {error}")
+        except Exception:
+            # A fault of ours, for the log; the other servers are not held up by it.
+            self._done()
+            raise
+        self._done()
+
+    def _take(self, server: StorageServer, sizes: dict[int, int], heads: dict[int, bytes]) -> None:
         for number, size in sizes.items():
             if number < self._cap.total:
                 reader = ShareReader(
@@ -143,11 +142,7 @@ class ShareFinder:
                 if server.server_id in self._first:
                     self._first_numbers.add(number)
 
-    def _fail(self, failure: Failure, server: StorageServer) -> None:
-        failure.trap(AmpgridError)
-        self.problems.append(f"server {server.name}: {failure.getErrorMessage()}")
-
-    def _done(self, _result: object) -> None:
+    def _done(self) -> None:
         self.pending -= 1
         if self.first_do:
             if self._habit is not None:

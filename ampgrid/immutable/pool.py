@@ -115,25 +115,30 @@ class SharePool:
             busy.add(reader.number)
             self._fresh.remove(reader)
             self._preparing.add(reader)
-            preparing = Deferred.fromCoroutine(reader.prepare())
-            preparing.addCallbacks(
-                self._prepared, self._not_prepared, callbackArgs=(reader,), errbackArgs=(reader,)
-            )
-            preparing.addBoth(self.ring)
+            Deferred.fromCoroutine(self._prepare_one(reader))
 
-    def _prepared(self, extension: UriExtension, reader: ShareReader) -> None:
-        self._preparing.discard(reader)
-        self.extension = extension
-        self._ready.append(reader)
-        self._accuse()
+    async def _prepare_one(self, reader: ShareReader) -> None:
+        try:
+            self.extension = await self._prepared(reader)
+        except AmpgridError as error:
+            self._finder.ask_all()
+            self.note(f"{reader}: {error}")
+            if isinstance(error, IntegrityError | FormatError):
+                self.damaged(reader, str(error))
+        except Exception:
+            # A fault of ours, for the log; the other shares are not held up by it.
+            self.ring()
+            raise
+        else:
+            self._ready.append(reader)
+            self._accuse()
+        self.ring()
 
-    def _not_prepared(self, failure: Failure, reader: ShareReader) -> None:
-        self._preparing.discard(reader)
-        failure.trap(AmpgridError)
-        self._finder.ask_all()
-        self.note(f"{reader}: {failure.getErrorMessage()}")
-        if failure.check(IntegrityError, FormatError):
-            self.damaged(reader, failure.getErrorMessage())
+    async def _prepared(self, reader: ShareReader) -> UriExtension:
+        try:
+            return await reader.prepare()
+        finally:
+            self._preparing.discard(reader)
 
     def bad(self, reader: ShareReader, why: object) -> None:
         """Leave a share aside for good."""

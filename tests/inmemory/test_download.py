@@ -1,5 +1,6 @@
 """Downloads from shelves of shares that are good, damaged, lying, slow or missing."""
 
+import gc
 from itertools import combinations, product
 
 from hypothesis import given, settings
@@ -204,6 +205,24 @@ class FirstServersTests(DownloadCase):
             self.answers_after(shelf, GRACE_SECONDS / 4)
         # Asked only then, the others would take as long again.
         self.get(within=GRACE_SECONDS * 0.4)
+
+    def test_a_fault_of_ours_is_logged_and_holds_nobody_up(self):
+        async def broken(*_asked):
+            raise ZeroDivisionError
+
+        first, second = self.shelves[:2]
+        first.shares = broken
+        told = second.shares
+
+        async def without_heads(*asked):
+            sizes, _heads = await told(*asked)
+            return sizes, {}
+
+        second.shares, second.read = without_heads, broken
+        self.get(within=SLOW_SECONDS)
+        # They are told once nobody can handle them any more.
+        gc.collect()
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 2)
 
     def test_a_share_that_is_not_handed_over(self):
         shelf = self.shelves[1]
