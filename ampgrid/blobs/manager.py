@@ -14,6 +14,7 @@ transfers run at once, and what breaks off goes on later, also in another proces
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import IO
 
 from attrs import frozen
@@ -23,7 +24,7 @@ from ampgrid.blobs.keeping import BlobKeeping
 from ampgrid.blobs.looking import BlobLooks
 from ampgrid.blobs.managing import space_of
 from ampgrid.blobs.sources import size_of
-from ampgrid.blobs.syncing import SyncReport
+from ampgrid.blobs.syncing import Syncing, SyncReport
 from ampgrid.blobs.taking import Taking
 from ampgrid.blobs.transfers import UNSENT
 from ampgrid.errors import (
@@ -230,7 +231,7 @@ class BlobManager(BlobLooks, BlobKeeping):
         Args:
             namespace: of which blobs; None for the default.
         """
-        return await self._half("send_pending", namespace)
+        return await self._half(Syncing.send_pending, namespace)
 
     async def fetch_missing(self, namespace: str | None = None) -> SyncReport:
         """Bring what is missing here; returns what came of it.
@@ -238,19 +239,23 @@ class BlobManager(BlobLooks, BlobKeeping):
         Args:
             namespace: of which blobs; None for the default.
         """
-        return await self._half("fetch_pending", namespace)
+        return await self._half(Syncing.fetch_pending, namespace)
 
     async def refresh_sync_status_from_server(self, namespace: str | None = None) -> None:
         """Look what each side lacks, and note it; nothing moves."""
         store = await self._opened()
         await self._syncing(store).compare(space_of(namespace))
 
-    async def _half(self, which: str, namespace: str | None) -> SyncReport:
+    async def _half(
+        self,
+        move: Callable[[Syncing, str, SyncReport], Awaitable[None]],
+        namespace: str | None,
+    ) -> SyncReport:
         space, report = space_of(namespace), SyncReport()
         syncing = self._syncing(await self._opened())
         await syncing.take_deletions(space, report)
         await syncing.compare(space)
-        await getattr(syncing, which)(space, report)
+        await move(syncing, space, report)
         return report
 
     # Past the local store.
