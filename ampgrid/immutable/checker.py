@@ -187,9 +187,9 @@ class Checker:
             operation: progress and cancelling.
             verify: read and hash every byte.
             pace: awaited before bytes are read.
-            doubted: (number, server) of shares of which every byte is read in any case.
             patients: the servers' allowances, where this check is a part of more; who has used
                 his up is named, and not asked.
+            doubted: (number, server) of shares of which every byte is read in any case.
 
         Raises:
             OperationCancelledError: somebody has cancelled.

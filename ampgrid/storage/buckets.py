@@ -54,6 +54,8 @@ class _Write:
     """Bytes to be written.
 
     Attributes:
+        offset: of the first of them, bytes from the beginning of the share.
+        data: the bytes.
         done: fires when they are in the file; None if nobody waits for that.
         ahead: what it counts of what may be ahead, bytes; 0 if it is not.
     """

@@ -237,6 +237,7 @@ class Client:
         world: it is in.
         remembered: what it remembers; nothing at first.
         wanted_replicas: of new directories.
+        cache: of nodes; a new one if left out.
 
     Attributes:
         tables: what it works with.
