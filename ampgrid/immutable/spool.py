@@ -28,7 +28,7 @@ from ampgrid.immutable.earlykey import EarlyKey
 from ampgrid.ports import Entropy
 
 #: Bytes of a block; where the segments of the file are known, as many of them as have so much.
-BLOCK_BYTES = 64 * 1024
+BLOCK_BYTES = 256 * 1024
 _TAG_BYTES = 16
 #: So much is enciphered and written at once: the longer, the less the file system has to do.
 _PIECE_BYTES = 512 * 1024

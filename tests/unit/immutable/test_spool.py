@@ -38,13 +38,22 @@ class SpoolCase(SynchronousTestCase):
 class ReadingTest(SpoolCase):
     def test_pieces_of_any_size_come_back_as_one_stream(self) -> None:
         data = some_bytes(3 * BLOCK_BYTES + 1)
-        for piece in (1_000, *SIZES[1:], len(data)):
+        for piece in (1_000, *SIZES[2:], len(data)):
             spool = self.spool()
             for start in range(0, len(data), piece):
                 spool.add(data[start : start + piece])
             spool.end()
             self.assertEqual(spool.get_size(), len(data))
             self.assertEqual(spool.read_at(0, len(data)), data, piece)
+
+    def test_single_bytes_around_the_end_of_a_block(self) -> None:
+        data = some_bytes(BLOCK_BYTES + 3)
+        spool = self.spool()
+        spool.add(data[: BLOCK_BYTES - 3])
+        for at in range(BLOCK_BYTES - 3, len(data)):
+            spool.add(data[at : at + 1])
+        spool.end()
+        self.assertEqual(spool.read_at(0, len(data)), data)
 
     def test_every_range_around_the_ends_of_blocks(self) -> None:
         for size in SIZES:
