@@ -200,7 +200,7 @@ class ControlResponder(amp.CommandLocator):
                     source, encoding, progress, link, inline=held
                 )
             finally:
-                await let_go(node, source)
+                let_go(node.work, source)
         return {
             "cap": uploaded.cap.to_string(),
             "size": uploaded.size,

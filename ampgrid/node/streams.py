@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from twisted.internet.defer import Deferred
+
 from ampgrid.errors import BadArgumentValueError, FileError
 from ampgrid.immutable import (
     Data,
@@ -154,12 +156,20 @@ def closed(descriptor: int | None) -> Iterator[None]:
             os.close(descriptor)
 
 
-async def let_go(node: Machine, source: Uploadable) -> None:
-    """Close what was uploaded; a long spool in a thread, since its pages are freed one by one."""
+def let_go(threads: Threads, source: Uploadable) -> None:
+    """Close what was uploaded; of a spool nobody waits for it.
+
+    The system frees the pages of a long one by one, so it is closed in a thread. A call that
+    waited for that on its way out could not be dropped once the threads have ended.
+    """
     if isinstance(source, Spool):
-        await node.work.run(source.close)
+        Deferred.fromCoroutine(_closed_in(threads, source))
     else:
         source.close()
+
+
+async def _closed_in(threads: Threads, spool: Spool) -> None:
+    await threads.run(spool.close)
 
 
 def _is_whole_file(descriptor: int) -> bool:

@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from ampgrid.crypto.hashing import Buffer
 from ampgrid.errors import FileError
 from ampgrid.immutable import Data, EarlyKey, Spool, Uploadable
-from ampgrid.node.streams import leave_free
+from ampgrid.node.streams import leave_free, let_go
 from ampgrid.ports import Entropy, Threads
 from ampgrid.web.errors import NoSpaceError, TooLargeError
 
@@ -238,8 +238,4 @@ class Keeping:
         if spool is not None:
             # A write that failed may have left more on the disk than was counted.
             self._room.used -= self._counted
-            Deferred.fromCoroutine(self._let_go(spool))
-
-    async def _let_go(self, spool: Spool) -> None:
-        # The system frees its pages one by one: of a long file that takes its time.
-        await self._room.threads.run(spool.close)
+            let_go(self._room.threads, spool)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from twisted.internet.defer import Deferred
 
 from ampgrid.commands import (
     control,
@@ -12,6 +15,7 @@ from ampgrid.commands import (
 from ampgrid.commands import errors as e
 from ampgrid.errors import NotConnectedError
 from ampgrid.immutable import Spool
+from ampgrid.node.control import ControlResponder
 from tests.inmemory.controlling import NOBODYS, ControlCase, connect
 from tests.material import some_bytes
 
@@ -21,6 +25,17 @@ def open_descriptors() -> list[str]:
     links = [Path("/proc/self/fd") / name for name in os.listdir("/proc/self/fd")]
     found = [os.readlink(link) for link in links if os.path.lexists(link)]
     return sorted(name for name in found if "/place" in name or name.startswith("pipe:"))
+
+
+class Ended:
+    """Threads that have ended: nothing comes of what they are asked to do."""
+
+    def __init__(self) -> None:
+        self.asked: list[Callable[[], None]] = []
+
+    def run(self, work: Callable[[], None]) -> Deferred[None]:
+        self.asked.append(work)
+        return Deferred()
 
 
 class DescriptorTests(ControlCase):
@@ -78,6 +93,24 @@ class DescriptorTests(ControlCase):
         cap = self.send(self.reading(1), control.Upload)["cap"]
         self.assertEqual(sum(read), len(data))
         self.assertEqual(cap, self.put(data))
+        self.check_closed()
+
+    def test_an_upload_that_nobody_goes_on_with(self) -> None:
+        # As where the threads have ended before it: nothing is to be waited for on its way out.
+        core, ended, never = self.grid.client.core, Ended(), Deferred[Any]()
+
+        async def stuck(*_args: Any, **_how: Any) -> None:
+            self.patch(core, "work", ended)
+            await never
+
+        self.patch(core.uploader, "upload", stuck)
+        responder = ControlResponder(core, self.connection)
+        arguments = dict.fromkeys(name.decode() for name, _type in control.Upload.arguments)
+        uploading = responder.upload(**{**arguments, "descriptor": self.reading(1)})
+        self.assertIs(uploading.send(None), never)
+        uploading.close()
+        (close,) = ended.asked
+        close()
         self.check_closed()
 
     def test_pipes(self) -> None:
