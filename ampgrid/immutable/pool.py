@@ -103,16 +103,18 @@ class SharePool:
         """Begin to prepare fresh shares until ``enough`` numbers are ready or on the way.
 
         What is late is not on the way: whoever hands over nothing keeps no share of the same
-        number elsewhere from being read.
+        number elsewhere from being read. Neither does who is late once it was ready.
         """
         on_the_way = {reader.number for reader in self._preparing - self._late}
-        busy = self._ready_numbers() | on_the_way
+        busy = on_the_way.union(r.number for r in self._ready if r not in self._late)
+        count = len(self._ready_numbers() | on_the_way)
         for reader in sorted(self._fresh, key=self.merit):
-            if len(busy) >= enough:
+            if count >= enough:
                 break
             if reader.number in busy:
                 continue
             busy.add(reader.number)
+            count += 1
             self._fresh.remove(reader)
             self._preparing.add(reader)
             Deferred.fromCoroutine(self._prepare_one(reader))

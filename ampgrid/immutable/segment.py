@@ -8,7 +8,7 @@ share was bad, and nothing of the segment is used.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -98,7 +98,9 @@ class SegmentFetch:
         self._needed = needed
         self._operation = operation
         self._bell = pool.bell()
-        self._asked: dict[int, ShareReader] = {}
+        self._asked: set[ShareReader] = set()
+        #: Those asked that let a wait pass: their numbers are asked for elsewhere too.
+        self._late: set[ShareReader] = set()
         self._got: dict[ShareReader, bytes] = {}
         self._extra = 0
 
@@ -141,27 +143,35 @@ class SegmentFetch:
                 if not self._asked and not self._pool.more_may_come():
                     raise self._pool.not_enough()
             if not await self._bell.wait(SLOW_SECONDS):
-                self._pool.nothing_came(self._asked.values())
+                self._late |= self._asked
+                self._pool.nothing_came(self._asked)
                 self._extra = min(self._extra + 1, self._needed)
                 self._pool.prepare(self._needed + self._extra)
 
     def _candidates(self) -> list[ShareReader]:
-        """Return the ready shares of numbers that are neither here nor asked for."""
-        busy = {reader.number for reader in self._got} | self._asked.keys()
-        return [reader for reader in self._pool.ready() if reader.number not in busy]
+        """Return the ready shares of numbers that are neither here nor on the way."""
+        busy = self._numbers(self._got) | self._numbers(self._asked - self._late)
+        ready = self._pool.ready()
+        return [r for r in ready if r.number not in busy and r not in self._asked]
+
+    @staticmethod
+    def _numbers(readers: Iterable[ShareReader]) -> set[int]:
+        return {reader.number for reader in readers}
 
     def _ask(self) -> None:
         """Ask further shares for their block, the best first."""
+        turn: set[int] = set()
         for reader in self._candidates():
             if len(self._got) + len(self._asked) >= self._needed + self._extra:
                 break
-            if reader.number in self._asked or any(r.number == reader.number for r in self._got):
+            if reader.number in turn:
                 continue  # another share of this number was asked in this very turn
+            turn.add(reader.number)
             at_hand = reader.block_at_hand(self._index)
             if at_hand is not None:
                 self._got[reader] = at_hand
                 continue
-            self._asked[reader.number] = reader
+            self._asked.add(reader)
             reading = Deferred.fromCoroutine(reader.block(self._index))
             reading.addCallbacks(
                 self._take, self._fail, callbackArgs=(reader,), errbackArgs=(reader,)
@@ -169,10 +179,12 @@ class SegmentFetch:
             reading.addBoth(self._bell.ring)
 
     def _take(self, block: bytes, reader: ShareReader) -> None:
-        self._asked.pop(reader.number, None)
-        self._got[reader] = block
+        self._asked.discard(reader)
+        # Who was late may come after another share of the same number.
+        if reader.number not in self._numbers(self._got):
+            self._got[reader] = block
 
     def _fail(self, failure: Failure, reader: ShareReader) -> None:
-        self._asked.pop(reader.number, None)
+        self._asked.discard(reader)
         self._pool.failed(reader, failure)
         failure.trap(AmpgridError)

@@ -1,7 +1,7 @@
 """Downloads from shelves of shares that are good, damaged, lying, slow or missing."""
 
 import gc
-from itertools import combinations, product
+from itertools import combinations, permutations, product
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -417,6 +417,46 @@ class SlowAndLyingTests(DownloadCase):
             self.hands_over_nothing(liar)
             downloaded = self.download(cap, [liar, *shelves], within=2 * SLOW_SECONDS + 1)
             self.assertEqual(downloaded.result, data)
+
+    def test_one_that_hands_over_hashes_and_then_nothing(self):
+        """Whoever is ready, and late, keeps nobody from the same shares elsewhere."""
+        first, *others = self.shelves[:3]
+        twins = first, Shelf(b"t" * 20, dict(first.contents))
+        for answers, (one, other) in product(range(1, 16), permutations(twins)):
+            self.clock = HeapClock()
+            one.before, other.before = self.for_answers(answers), None
+            downloaded = self.download(self.cap, [*others, *twins], within=4 * SLOW_SECONDS)
+            self.assertEqual(downloaded.result, self.data, answers)
+
+    def for_answers(self, count):
+        """Return what lets a shelf give so many answers and no more."""
+        left = iter(range(count))
+
+        async def maybe():
+            if next(left, None) is None:
+                await Deferred()
+
+        return maybe
+
+    def test_a_block_that_comes_of_two_shares_of_one_number_counts_once(self):
+        first, second, *_others = self.shelves
+        twin = Shelf(b"t" * 20, dict(first.contents))
+        cap, shares = make_shares(self.data, 2, 2, max_segment_size=300_000)
+        for shelf, number in ((first, 0), (twin, 0), (second, 1)):
+            shelf.contents = {(cap.storage_index, number): shares[number]}
+            shelf.read = self.reading_late(shelf, SLOW_SECONDS * (1.5 if number == 0 else 2.75))
+        self.assertEqual(self.download(cap, [first, second, twin]).result, self.data)
+
+    def reading_late(self, shelf, seconds):
+        """Return what reads blocks of a shelf only after so many seconds."""
+        original = shelf.read
+
+        async def read(index, number, offset, length):
+            if length > 100_000:
+                await deferLater(self.clock, seconds, lambda: None)
+            return await original(index, number, offset, length)
+
+        return read
 
     def test_cancelled_while_it_waits(self):
         for shelf in self.shelves:
