@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from threading import local
+from threading import Lock, local
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers import (
@@ -77,6 +77,9 @@ class Spool:
         self._ended = False
         #: After a write that failed it is not known what the file holds.
         self._broken = False
+        #: Held while bytes are added: who closes the file meanwhile, as an upload that was
+        #: cancelled does, waits, or they went to whatever file is opened next.
+        self._adding = Lock()
         try:
             self._descriptor = os.open(folder, os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
         except OSError as error:
@@ -88,6 +91,10 @@ class Spool:
         Raises:
             FileError: the disk does not take them, or did not take earlier ones.
         """
+        with self._adding:
+            self._add(data)
+
+    def _add(self, data: Buffer) -> None:
         self._check_whole()
         if self._ended:
             raise ValueError("the stream has ended")
@@ -200,9 +207,10 @@ class Spool:
 
     def close(self) -> None:
         """Close the file, which has no name any more."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        with self._adding:
+            descriptor, self._descriptor = self._descriptor, -1
+            if descriptor >= 0:
+                os.close(descriptor)
 
 
 def _nonce(number: int) -> bytes:

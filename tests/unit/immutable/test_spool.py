@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -137,6 +138,30 @@ class DiskTest(SpoolCase):
         self.patch(os, "pwrite", little)
         spool, data = self.filled(3 * BLOCK_BYTES + 5)
         self.assertEqual(spool.read_at(0, len(data)), data)
+
+    def test_it_is_not_closed_while_a_thread_writes(self) -> None:
+        # The next file that is opened would get the number of the descriptor, and the bytes.
+        spool, done = self.spool(), []
+        closing = Thread(target=spool.close)
+        write, close = os.pwrite, os.close
+
+        def noting_write(*args: Any) -> int:
+            if not done:
+                closing.start()
+                closing.join(0.05)
+            done.append("write")
+            return write(*args)
+
+        def noting_close(descriptor: int) -> None:
+            done.append("close")
+            close(descriptor)
+
+        self.patch(os, "pwrite", noting_write)
+        self.patch(os, "close", noting_close)
+        spool.add(some_bytes(600_000))
+        closing.join()
+        self.assertEqual(done, ["write", "write", "close"])
+        self.assertRaises(FileError, spool.add, b"more")
 
     def test_no_bytes_of_the_cipher_are_used_twice(self) -> None:
         # Of zeros what is written is what everything else is enciphered with.
