@@ -75,6 +75,8 @@ class Spool:
         #: Enciphers the block that is not full yet, if any of it is there.
         self._sealing: AEADEncryptionContext | None = None
         self._ended = False
+        #: The number and the bytes of a block that was read up to somewhere inside it.
+        self._begun: tuple[int, bytes] | None = None
         #: After a write that failed it is not known what the file holds.
         self._broken = False
         #: Held while bytes are added: who closes the file meanwhile, as an upload that was
@@ -175,14 +177,30 @@ class Spool:
             return b""
         first, skipped = divmod(offset, self._block_bytes)
         last = (offset + length - 1) // self._block_bytes
-        blocks: list[Buffer] = [self._opened(number) for number in range(first, last + 1)]
         end = offset + length - last * self._block_bytes
+        blocks: list[Buffer] = [self._block(number) for number in range(first, last)]
+        blocks.append(self._block(last, end))
         if len(blocks[-1]) > end:
             blocks[-1] = memoryview(blocks[-1])[:end]
         if skipped:
             blocks[0] = memoryview(blocks[0])[skipped:]
         # What is one whole block is not copied.
         return b"".join(blocks)
+
+    def _block(self, number: int, end: int | None = None) -> bytes:
+        """Return a block.
+
+        Args:
+            number: of the block.
+            end: where in it this read ends: if that is before its own end, it is kept for the
+                next read, which may well go on there. None for at its end.
+        """
+        begun = self._begun
+        if begun is None or begun[0] != number:
+            begun = number, self._opened(number)
+        # Number and bytes at once: other threads read as well.
+        self._begun = None if end is None or end >= len(begun[1]) else begun
+        return begun[1]
 
     def _opened(self, number: int) -> bytes:
         at = number * self._block_bytes
@@ -207,6 +225,7 @@ class Spool:
 
     def close(self) -> None:
         """Close the file, which has no name any more."""
+        self._begun = None
         with self._adding:
             descriptor, self._descriptor = self._descriptor, -1
             if descriptor >= 0:

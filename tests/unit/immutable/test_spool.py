@@ -91,6 +91,23 @@ class ReadingTest(SpoolCase):
             self.assertRaises(ValueError, spool.add, b"more")
             self.assertEqual(spool.read_at(0, 4), b"some")
 
+    def test_what_is_read_in_small_pieces_is_opened_once(self) -> None:
+        spool, data = self.filled(3 * BLOCK_BYTES + 5)
+        opened: list[int] = []
+        original = os.pread
+
+        def counting(descriptor: int, length: int, at: int) -> bytes:
+            opened.append(at)
+            return original(descriptor, length, at)
+
+        self.patch(os, "pread", counting)
+        pieces = [
+            spool.read_at(start, min(BLOCK_BYTES // 4, len(data) - start))
+            for start in range(0, len(data), BLOCK_BYTES // 4)
+        ]
+        self.assertEqual(b"".join(pieces), data)
+        self.assertEqual(opened, [number * BLOCK_BYTES for number in range(4)])
+
     def test_a_stream_of_a_descriptor(self) -> None:
         reading, writing = os.pipe()
         os.write(writing, b"some")
