@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -88,8 +88,8 @@ def lines_of(report: dict[str, Any], nicknames: dict[str, str] | None = None) ->
         for number, servers in report["good"].items()
     ]
     lines += [
-        f"  bad share {bad['share']} on {named(bad['server'])}: {bad['reason']}"
-        for bad in report["bad"]
+        f"  {was}bad share {bad['share']} on {named(bad['server'])}: {bad['reason']}"
+        for was, bad in _bad_shares(report)
     ]
     for written in report.get("written", []):
         lines.append(f"  wrote share {written['share']} to {named(written['server'])}")
@@ -98,6 +98,16 @@ def lines_of(report: dict[str, Any], nicknames: dict[str, str] | None = None) ->
     if report["left_out"]:
         lines.append(f"  and {format_count(report['left_out'], 'line')} more")
     return [_indent(line) + console.one_line(line) for line in lines]
+
+
+def _bad_shares(report: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the bad shares, behind nothing; then those that a repair has done away with."""
+    for bad in report["bad"]:
+        yield "", bad
+    still = {(bad["share"], bad["server"]) for bad in report["bad"]}
+    for bad in report.get("before", {}).get("bad", []):
+        if (bad["share"], bad["server"]) not in still:
+            yield "was ", bad
 
 
 #: How the node names a server in a sentence (`ampgrid.storage.client.StorageServer.name`).

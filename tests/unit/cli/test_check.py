@@ -118,6 +118,19 @@ class CheckTests(CommandLineCase):
             [f"  wrote share 2 to {node_id_text(TWO)}", "  problem: server y: full"],
         )
 
+    def test_a_repair_names_what_was_bad(self) -> None:
+        gone, left = BadShare(2, ONE, "rotten"), BadShare(2, TWO, "short")
+        before, after = self.report(2, gone, left), self.report(3, left)
+        lines = lines_of(told(RepairReport(before, after, ((2, ONE),))))
+        self.assertEqual(
+            lines[-3:],
+            [
+                f"  bad share 2 on {node_id_text(TWO)}: short",
+                f"  was bad share 2 on {node_id_text(ONE)}: rotten",
+                f"  wrote share 2 to {node_id_text(ONE)}",
+            ],
+        )
+
     def test_what_is_left_out_is_counted(self) -> None:
         report = told(self.report(3, problems=("p",) * 5_000))
         self.assertTrue(report["left_out"])
