@@ -89,7 +89,7 @@ def lines_of(report: dict[str, Any], nicknames: dict[str, str] | None = None) ->
     ]
     lines += [
         f"  {was}bad share {bad['share']} on {named(bad['server'])}: {bad['reason']}"
-        for was, bad in _bad_shares(report)
+        for was, bad in bad_shares(report)
     ]
     for written in report.get("written", []):
         lines.append(f"  wrote share {written['share']} to {named(written['server'])}")
@@ -100,11 +100,12 @@ def lines_of(report: dict[str, Any], nicknames: dict[str, str] | None = None) ->
     return [_indent(line) + console.one_line(line) for line in lines]
 
 
-def _bad_shares(report: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the bad shares, behind nothing; then those that a repair has done away with."""
-    for bad in report["bad"]:
+def bad_shares(report: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each bad share of a report behind an empty word, or ``was`` if it is no more."""
+    now = report.get("bad", [])
+    for bad in now:
         yield "", bad
-    still = {(bad["share"], bad["server"]) for bad in report["bad"]}
+    still = {(bad["share"], bad["server"]) for bad in now}
     for bad in report.get("before", {}).get("bad", []):
         if (bad["share"], bad["server"]) not in still:
             yield "was ", bad

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import click
 
 from ampgrid.cli import console, exits
+from ampgrid.cli.check import bad_shares
 from ampgrid.cli.deep import Result, end, one_json, path_text, walk
 from ampgrid.cli.gridpaths import grid_place
 from ampgrid.cli.params import json_option
@@ -83,6 +84,9 @@ def finding_lines(result: Result, *, tell_all: bool = False) -> list[str]:
         words.append(f"{report['good']} of {wanted} replicas")
     slash = "/" if result["type"] == "directory" else ""
     lines = [f"{path_text(result['path'])}{slash}: {', '.join(words)}"]
+    for was, bad in bad_shares(report):
+        line = f"{was}bad share {bad['share']} on {bad['server']}: {bad['reason']}"
+        lines.append(f"  {console.one_line(line)}")
     return lines + [f"  {console.one_line(problem)}" for problem in result["problems"]]
 
 

@@ -137,6 +137,15 @@ class ReportTests(SynchronousTestCase):
         report = {"shares_good": 2, "shares_total": 3, "servers_happy": 2}
         told = lines(self.finding("a", "b", healthy=False, problems=["x\ny"], report=report))
         self.assertEqual(told, ["a/b: not healthy, 2 of 3 shares on 2 servers", "  x y"])
+        rotten = {"share": 1, "server": "s", "reason": "it is\nrotten"}
+        for bad, named in (
+            (report | {"bad": [rotten]}, "  bad share 1 on s: it is rotten"),
+            (
+                report | {"bad": [], "before": {"bad": [rotten]}},
+                "  was bad share 1 on s: it is rotten",
+            ),
+        ):
+            self.assertEqual(lines(self.finding("a", healthy=False, report=bad))[1:], [named])
         self.assertEqual(
             lines(self.finding(type="directory", healthy=False, recoverable=False)),
             ["./: NOT RECOVERABLE"],

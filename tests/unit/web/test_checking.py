@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from ampgrid.caps import parse_file_cap
+from ampgrid.crypto.identity import node_id_text
 from tests.material import some_bytes
 from tests.unit.web.kit import Client, GatewayCase, Reply, read_reply, request_bytes
 
@@ -61,6 +63,23 @@ class CheckTest(CheckCase):
     def test_a_page(self) -> None:
         reply = self.post(f"{self.url}?t=check&output=html")
         self.assertIn("All is well", reply.text)
+
+    def test_a_page_names_bad_shares_also_after_their_repair(self) -> None:
+        cap = self.put("/uri", some_bytes(300_000, b"rotten")).text
+        index = parse_file_cap(cap).storage_index
+        node = next(node for node in self.grid.nodes if node.store.shares(index))
+        number = min(node.store.shares(index))
+        path = node.store.path_of(index, number)
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 8
+        path.write_bytes(data)
+        named = f"Share {number} on {node_id_text(node.core.node_id)}"
+        bad = self.post(f"/uri/{cap}?t=check&verify=true&output=html").text
+        self.assertIn(f"{named} is bad: block", bad)
+        repaired = self.post(f"/uri/{cap}?t=check&verify=true&repair=true&output=html").text
+        self.assertIn("It was repaired.", repaired)
+        self.assertIn(f"{named} was bad: block", repaired)
+        self.assertNotIn(f"{named} is bad", repaired)
 
     def test_it_is_a_post(self) -> None:
         self.assert_status(self.get(f"{self.url}?t=check"), 400)
