@@ -1,9 +1,9 @@
 """Downloading a file, or a range of it (seed 001's IDownloader and IDecoder).
 
 Shares are read from the servers that answer first; a few segments are fetched ahead; every
-block is checked before it is decoded and every segment before it is deciphered. A server that
-is bad is named and replaced; one that is slow gets company, and whoever is first wins. Nothing
-is written that was not checked.
+segment is checked before it is deciphered, and where it is wrong each of its blocks, so that a
+server that is bad is named and replaced; one that is slow gets company, and whoever is first
+wins. Nothing is written that was not checked.
 """
 
 from __future__ import annotations
